@@ -1,0 +1,3 @@
+//! The `navarch` command.
+
+fn main() {}

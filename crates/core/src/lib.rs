@@ -1,0 +1,1 @@
+//! The Fleet: one synchronous owner of all decisions.

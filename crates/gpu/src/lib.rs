@@ -1,0 +1,1 @@
+//! GPU backends behind one trait: NVML, kernel log, fake.

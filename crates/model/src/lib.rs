@@ -1,0 +1,1 @@
+//! The fleet's types: ids, states, transitions, derived status, invariants.

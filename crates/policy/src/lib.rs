@@ -1,0 +1,1 @@
+//! Pure decisions: health rules, the XID catalogue, guards.

@@ -1,0 +1,1 @@
+//! Cloud providers behind one trait, and the fake cloud.

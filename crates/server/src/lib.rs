@@ -1,0 +1,1 @@
+//! The control plane's shell: API, effects, fleet loop.

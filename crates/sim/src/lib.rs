@@ -1,0 +1,1 @@
+//! The fleet simulator: the real core in virtual time.

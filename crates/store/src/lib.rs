@@ -1,0 +1,1 @@
+//! Durable storage: SQLite and memory behind one trait.

@@ -1,0 +1,1 @@
+//! Clocks, randomness and task groups, real and virtual.

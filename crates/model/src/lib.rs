@@ -1,1 +1,38 @@
 //! The fleet's types: ids, states, transitions, derived status, invariants.
+//!
+//! Everything here is a plain value: no input or output, no clock, no randomness, no async.
+
+pub mod cloud;
+pub mod command;
+pub mod event;
+pub mod ids;
+pub mod incident;
+pub mod instance;
+pub mod node;
+pub mod pool;
+pub mod state;
+pub mod status;
+pub mod time;
+pub mod vocabulary;
+
+pub use cloud::{
+    Idempotency, LaunchSpec, Machine, ProviderError, ProviderErrorKind, TerminateAnswer,
+};
+pub use command::{Command, CommandState};
+pub use event::{Event, EventKind, Subject};
+pub use ids::{
+    BootId, CommandId, FleetId, IdError, IdSource, IncidentId, InstanceId, NodeId, PoolName,
+    ProviderInstanceId, ProviderName, SessionId,
+};
+pub use incident::{Check, Ending, Evidence, FaultKey, FaultKind, Incident, Repair};
+pub use instance::{
+    CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting, Unclaimed,
+};
+pub use node::{Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node};
+pub use pool::{Automation, AutomationSetting, Breaker, Pool};
+pub use state::{Change, Meta, State};
+pub use status::Axes;
+pub use time::{Stamp, Time};
+pub use vocabulary::{
+    HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeCommandType, NodeStatus,
+};

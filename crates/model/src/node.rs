@@ -1,0 +1,218 @@
+//! A node: a registered agent, and everything that stands on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BootId, HealthStatus, IncidentId, InstanceId, NodeId, PoolName, SessionId, Stamp, Time,
+};
+
+/// One GPU as its agent describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Position in the machine.
+    pub index: i32,
+    /// The hardware's UUID.
+    pub uuid: String,
+    /// Product name.
+    pub name: String,
+    /// PCI bus id.
+    pub pci_bus_id: String,
+    /// Memory in bytes.
+    pub memory_total_bytes: i64,
+    /// Driver version.
+    pub driver_version: String,
+    /// CUDA version that the driver supports.
+    pub cuda_version: String,
+}
+
+/// What an agent can do beyond the Go project's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// It sends full reports, with boot id, session and sequence.
+    pub full_reports: bool,
+    /// It acknowledges commands with their results, and knows a repeat by its id.
+    pub command_results: bool,
+    /// It listens for pushed commands.
+    pub command_push: bool,
+}
+
+/// What an agent says of its machine when it registers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Description {
+    /// The provider as the agent was told, free text.
+    pub provider: String,
+    /// Region.
+    pub region: String,
+    /// Zone.
+    pub zone: String,
+    /// Machine type.
+    pub instance_type: String,
+    /// GPUs in order of index.
+    pub gpus: Vec<Gpu>,
+    /// Host name.
+    pub hostname: String,
+    /// Address inside the cloud.
+    pub internal_ip: String,
+    /// Address outside.
+    pub external_ip: String,
+    /// Kernel version.
+    pub kernel_version: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Stable identity of the host; empty if the agent does not say.
+    pub machine_id: String,
+    /// Version of the agent; empty if it does not say.
+    pub agent_version: String,
+    /// What the agent can do.
+    pub capabilities: Capabilities,
+}
+
+/// Whether a node may still come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// It registered.
+    Registered,
+    /// Its machine is gone.
+    Terminated,
+}
+
+/// Why we drain a machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainCause {
+    /// To replace it because of an incident.
+    Incident(IncidentId),
+    /// The pool is too large.
+    Shrink,
+    /// Its instance is being terminated.
+    Terminating,
+}
+
+/// Who holds a node and why: work is placed only where no hold stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldKind {
+    /// An operator cordoned it.
+    OperatorCordon,
+    /// An operator drains it.
+    OperatorDrain,
+    /// An incident of severity unhealthy is open on it.
+    Incident(IncidentId),
+    /// It has yet to show that it is fit: new, rebooted, or repaired.
+    AdmissionGate,
+    /// We drain it.
+    Drain(DrainCause),
+}
+
+impl HoldKind {
+    /// The name that people see and give.
+    pub fn name(&self) -> String {
+        match self {
+            Self::OperatorCordon => "operator:cordon".to_owned(),
+            Self::OperatorDrain => "operator:drain".to_owned(),
+            Self::Incident(id) => format!("incident:{id}"),
+            Self::AdmissionGate => "gate:admission".to_owned(),
+            Self::Drain(DrainCause::Incident(id)) => format!("drain:{id}"),
+            Self::Drain(DrainCause::Shrink) => "drain:shrink".to_owned(),
+            Self::Drain(DrainCause::Terminating) => "drain:terminating".to_owned(),
+        }
+    }
+
+    /// Whether the hold asks for the work on the node to end.
+    pub const fn drains(&self) -> bool {
+        matches!(self, Self::OperatorDrain | Self::Drain(_))
+    }
+
+    /// Whether an operator set it.
+    pub const fn is_operators(&self) -> bool {
+        matches!(self, Self::OperatorCordon | Self::OperatorDrain)
+    }
+}
+
+/// What is on record of a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why, in words.
+    pub reason: String,
+    /// Since when.
+    pub since: Stamp,
+    /// When it ends by itself, in fleet time.
+    pub expires: Option<Time>,
+    /// For a drain: when the scheduler said that the node is empty.
+    pub drained: Option<Stamp>,
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The id it registered under.
+    pub id: NodeId,
+    /// Counts the hosts that registered under this id, from 1.
+    pub incarnation: u32,
+    /// Whether it may come back.
+    pub lifecycle: Lifecycle,
+    /// The instance it is bound to; none for an external node.
+    pub instance: Option<InstanceId>,
+    /// The pool: the instance's, or the `pool` label of an external node.
+    pub pool: Option<PoolName>,
+    /// What its agent says of it.
+    pub description: Arc<Description>,
+    /// The most GPUs it ever showed.
+    pub gpus_expected: u32,
+    /// The boot it is in; none if its agent does not say.
+    pub boot: Option<BootId>,
+    /// The agent's present session; none if it does not say.
+    pub session: Option<SessionId>,
+    /// The last report of the session that changed anything.
+    pub report_sequence: u64,
+    /// What keeps work away.
+    pub holds: BTreeMap<HoldKind, Hold>,
+    /// The result of the last full report.
+    pub reported: HealthStatus,
+    /// When it first registered.
+    pub registered: Stamp,
+    /// Since when it has been heard from without a gap.
+    pub fresh_since: Stamp,
+    /// Since when it has been silent.
+    pub silent_since: Option<Stamp>,
+    /// When its machine was proven gone.
+    pub terminated: Option<Stamp>,
+    /// Incidents that are open on it, with their severity.
+    pub open_incidents: BTreeMap<IncidentId, HealthStatus>,
+    /// The address it last registered from.
+    pub address: String,
+}
+
+impl Node {
+    /// Whether any drain of ours stands on the node.
+    pub fn our_drain(&self) -> Option<(&DrainCause, &Hold)> {
+        self.holds.iter().find_map(|(kind, hold)| match kind {
+            HoldKind::Drain(cause) => Some((cause, hold)),
+            _ => None,
+        })
+    }
+
+    /// Whether an operator holds the node.
+    pub fn is_held_by_operator(&self) -> bool {
+        self.holds.keys().any(HoldKind::is_operators)
+    }
+
+    /// The names of all holds.
+    pub fn hold_names(&self) -> Vec<String> {
+        self.holds.keys().map(HoldKind::name).collect()
+    }
+
+    /// The UUIDs of its GPUs.
+    pub fn gpu_uuids(&self) -> BTreeSet<&str> {
+        self.description
+            .gpus
+            .iter()
+            .map(|gpu| gpu.uuid.as_str())
+            .filter(|uuid| !uuid.is_empty())
+            .collect()
+    }
+}

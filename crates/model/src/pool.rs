@@ -1,0 +1,103 @@
+//! What a pool remembers, beside its configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PoolName, Stamp, Time};
+
+/// Whether we act by our own choosing.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Automation {
+    /// Nothing is planned.
+    Off,
+    /// Plans are made, explained and recorded, not carried out.
+    Observe,
+    /// Plans are carried out.
+    #[default]
+    On,
+}
+
+impl Automation {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Observe, Self::On];
+
+    /// The word for people and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Observe => "observe",
+            Self::On => "on",
+        }
+    }
+
+    /// The mode for a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
+}
+
+/// A mode and who chose it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AutomationSetting {
+    /// The mode.
+    pub mode: Automation,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// When; none if it never changed.
+    pub since: Option<Stamp>,
+}
+
+/// A guard that stops one kind of action after trouble, and lets one through now and then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Breaker {
+    /// When it opened; none while it is closed.
+    pub opened: Option<Stamp>,
+    /// Before this moment of fleet time nothing passes.
+    pub probe_at: Option<Time>,
+    /// How often it opened or a probe failed in a row, for the doubling wait.
+    pub trips: u32,
+    /// Failures in a row while it is closed.
+    pub failures: u32,
+    /// What was let through as the probe, by the id of the instance it concerns.
+    pub probe: Option<String>,
+}
+
+impl Breaker {
+    /// Whether it is open.
+    pub const fn is_open(&self) -> bool {
+        self.opened.is_some()
+    }
+}
+
+/// What a pool remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The configured name.
+    pub name: PoolName,
+    /// An operator's choice for this pool; none means the fleet's.
+    pub automation: Option<AutomationSetting>,
+    /// Launch breakers by offering (its text).
+    pub launch_breakers: BTreeMap<String, Breaker>,
+    /// Repair breakers by signature.
+    pub repair_breakers: BTreeMap<String, Breaker>,
+    /// The last replacement per signature, for pools too small for a breaker: when the action
+    /// was taken.
+    pub last_repairs: BTreeMap<String, Stamp>,
+}
+
+impl Pool {
+    /// A pool that remembers nothing yet.
+    pub fn new(name: PoolName) -> Self {
+        Self {
+            name,
+            automation: None,
+            launch_breakers: BTreeMap::new(),
+            repair_breakers: BTreeMap::new(),
+            last_repairs: BTreeMap::new(),
+        }
+    }
+}

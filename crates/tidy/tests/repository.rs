@@ -1,0 +1,161 @@
+//! Every rule, on the real repository.
+
+use std::fs;
+use std::path::Path;
+
+use navarch_tidy::licences::DenyFile;
+use navarch_tidy::workspace::Metadata;
+use navarch_tidy::{File, Finding, documents, report, scripts, source, text, tree, workspace};
+
+#[track_caller]
+fn check(findings: &[Finding]) {
+    assert!(findings.is_empty(), "{}", report(findings));
+}
+
+fn files() -> Vec<File> {
+    tree::load(&tree::root()).expect("the repository can be read")
+}
+
+fn metadata() -> Metadata {
+    workspace::metadata(&tree::root()).expect("cargo describes the workspace")
+}
+
+fn deny() -> DenyFile {
+    let text = fs::read_to_string(tree::root().join("deny.toml")).expect("deny.toml can be read");
+    toml::from_str(&text).expect("deny.toml has the sections that the rules read")
+}
+
+/// Runs a rule on every file for which `wanted` is true.
+#[track_caller]
+fn check_files(wanted: impl Fn(&File) -> bool, rule: fn(&File) -> Vec<Finding>) {
+    let files: Vec<File> = files().into_iter().filter(|file| wanted(file)).collect();
+    assert!(
+        !files.is_empty(),
+        "the rule looked at no file: is the selection right?"
+    );
+    check(&files.iter().flat_map(rule).collect::<Vec<_>>());
+}
+
+fn all(_: &File) -> bool {
+    true
+}
+
+#[test]
+fn every_rust_file_says_what_it_holds() {
+    check_files(File::is_rust, source::says_what_it_holds);
+}
+
+#[test]
+fn nothing_sleeps_outside_the_clocks_and_the_polling_helper() {
+    check_files(File::is_rust, source::waits_without_sleeping);
+}
+
+#[test]
+fn no_test_is_ignored() {
+    check_files(File::is_rust, source::ignores_no_test);
+}
+
+#[test]
+fn lints_are_set_aside_with_a_reason() {
+    check_files(File::is_rust, source::sets_lints_aside_with_reason);
+}
+
+#[test]
+fn unfinished_work_has_an_issue() {
+    check_files(|file| !file.is_tidy(), source::unfinished_work_has_an_issue);
+}
+
+#[test]
+fn source_files_stay_short() {
+    let in_src = |file: &File| {
+        file.path
+            .components()
+            .nth(2)
+            .is_some_and(|part| part.as_os_str() == "src")
+    };
+    check_files(in_src, source::stays_short);
+}
+
+#[test]
+fn unsafe_has_one_home() {
+    check_files(File::is_rust, source::unsafe_has_one_home);
+}
+
+#[test]
+fn no_file_has_stray_blanks() {
+    check_files(all, text::has_no_stray_blanks);
+}
+
+#[test]
+fn no_file_names_a_machine() {
+    let ours = |file: &File| {
+        ![Path::new("Cargo.lock"), Path::new("deny.toml")].contains(&file.path.as_path())
+    };
+    check_files(ours, text::names_no_machine);
+}
+
+#[test]
+fn scripts_stop_at_errors() {
+    check_files(
+        |file| file.text.starts_with("#!"),
+        scripts::stops_at_errors_and_says_why,
+    );
+}
+
+#[test]
+fn crates_depend_only_upwards() {
+    check(&workspace::depends_upwards(&metadata()));
+}
+
+#[test]
+fn pure_crates_stay_pure() {
+    check(&workspace::stays_pure(&metadata()));
+}
+
+#[test]
+fn the_wire_stays_in_one_crate() {
+    check(&workspace::keeps_the_wire_in_one_crate(&metadata()));
+}
+
+#[test]
+fn every_crate_describes_itself() {
+    check(&workspace::describes_itself(&metadata()));
+}
+
+#[test]
+fn manifests_inherit_from_the_workspace() {
+    check_files(
+        |file| file.path.ends_with("Cargo.toml"),
+        workspace::inherits_from_the_workspace,
+    );
+}
+
+#[test]
+fn licences_are_permitted() {
+    check(&workspace::has_permitted_licences(&metadata(), &deny()));
+}
+
+#[test]
+fn sources_are_permitted() {
+    check(&workspace::has_permitted_sources(&metadata(), &deny()));
+}
+
+#[test]
+fn links_lead_somewhere() {
+    check(&documents::links_lead_somewhere(&files()));
+}
+
+#[test]
+fn documents_write_words_out() {
+    check_files(|file| file.has_extension("md"), documents::writes_words_out);
+}
+
+#[test]
+fn the_architecture_has_every_crate() {
+    check(&documents::the_table_has_every_crate(&files()));
+}
+
+#[test]
+fn every_example_is_tested() {
+    check(&documents::examples_are_tested(&files()));
+}

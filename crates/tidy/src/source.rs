@@ -41,9 +41,20 @@ pub fn waits_without_sleeping(file: &File) -> Vec<Finding> {
     if WAITING_HOMES.iter().any(|home| file.path.starts_with(home)) {
         return Vec::new();
     }
+    // A test may sleep on a virtual clock, where no real time passes.
+    let real = in_tests(file).any(|(_, code)| code.contains("RealClock"));
+    let slept = |number: usize, code: &str| {
+        real && [".sleep(", ".sleep_until("]
+            .iter()
+            .any(|call| code.contains(call))
+            && in_tests(file).any(|(line, _)| line == number)
+    };
     code_lines(file)
         .filter_map(|(number, code)| {
-            let found = SLEEPS.iter().find(|sleep| code.contains(*sleep))?;
+            let found = SLEEPS
+                .iter()
+                .find(|sleep| code.contains(*sleep))
+                .or_else(|| slept(number, code).then_some(&"RealClock::sleep"))?;
             Some(Finding::at(
                 &file.path,
                 number,
@@ -164,6 +175,13 @@ fn code_lines(file: &File) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+/// The code lines that are compiled for tests alone: all of a file in `tests`, and what follows
+/// the first `#[cfg(test)]` elsewhere, where modules of tests stand at the end.
+fn in_tests(file: &File) -> impl Iterator<Item = (usize, &str)> {
+    let whole = file.is_test();
+    code_lines(file).skip_while(move |(_, code)| !whole && code.trim() != "#[cfg(test)]")
+}
+
 /// The attributes of a Rust file, each as one text with the number of its first line.
 fn attributes(file: &File) -> impl Iterator<Item = (usize, String)> {
     let mut found = Vec::new();
@@ -262,6 +280,13 @@ mod tests {
         assert!(lines_of(rule, "crates/time/src/real.rs", bad).is_empty());
         assert!(lines_of(rule, "crates/a/src/b.rs", "// not thread::sleep\n").is_empty());
         assert!(lines_of(rule, "crates/a/src/b.rs", "clock.sleep(wait).await;\n").is_empty());
+        let real = "let clock = RealClock::new();\nclock.sleep(wait).await;\n";
+        assert_eq!(lines_of(rule, "crates/node/tests/a.rs", real), [2]);
+        assert!(lines_of(rule, "crates/node/src/a.rs", real).is_empty());
+        let both = format!("{real}#[cfg(test)]\n{real}");
+        assert_eq!(lines_of(rule, "crates/node/src/a.rs", &both), [5]);
+        let virtual_clock = real.replace("Real", "Virtual");
+        assert!(lines_of(rule, "crates/node/tests/a.rs", &virtual_clock).is_empty());
     }
 
     #[test]

@@ -269,6 +269,8 @@ pub struct Instance {
     pub failures: u32,
     /// When the last launch call's deadline passes; listings begun before prove nothing.
     pub launch_deadline: Option<Time>,
+    /// Whether the last launch call certainly made nothing.
+    pub clean: bool,
     /// Complete listings, begun after the launch deadline, that lack it.
     pub absent_listings: u32,
     /// Whether its node was ever ACTIVE.

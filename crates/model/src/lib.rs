@@ -29,7 +29,7 @@ pub use instance::{
     CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting, Unclaimed,
 };
 pub use node::{Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node};
-pub use pool::{Automation, AutomationSetting, Breaker, Pool};
+pub use pool::{Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool};
 pub use state::{Change, Meta, State};
 pub use status::Axes;
 pub use time::{Stamp, Time};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PoolName, Stamp, Time};
+use crate::{InstanceId, PoolName, Stamp, Time};
 
 /// Whether we act by our own choosing.
 #[derive(
@@ -73,6 +73,30 @@ impl Breaker {
     }
 }
 
+/// What a pool remembers of buying one offering.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OfferingMemory {
+    /// Opens when machines that were paid for never became ACTIVE.
+    pub breaker: Breaker,
+    /// Whether a machine of it became ACTIVE since the store was made or the breaker opened.
+    pub proven: bool,
+    /// Refusals in a row: sold out, quota, credentials, configuration.
+    pub refusals: u32,
+    /// Before this moment of fleet time it is not asked for again.
+    pub retry_at: Option<Time>,
+    /// The cloud's words at the last refusal.
+    pub last_refusal: String,
+}
+
+/// The last replacement for one signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRepair {
+    /// When it was decided.
+    pub at: Stamp,
+    /// The instance that goes.
+    pub instance: InstanceId,
+}
+
 /// What a pool remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -80,13 +104,12 @@ pub struct Pool {
     pub name: PoolName,
     /// An operator's choice for this pool; none means the fleet's.
     pub automation: Option<AutomationSetting>,
-    /// Launch breakers by offering (its text).
-    pub launch_breakers: BTreeMap<String, Breaker>,
+    /// Offerings by their text.
+    pub offerings: BTreeMap<String, OfferingMemory>,
     /// Repair breakers by signature.
     pub repair_breakers: BTreeMap<String, Breaker>,
-    /// The last replacement per signature, for pools too small for a breaker: when the action
-    /// was taken.
-    pub last_repairs: BTreeMap<String, Stamp>,
+    /// The last replacement by signature.
+    pub last_repairs: BTreeMap<String, LastRepair>,
 }
 
 impl Pool {
@@ -95,7 +118,7 @@ impl Pool {
         Self {
             name,
             automation: None,
-            launch_breakers: BTreeMap::new(),
+            offerings: BTreeMap::new(),
             repair_breakers: BTreeMap::new(),
             last_repairs: BTreeMap::new(),
         }

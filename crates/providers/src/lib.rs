@@ -1,1 +1,7 @@
-//! Cloud providers behind one trait, and the fake cloud.
+//! Clouds behind one trait, and the fake cloud that runs real agents as processes.
+
+mod fault;
+mod provider;
+
+pub use fault::{Fault, FaultKind};
+pub use provider::{Call, FaultInjection, Listing, Provider};

@@ -1,1 +1,2 @@
 //! The wire: generated messages, conversions and the client.
+mod generated;

@@ -1,1 +1,27 @@
 //! The configuration file: schema, parsing, located errors.
+//!
+//! [`Config::load`] reads one YAML file strictly: an unknown key, a duplicate key, a value of the
+//! wrong type or out of range is an error with its line and column, and one pass reports all of
+//! them. Every default is filled in, so that readers of a [`Config`] never choose one.
+
+mod config;
+mod dev;
+pub mod duration;
+mod error;
+mod fields;
+mod load;
+mod reload;
+pub mod schema;
+mod tree;
+mod units;
+
+pub use config::{
+    AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
+    InstanceManagerConfig, LaunchBreakerConfig, PlannerConfig, PoolConfig, PoolHealth,
+    ProviderConfig, ProviderKind, Recovery, ServerConfig, ServerLimits, StoreConfig, StoreKind,
+    SweepConfig, TerminateConfig,
+};
+pub use error::{ConfigError, ConfigErrors, Position, Warning};
+pub use navarch_model::Automation;
+pub use reload::{Change, Reload};
+pub use units::{Budget, Percent, PercentError, Threshold};

@@ -1,0 +1,181 @@
+//! What can be wrong with a configuration, each with the place where it is wrong.
+
+use std::cell::RefCell;
+use std::fmt;
+
+/// The most problems that one file reports; the rest is counted.
+const MAX_REPORTED: usize = 100;
+
+/// A place in a configuration file; lines and columns count characters from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+impl Position {
+    /// The beginning of a file.
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// One problem; shown as `FILE:LINE:COLUMN: message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file as the caller named it.
+    pub file: String,
+    /// The place; absent when the file could not be read at all.
+    pub position: Option<Position>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some(position) => write!(f, "{}:{position}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// All problems of one file in the order of their places; never empty. Shown one a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    unreported: usize,
+}
+
+impl ConfigErrors {
+    pub(crate) fn one(file: &str, position: Option<Position>, message: String) -> Self {
+        Self {
+            errors: vec![ConfigError {
+                file: file.to_owned(),
+                position,
+                message,
+            }],
+            unreported: 0,
+        }
+    }
+
+    /// The problems, at most a hundred.
+    #[must_use]
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.errors
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        if self.unreported > 0 {
+            write!(
+                f,
+                "\nand {} more; fix these first and check again",
+                self.unreported
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Something that loads but is probably not what was meant; shown as `FILE:LINE:COLUMN: message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The file as the caller named it.
+    pub file: String,
+    /// The place.
+    pub position: Position,
+    /// What is odd and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.position, self.message)
+    }
+}
+
+/// Collects the problems of one file while it loads.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: String,
+    errors: RefCell<Vec<(Position, String)>>,
+    warnings: RefCell<Vec<(Position, String)>>,
+}
+
+impl Log {
+    pub(crate) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn error(&self, position: Position, message: impl Into<String>) {
+        self.errors.borrow_mut().push((position, message.into()));
+    }
+
+    pub(crate) fn warn(&self, position: Position, message: impl Into<String>) {
+        self.warnings.borrow_mut().push((position, message.into()));
+    }
+
+    /// How many errors there are so far; equal counts before and after a section mean that it is
+    /// sound, so that its keys may be compared with each other.
+    pub(crate) fn error_count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// The value with its warnings, or all errors.
+    pub(crate) fn finish<T>(self, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+        let (file, mut errors, mut warnings) = (
+            self.file,
+            self.errors.into_inner(),
+            self.warnings.into_inner(),
+        );
+        if errors.is_empty() {
+            warnings.sort();
+            let warnings = warnings
+                .into_iter()
+                .map(|(position, message)| Warning {
+                    file: file.clone(),
+                    position,
+                    message,
+                })
+                .collect();
+            return Ok((value, warnings));
+        }
+        errors.sort();
+        errors.dedup();
+        let unreported = errors.len().saturating_sub(MAX_REPORTED);
+        errors.truncate(MAX_REPORTED);
+        Err(ConfigErrors {
+            errors: errors
+                .into_iter()
+                .map(|(position, message)| ConfigError {
+                    file: file.clone(),
+                    position: Some(position),
+                    message,
+                })
+                .collect(),
+            unreported,
+        })
+    }
+}

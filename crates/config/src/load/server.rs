@@ -1,0 +1,190 @@
+//! Reading of the sections about the server itself.
+
+use std::time::Duration;
+
+use super::{SHORTEST_WAIT, check_address, check_url};
+use crate::config::{
+    AuthConfig, InstanceManagerConfig, PlannerConfig, ServerConfig, ServerLimits, StoreConfig,
+    StoreKind,
+};
+use crate::duration::compact;
+use crate::fields::{Fields, YEAR};
+use crate::tree::quoted;
+
+/// The shortest interval of agents: ten beats a second already cost more than they tell.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest interval of agents: a day without news is no control.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest time that one request or connection may be held open.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+
+/// Idle connections are kept at least this long unless the file says otherwise.
+const IDLE_TIMEOUT_FLOOR: Duration = Duration::from_secs(90);
+
+pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
+    let default = ServerConfig::default();
+    let errors = fields.log().error_count();
+    let interval = SHORTEST_INTERVAL..=LONGEST_INTERVAL;
+    let heartbeat_interval = fields
+        .duration("heartbeat_interval", interval.clone())
+        .unwrap_or(default.heartbeat_interval);
+    let heartbeat_timeout = fields
+        .duration("heartbeat_timeout", SHORTEST_INTERVAL..=YEAR)
+        .unwrap_or(heartbeat_interval * 3);
+    let health_check_interval = fields
+        .duration("health_check_interval", interval.clone())
+        .unwrap_or(default.health_check_interval);
+    if fields.log().error_count() == errors && heartbeat_timeout <= heartbeat_interval {
+        fields.fail(
+            "heartbeat_timeout",
+            format!(
+                "{} is not longer than heartbeat_interval ({}): use about three times the interval",
+                compact(heartbeat_timeout),
+                compact(heartbeat_interval)
+            ),
+        );
+    }
+    let address = fields.text("address").unwrap_or(default.address);
+    if let Err(problem) = check_address(&address) {
+        fields.fail("address", format!("{}: {problem}", quoted(&address)));
+    }
+    ServerConfig {
+        external_address: url(fields, "external_address"),
+        autoscale_interval: fields
+            .duration("autoscale_interval", interval)
+            .unwrap_or(default.autoscale_interval),
+        health_policy: fields.path("health_policy"),
+        auth: auth(&fields.section("auth")),
+        limits: limits(&fields.section("limits"), heartbeat_interval),
+        address,
+        heartbeat_interval,
+        heartbeat_timeout,
+        health_check_interval,
+    }
+}
+
+/// A base URL without its closing slash.
+pub(super) fn url(fields: &Fields<'_>, key: &str) -> Option<String> {
+    let text = fields.text(key)?;
+    if let Err(problem) = check_url(&text) {
+        fields.fail(key, format!("{}: {problem}", hidden(&text)));
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+/// A URL for a message, without what may be a password.
+fn hidden(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, host)) => quoted(&format!("…@{host}")),
+        None => quoted(text),
+    }
+}
+
+fn auth(fields: &Fields<'_>) -> AuthConfig {
+    let variable = fields.text("token_env");
+    let file = fields.path("token_file");
+    if fields.has("token_env") && fields.has("token_file") {
+        fields.fail(
+            "token_file",
+            "token_env is set too: keep one source of the token",
+        );
+    }
+    if let Some(path) = file {
+        return AuthConfig::File(path);
+    }
+    let Some(variable) = variable else {
+        return AuthConfig::default();
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !variable.chars().all(legal) || variable.starts_with(|c: char| c.is_ascii_digit()) {
+        // The value may be a token in the wrong place, so it is not shown.
+        fields.fail("token_env",
+            "expected the name of an environment variable: letters, digits and _; the token itself does not belong in this file",
+        );
+    }
+    AuthConfig::Environment(variable)
+}
+
+fn limits(fields: &Fields<'_>, heartbeat_interval: Duration) -> ServerLimits {
+    let default = ServerLimits::default();
+    let idle_timeout = fields.duration("idle_timeout", SHORTEST_INTERVAL..=YEAR);
+    if let Some(idle) = idle_timeout.filter(|idle| *idle <= heartbeat_interval) {
+        fields.fail("idle_timeout",
+            format!(
+                "{} is not longer than server.heartbeat_interval ({}): agents would connect again for every beat",
+                compact(idle),
+                compact(heartbeat_interval)
+            ),
+        );
+    }
+    ServerLimits {
+        max_request_bytes: fields
+            .count("max_request_bytes", 1024..=1 << 30)
+            .unwrap_or(default.max_request_bytes),
+        request_timeout: fields
+            .duration("request_timeout", SHORTEST_INTERVAL..=LONGEST_REQUEST)
+            .unwrap_or(default.request_timeout),
+        idle_timeout: idle_timeout
+            .unwrap_or_else(|| IDLE_TIMEOUT_FLOOR.max(heartbeat_interval * 3)),
+        shutdown_timeout: fields
+            .duration("shutdown_timeout", Duration::ZERO..=LONGEST_REQUEST)
+            .unwrap_or(default.shutdown_timeout),
+    }
+}
+
+pub(super) fn store(fields: &Fields<'_>) -> StoreConfig {
+    let default = StoreConfig::default();
+    let kind = if fields.is_word("type", "postgres") {
+        fields.fail(
+            "type",
+            "postgres is known, but this build does not support it yet: use sqlite",
+        );
+        None
+    } else {
+        fields.word("type", &[("sqlite", StoreKind::Sqlite)])
+    };
+    StoreConfig {
+        kind: kind.unwrap_or(default.kind),
+        data_dir: fields.path("data_dir").unwrap_or(default.data_dir),
+        batch_rows: fields
+            .count("batch_rows", 1..=10_000)
+            .unwrap_or(default.batch_rows),
+        batch_wait: fields
+            .duration("batch_wait", Duration::ZERO..=Duration::from_secs(1))
+            .unwrap_or(default.batch_wait),
+        terminated_kept: fields
+            .duration("terminated_kept", Duration::ZERO..=YEAR)
+            .unwrap_or(default.terminated_kept),
+    }
+}
+
+pub(super) fn instance_manager(fields: &Fields<'_>) -> InstanceManagerConfig {
+    let default = InstanceManagerConfig::default();
+    let wait = SHORTEST_WAIT..=YEAR;
+    InstanceManagerConfig {
+        launch_timeout: fields
+            .duration("launch_timeout", wait.clone())
+            .unwrap_or(default.launch_timeout),
+        registration_timeout: fields
+            .duration("registration_timeout", wait)
+            .unwrap_or(default.registration_timeout),
+        stale_check_interval: fields
+            .duration("stale_check_interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL)
+            .unwrap_or(default.stale_check_interval),
+    }
+}
+
+pub(super) fn planner(fields: &Fields<'_>) -> PlannerConfig {
+    let default = PlannerConfig::default();
+    PlannerConfig {
+        min_interval: fields
+            .duration("min_interval", SHORTEST_WAIT..=Duration::from_secs(60))
+            .unwrap_or(default.min_interval),
+        full_interval: fields
+            .duration("full_interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL)
+            .unwrap_or(default.full_interval),
+    }
+}

@@ -1,0 +1,213 @@
+//! Every key of the configuration file as data: what it takes, its default and its meaning.
+//!
+//! The loader, the hints for unknown keys and the printed reference read the same tables.
+
+use std::fmt::Write as _;
+
+mod keys;
+
+pub(crate) use keys::PROVIDER_TYPES;
+pub use keys::ROOT;
+
+/// A mapping of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// What the section is for.
+    pub about: &'static str,
+    /// Its keys, in the order in which documents show them.
+    pub keys: &'static [Key],
+}
+
+/// One key of a section.
+#[derive(Debug)]
+pub struct Key {
+    /// The spelling.
+    pub name: &'static str,
+    /// What the value may be.
+    pub form: Form,
+    /// The value when the key is absent, as the file would have it; empty when there is none.
+    pub default: &'static str,
+    /// The meaning.
+    pub about: &'static str,
+    /// What the loader does with it.
+    pub status: Status,
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// Text.
+    Text,
+    /// A duration in Go's notation.
+    Duration,
+    /// A duration, or `never`.
+    DurationOrNever,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A count or a percentage.
+    Budget,
+    /// A percentage.
+    Percent,
+    /// One of some words.
+    Word(&'static [&'static str]),
+    /// A mapping from text to text.
+    Labels,
+    /// A mapping with keys of its own.
+    Section(&'static Section),
+    /// A mapping from names to mappings.
+    Named(&'static Section),
+}
+
+/// What the loader does with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It works.
+    Works,
+    /// It is accepted, but nothing reads it yet; the text says why.
+    NoEffect(&'static str),
+    /// It belongs to the schema, but this build cannot do it yet.
+    Planned,
+    /// It is an old spelling of this key of the same section.
+    Renamed(&'static str),
+    /// It is never accepted; the text says what to use instead.
+    Refused(&'static str),
+}
+
+impl Section {
+    /// The key of this name.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The working or planned key that is spelled most like `name`, if one is near.
+    #[must_use]
+    pub fn nearest(&self, name: &str) -> Option<&'static str> {
+        let offered = self
+            .keys
+            .iter()
+            .filter(|key| !matches!(key.status, Status::Renamed(_) | Status::Refused(_)))
+            .map(|key| key.name);
+        nearest(name, offered)
+    }
+}
+
+/// The candidate that is spelled most like `name`, if one is near.
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // A key from a hostile file may be a megabyte long; no known name is near it.
+    if name.len() > 64 {
+        return None;
+    }
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' '], "_");
+    let wanted = plain(name);
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&wanted, &plain(candidate)),
+                candidate,
+            )
+        })
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// The sections that have a key of this name, as dotted paths.
+pub(crate) fn homes(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for_each_section("", &ROOT, &mut |path, section| {
+        if !path.is_empty()
+            && section
+                .key(name)
+                .is_some_and(|key| key.status == Status::Works)
+        {
+            found.push(path.to_owned());
+        }
+    });
+    found
+}
+
+/// Calls `visit` with each section and its dotted path, parents first.
+pub(crate) fn for_each_section(
+    path: &str,
+    section: &'static Section,
+    visit: &mut dyn FnMut(&str, &'static Section),
+) {
+    visit(path, section);
+    for key in section.keys {
+        let below = join(path, key.name);
+        match key.form {
+            Form::Section(section) if key.status == Status::Works => {
+                for_each_section(&below, section, visit);
+            }
+            Form::Named(section) if key.status == Status::Works => {
+                for_each_section(&format!("{below}.<name>"), section, visit);
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+/// The reference of all working keys as Markdown tables, one per section.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::new();
+    for_each_section("", &ROOT, &mut |path, section| {
+        let title = if path.is_empty() { "Top level" } else { path };
+        let _ = writeln!(text, "## `{title}`\n\n{}\n", section.about);
+        text.push_str("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let about = match key.status {
+                Status::Works => key.about.to_owned(),
+                Status::NoEffect(why) => format!("{} No effect: {why}.", key.about),
+                _ => continue,
+            };
+            let default = match key.default {
+                "" => "–".to_owned(),
+                default => format!("`{default}`"),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {default} | {about} |",
+                key.name,
+                form_words(key.form)
+            );
+        }
+        text.push('\n');
+    });
+    text
+}
+
+fn form_words(form: Form) -> String {
+    match form {
+        Form::Text => "text".to_owned(),
+        Form::Duration => "duration".to_owned(),
+        Form::DurationOrNever => "duration or `never`".to_owned(),
+        Form::Number => "whole number".to_owned(),
+        Form::Flag => "`true` or `false`".to_owned(),
+        Form::Budget => "count or percentage".to_owned(),
+        Form::Percent => "percentage".to_owned(),
+        Form::Word(words) => words
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Form::Labels => "mapping of text".to_owned(),
+        Form::Section(_) => "section".to_owned(),
+        Form::Named(_) => "sections by name".to_owned(),
+    }
+}

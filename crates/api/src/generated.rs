@@ -2,7 +2,6 @@
 
 #![expect(
     missing_docs,
-    unused,
     clippy::all,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,

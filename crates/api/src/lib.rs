@@ -1,2 +1,16 @@
 //! The wire: generated messages, conversions and the client.
+//!
+//! Nothing else knows protobuf or the RPC library. A server implements the traits of
+//! [`service`] and mounts [`service::routes`]; an agent or a command makes a [`Client`].
+//! [`wire`] holds the messages that the Go project knows, [`v1`] those that are new.
+
+mod contract;
+mod error;
 mod generated;
+mod reply;
+pub mod service;
+pub mod v1;
+pub mod wire;
+
+pub use error::{ApiError, Code};
+pub use reply::{List, Part, Reply};

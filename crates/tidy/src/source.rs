@@ -5,9 +5,9 @@ use crate::{File, Finding};
 /// The crate that may use `unsafe`, its test library included.
 const UNSAFE_HOME: &str = "crates/gpu";
 
-/// Where real time may pass: the clocks themselves, and the one polling helper of the
-/// end-to-end tests, which waits for processes that no virtual clock reaches.
-const WAITING_HOMES: &[&str] = &["crates/time/src", "crates/cli/tests/support"];
+/// Where real time may pass: the clocks themselves, whose tests must see it pass, and the one
+/// polling helper of the end-to-end tests, which waits for processes that no virtual clock reaches.
+const WAITING_HOMES: &[&str] = &["crates/time", "crates/cli/tests/support"];
 
 /// The most lines that a source file may have. Higher, and one file becomes the place where
 /// everything goes; much lower, and one thought is spread over several files.
@@ -38,7 +38,7 @@ pub fn waits_without_sleeping(file: &File) -> Vec<Finding> {
         "tokio::time::interval",
         "tokio::time::timeout",
     ];
-    if WAITING_HOMES.iter().any(|home| file.path.starts_with(home)) {
+    if may_wait(file) {
         return Vec::new();
     }
     // A test may sleep on a virtual clock, where no real time passes.
@@ -92,6 +92,24 @@ pub fn sets_lints_aside_with_reason(file: &File) -> Vec<Finding> {
                 number,
                 "say why: `#[expect(the_lint, reason = \"...\")]`; expect goes away by itself \
                  once it is no longer needed",
+            )
+        })
+        .collect()
+}
+
+/// The methods that `clippy.toml` bans are used where time passes and nowhere else.
+pub fn banned_methods_have_homes(file: &File) -> Vec<Finding> {
+    if may_wait(file) {
+        return Vec::new();
+    }
+    attributes(file)
+        .filter(|(_, attribute)| attribute.contains("clippy::disallowed_methods"))
+        .map(|(number, _)| {
+            Finding::at(
+                &file.path,
+                number,
+                "clippy.toml bans this method and says what to use instead; take a Clock, a Rng \
+                 or Tasks from navarch_time as an argument",
             )
         })
         .collect()
@@ -239,6 +257,10 @@ fn is_issue(text: &str) -> bool {
         })
 }
 
+fn may_wait(file: &File) -> bool {
+    WAITING_HOMES.iter().any(|home| file.path.starts_with(home))
+}
+
 fn is_script(file: &File) -> bool {
     file.text.starts_with("#!")
 }
@@ -334,6 +356,23 @@ mod tests {
                 "{good:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_banned_method_outside_its_homes_is_found() {
+        let rule = banned_methods_have_homes;
+        let bad = "#[expect(\n    clippy::disallowed_methods,\n    reason = \"now\"\n)]\n";
+        assert_eq!(lines_of(rule, "crates/server/src/a.rs", bad), [1]);
+        assert!(lines_of(rule, "crates/time/src/clock.rs", bad).is_empty());
+        assert!(lines_of(rule, "crates/cli/tests/support/wait.rs", bad).is_empty());
+        assert!(
+            lines_of(
+                rule,
+                "crates/a/src/b.rs",
+                "#[expect(unused, reason = \"x\")]\n"
+            )
+            .is_empty()
+        );
     }
 
     #[test]

@@ -61,6 +61,11 @@ fn lints_are_set_aside_with_a_reason() {
 }
 
 #[test]
+fn banned_methods_are_used_in_their_homes() {
+    check_files(File::is_rust, source::banned_methods_have_homes);
+}
+
+#[test]
 fn unfinished_work_has_an_issue() {
     check_files(|file| !file.is_tidy(), source::unfinished_work_has_an_issue);
 }

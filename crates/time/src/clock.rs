@@ -62,7 +62,7 @@ pub enum When {
 }
 
 /// What a clock implements to hand out a [`Sleep`].
-pub trait Sleeper: Send {
+pub trait Sleeper: Send + Sync {
     /// As [`Future::poll`].
     fn poll_sleep(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
 

@@ -4,6 +4,7 @@
 //! [`service`] and mounts [`service::routes`]; an agent or a command makes a [`Client`].
 //! [`wire`] holds the messages that the Go project knows, [`v1`] those that are new.
 
+pub mod client;
 mod contract;
 mod error;
 mod generated;
@@ -12,5 +13,6 @@ pub mod service;
 pub mod v1;
 pub mod wire;
 
+pub use client::{AddressError, Cause, Client, ClientBuilder, ClientError, Incoming};
 pub use error::{ApiError, Code};
 pub use reply::{List, Part, Reply};

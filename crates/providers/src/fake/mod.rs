@@ -1,0 +1,26 @@
+//! The fake cloud: records on disk, a real agent process for each machine, faults to order.
+
+mod book;
+mod cloud;
+mod debug;
+mod disk;
+mod embedded;
+mod machine;
+mod orders;
+mod process;
+mod translate;
+mod wire;
+
+pub use cloud::{Cloud, CloudOptions, Refusal};
+pub use disk::CloudError;
+pub use embedded::{EmbeddedOptions, FakeEmbedded};
+pub use machine::{AgentAccess, AgentCommand};
+pub use orders::{CloudFault, LatencyWhen, Operation, Order, PartialHow};
+pub use wire::{AgentSpec, InstanceView, LaunchRequest, Page, PageQuery};
+
+/// The tag that holds the fleet's id.
+pub const TAG_FLEET: &str = "navarch-fleet";
+/// The tag that holds our instance id.
+pub const TAG_INSTANCE: &str = "navarch-instance";
+/// The tag that holds the pool's name.
+pub const TAG_POOL: &str = "navarch-pool";

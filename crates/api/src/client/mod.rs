@@ -205,7 +205,7 @@ macro_rules! call {
                     Err(error) => Some((Err(explain(&error, &at)), None)),
                 }
             });
-            Ok(Incoming(Box::pin(answers)))
+            Ok(Incoming(Box::pin(answers.fuse())))
         }
     };
     ($(#[$doc:meta])* $kind:ident $method:ident $path:expr, $request:ident, $response:ident) => {

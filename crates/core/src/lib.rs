@@ -1,1 +1,20 @@
 //! The Fleet: one synchronous owner of all decisions.
+//!
+//! `apply` takes one fact and answers with a reply, durable changes and effects; `plan` looks at
+//! the facts and answers with actions and a report of what each pool waits for. Neither does
+//! input or output, reads a clock or draws a random number, so that the simulator runs the same
+//! code as production.
+
+pub mod fleet;
+pub mod input;
+pub mod liveness;
+pub mod plan;
+pub mod settings;
+
+pub use fleet::Fleet;
+pub use input::{
+    Action, Applied, CallKey, Effect, Fact, GradedResult, Input, Note, Registration, Rejection,
+    RejectionCode, Reply, Report,
+};
+pub use plan::{Plan, PlanReport, PoolReport, Wait};
+pub use settings::{PoolSettings, ProviderSettings, Settings};

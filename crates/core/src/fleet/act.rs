@@ -1,0 +1,486 @@
+//! Taking a planned action: its guards are judged again, then its intent is put on record.
+
+use std::time::Duration;
+
+use navarch_model::ids::fresh;
+use navarch_model::{
+    Breaker, DrainCause, EndCause, EventKind, HoldKind, IdSource, Instance, InstanceId, LastRepair,
+    LaunchCause, LaunchSpec, Lifecycle, Node, NodeId, Phase, PoolName, Subject,
+};
+
+use super::{CallKind, Fleet};
+use crate::input::{Action, CallKey, Effect, Note, Rejection, Reply};
+use crate::settings::doubled;
+
+/// How often the scheduler is asked whether a node is empty.
+const ASK_DRAINED_EVERY: Duration = Duration::from_secs(5);
+
+impl Fleet {
+    pub(crate) fn act(
+        &mut self,
+        action: Action,
+        ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        match action {
+            Action::Request { pool, cause } => self.request(&pool, cause, ids),
+            Action::Launch { instance } => self.launch(&instance),
+            Action::Lookup { instance } => self.lookup(&instance),
+            Action::Doubt { instance } => self.doubt(&instance),
+            Action::Terminate { instance, cause } => self.terminate(&instance, cause),
+            Action::CallTerminate { instance } => self.call_terminate(&instance),
+            Action::Drain { node, cause } => self.drain(&node, cause),
+            Action::AskDrained { node } => self.ask_drained(&node),
+            Action::CancelDrain { node } => self.cancel_drain(&node),
+            Action::List { provider } => {
+                let soft = self.providers.entry(provider.clone()).or_default();
+                soft.listing = true;
+                soft.listed = Some(self.now.core);
+                let fleet = self.state.meta.fleet.clone();
+                self.effect(Effect::List {
+                    provider,
+                    fleet,
+                    began: self.now,
+                });
+                Ok(Reply::Done)
+            }
+            Action::TerminateUnclaimed { provider, machine } => {
+                self.effect(Effect::TerminateUnclaimed {
+                    provider,
+                    provider_id: machine,
+                });
+                Ok(Reply::Done)
+            }
+            Action::OpenBreaker { pool, signature } => {
+                self.open_breaker(&pool, &signature);
+                Ok(Reply::Done)
+            }
+            Action::JudgeProbe {
+                pool,
+                signature,
+                proven,
+            } => {
+                self.judge_probe(&pool, &signature, proven);
+                Ok(Reply::Done)
+            }
+            Action::Note(note) => {
+                self.note(note);
+                Ok(Reply::Done)
+            }
+            Action::ClearNote(note) => {
+                let key = (note.pool, note.about, note.guard, note.action);
+                self.notes.remove(&key);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn instance(&self, id: &InstanceId) -> Result<Instance, Rejection> {
+        self.state
+            .instances
+            .get(id)
+            .map(|instance| Instance::clone(instance))
+            .ok_or_else(|| Rejection::not_found(format!("instance not found: {id}")))
+    }
+
+    fn request(
+        &mut self,
+        pool: &PoolName,
+        cause: LaunchCause,
+        ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        self.must_be_on(pool).map_err(|block| blocked(&block))?;
+        self.may_request(pool, 0, self.now.core)
+            .map_err(|block| blocked(&block))?;
+        let settings = self
+            .pool_settings(pool)
+            .ok_or_else(|| Rejection::not_found(format!("pool not found: {pool}")))?;
+        let (offering, labels) = (settings.offering.clone(), settings.config.labels.clone());
+        let mut id = InstanceId::new(fresh("nv", ids));
+        while self.state.instances.contains_key(&id) {
+            id = InstanceId::new(fresh("nv", ids));
+        }
+        let words = match &cause {
+            LaunchCause::Grow => "the pool has fewer machines than asked for".to_owned(),
+            LaunchCause::Replace { instance } => format!("replaces {instance}"),
+            LaunchCause::Adopted => "adopted".to_owned(),
+        };
+        let instance = Instance {
+            id,
+            pool: pool.clone(),
+            offering,
+            labels,
+            phase: Phase::Requested,
+            phase_since: self.now,
+            created: self.now,
+            ready: None,
+            ended: None,
+            provider_id: None,
+            node: None,
+            cause,
+            end: None,
+            attempt: 0,
+            launches: 0,
+            retry_at: None,
+            failures: 0,
+            launch_deadline: None,
+            clean: true,
+            absent_listings: 0,
+            was_active: false,
+            active_since: None,
+            sighting: None,
+            message: words.clone(),
+        };
+        let subject = self.instance_subject(&instance);
+        self.event(
+            EventKind::InstancePhase,
+            subject,
+            format!("requested at {}: {words}", instance.offering),
+            [("to", "requested".to_owned())],
+        );
+        self.put_instance(instance);
+        Ok(Reply::Done)
+    }
+
+    /// Starts a call for an instance: the attempt is on record before the call is made.
+    fn begin_call(&mut self, instance: &mut Instance, kind: CallKind) -> CallKey {
+        instance.attempt += 1;
+        instance.retry_at = None;
+        self.calls
+            .insert(instance.id.clone(), (instance.attempt, kind));
+        CallKey {
+            instance: instance.id.clone(),
+            attempt: instance.attempt,
+        }
+    }
+
+    fn launch(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let mut instance = self.instance(id)?;
+        let repeat = instance.phase == Phase::Launching && instance.clean;
+        if !(repeat || instance.phase == Phase::Requested) || self.calls.contains_key(id) {
+            return Err(Rejection::precondition(format!(
+                "instance {id} is {}",
+                instance.phase.word()
+            )));
+        }
+        self.may_launch(&instance, self.now.core)
+            .map_err(|block| blocked(&block))?;
+        let key = self.begin_call(&mut instance, CallKind::Launch);
+        instance.launches += 1;
+        instance.clean = false;
+        instance.absent_listings = 0;
+        instance.launch_deadline = Some(self.now.core + self.settings.instances.launch_timeout);
+        let spec = LaunchSpec {
+            instance: instance.id.clone(),
+            fleet: self.state.meta.fleet.clone(),
+            pool: instance.pool.clone(),
+            offering: instance.offering.clone(),
+            labels: instance.labels.clone(),
+        };
+        if instance.phase == Phase::Requested {
+            self.move_instance(instance, Phase::Launching, "the cloud is asked");
+        } else {
+            self.put_instance(instance);
+        }
+        self.effect(Effect::Launch { key, spec });
+        Ok(Reply::Done)
+    }
+
+    fn lookup(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let mut instance = self.instance(id)?;
+        if !instance.phase.may_be_alive() || self.calls.contains_key(id) {
+            return Err(Rejection::precondition(format!(
+                "instance {id} needs no look-up"
+            )));
+        }
+        let key = self.begin_call(&mut instance, CallKind::Lookup);
+        let effect = Effect::Lookup {
+            key,
+            provider: instance.offering.provider.clone(),
+            fleet: self.state.meta.fleet.clone(),
+            provider_id: instance.provider_id.clone(),
+        };
+        self.put_instance(instance);
+        self.effect(effect);
+        Ok(Reply::Done)
+    }
+
+    fn doubt(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let mut instance = self.instance(id)?;
+        if instance.phase != Phase::Launching {
+            return Err(Rejection::precondition(format!(
+                "instance {id} is {}",
+                instance.phase.word()
+            )));
+        }
+        self.calls.remove(id);
+        instance.clean = false;
+        self.move_instance(
+            instance,
+            Phase::OutcomeUnknown,
+            "no answer to the launch in time",
+        );
+        Ok(Reply::Done)
+    }
+
+    fn terminate(&mut self, id: &InstanceId, cause: EndCause) -> Result<Reply, Rejection> {
+        let instance = self.instance(id)?;
+        if !instance.phase.may_become(Phase::Terminating) {
+            return Err(Rejection::precondition(format!(
+                "instance {id} is {}",
+                instance.phase.word()
+            )));
+        }
+        self.may_terminate(&instance, &cause, self.now.core)
+            .map_err(|block| blocked(&block))?;
+        let why = cause.phrase();
+        self.commit_termination(instance, cause, &why);
+        Ok(Reply::Done)
+    }
+
+    fn call_terminate(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let mut instance = self.instance(id)?;
+        let provider_id = instance.provider_id.clone();
+        let (Phase::Terminating, Some(provider_id), false) =
+            (instance.phase, provider_id, self.calls.contains_key(id))
+        else {
+            return Err(Rejection::precondition(format!(
+                "instance {id} is {}",
+                instance.phase.word()
+            )));
+        };
+        let key = self.begin_call(&mut instance, CallKind::Terminate);
+        let provider = instance.offering.provider.clone();
+        self.put_instance(instance);
+        self.effect(Effect::Terminate {
+            key,
+            provider,
+            provider_id,
+        });
+        Ok(Reply::Done)
+    }
+
+    fn live_node(&self, id: &NodeId) -> Result<Node, Rejection> {
+        self.state
+            .nodes
+            .get(id)
+            .filter(|node| node.lifecycle == Lifecycle::Registered)
+            .map(|node| Node::clone(node))
+            .ok_or_else(|| Rejection::not_found(format!("node not found: {id}")))
+    }
+
+    fn drain(&mut self, id: &NodeId, cause: DrainCause) -> Result<Reply, Rejection> {
+        let mut node = self.live_node(id)?;
+        if node.our_drain().is_some() {
+            return Err(Rejection::precondition(format!(
+                "node {id} is being drained already"
+            )));
+        }
+        let why = self
+            .may_drain(&node, &cause, 0, self.now.core)
+            .map_err(|block| blocked(&block))?;
+        let subject = Subject {
+            incident: match &cause {
+                DrainCause::Incident(incident) => Some(incident.clone()),
+                DrainCause::Shrink | DrainCause::Terminating => None,
+            },
+            ..self.node_subject(&node)
+        };
+        self.event(EventKind::DrainStarted, subject, why.clone(), []);
+        if let (DrainCause::Incident(incident), Some(instance)) = (&cause, node.instance.clone()) {
+            self.remember_repair(incident, &node, instance);
+        }
+        self.add_hold(&mut node, HoldKind::Drain(cause), &why);
+        self.put_node(node, &why);
+        Ok(Reply::Done)
+    }
+
+    fn remember_repair(
+        &mut self,
+        incident: &navarch_model::IncidentId,
+        node: &Node,
+        instance: InstanceId,
+    ) {
+        let Some(pool) = &node.pool else { return };
+        let Some(signature) = self
+            .state
+            .incidents
+            .get(incident)
+            .map(|incident| incident.signature().to_owned())
+        else {
+            return;
+        };
+        let mut memory = self.pool_memory(pool);
+        if let Some(breaker) = memory
+            .repair_breakers
+            .get_mut(&signature)
+            .filter(|b| b.is_open())
+        {
+            breaker.probe = Some(instance.to_string());
+        }
+        memory.last_repairs.insert(
+            signature,
+            LastRepair {
+                at: self.now,
+                instance,
+            },
+        );
+        self.put_pool(memory);
+    }
+
+    fn ask_drained(&mut self, id: &NodeId) -> Result<Reply, Rejection> {
+        let node = self.live_node(id)?;
+        let Some((_, hold)) = node.our_drain() else {
+            return Err(Rejection::precondition(format!(
+                "node {id} is not being drained"
+            )));
+        };
+        let reason = hold.reason.clone();
+        let soft = self.soft.entry(id.clone()).or_default();
+        soft.asking_drained = true;
+        soft.ask_drained_at = Some(self.now.core + ASK_DRAINED_EVERY);
+        self.effect(Effect::AskDrained {
+            node: id.clone(),
+            reason,
+        });
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn drain_result(&mut self, id: &NodeId, drained: Result<bool, String>) {
+        if let Some(soft) = self.soft.get_mut(id) {
+            soft.asking_drained = false;
+        }
+        self.dirty = true;
+        let Ok(mut node) = self.live_node(id) else {
+            return;
+        };
+        let why = match drained {
+            Ok(true) => "the scheduler says that the node is empty",
+            Ok(false) | Err(_) => return,
+        };
+        let now = self.now;
+        let Some(hold) = node
+            .holds
+            .iter_mut()
+            .find_map(|(kind, hold)| matches!(kind, HoldKind::Drain(_)).then_some(hold))
+            .filter(|hold| hold.drained.is_none())
+        else {
+            return;
+        };
+        hold.drained = Some(now);
+        let subject = self.node_subject(&node);
+        self.event(EventKind::DrainFinished, subject, why, []);
+        self.put_node(node, why);
+    }
+
+    fn cancel_drain(&mut self, id: &NodeId) -> Result<Reply, Rejection> {
+        let mut node = self.live_node(id)?;
+        let Some(cause) = node.our_drain().map(|(cause, _)| cause.clone()) else {
+            return Err(Rejection::precondition(format!(
+                "node {id} is not being drained"
+            )));
+        };
+        let why = self.drain_is_void(&node, &cause).ok_or_else(|| {
+            Rejection::precondition(format!("the cause of the drain of node {id} still stands"))
+        })?;
+        let subject = self.node_subject(&node);
+        self.event(EventKind::DrainCancelled, subject, why.clone(), []);
+        self.remove_hold(&mut node, &HoldKind::Drain(cause), &why);
+        self.put_node(node, &why);
+        Ok(Reply::Done)
+    }
+
+    fn open_breaker(&mut self, pool: &PoolName, signature: &str) {
+        let wait = self.settings.guards.breaker.wait;
+        let mut memory = self.pool_memory(pool);
+        let breaker = memory
+            .repair_breakers
+            .entry(signature.to_owned())
+            .or_default();
+        let opened = !breaker.is_open();
+        breaker.opened = breaker.opened.or(Some(self.now));
+        breaker.probe_at = Some(self.now.core + wait);
+        self.put_pool(memory);
+        if opened {
+            self.event(
+                EventKind::BreakerOpened,
+                Subject {
+                    pool: Some(pool.clone()),
+                    ..Subject::default()
+                },
+                format!("repair breaker of {signature}: seen on too many nodes at once"),
+                [("signature", signature.to_owned())],
+            );
+        }
+    }
+
+    fn judge_probe(&mut self, pool: &PoolName, signature: &str, proven: bool) {
+        let (wait, longest) = (
+            self.settings.guards.breaker.wait,
+            self.settings.guards.breaker.max_wait,
+        );
+        let now = self.now.core;
+        let mut memory = self.pool_memory(pool);
+        let Some(breaker) = memory.repair_breakers.get_mut(signature) else {
+            return;
+        };
+        if proven {
+            *breaker = Breaker::default();
+        } else {
+            breaker.trips = breaker.trips.saturating_add(1);
+            breaker.probe = None;
+            breaker.probe_at = Some(now + doubled(wait, breaker.trips, longest));
+        }
+        self.put_pool(memory);
+        if proven {
+            self.event(
+                EventKind::BreakerClosed,
+                Subject {
+                    pool: Some(pool.clone()),
+                    ..Subject::default()
+                },
+                format!("repair breaker of {signature}: the probe's replacement stayed ACTIVE"),
+                [("signature", signature.to_owned())],
+            );
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        let key = (
+            note.pool.clone(),
+            note.about.clone(),
+            note.guard,
+            note.action.clone(),
+        );
+        if self.notes.contains_key(&key) {
+            return;
+        }
+        let node = NodeId::new(note.about.as_str());
+        let instance = InstanceId::new(note.about.as_str());
+        let subject = Subject {
+            pool: Some(note.pool.clone()),
+            node: self.state.nodes.contains_key(&node).then_some(node),
+            instance: self
+                .state
+                .instances
+                .contains_key(&instance)
+                .then_some(instance),
+            ..Subject::default()
+        };
+        let kind = if note.guard == "would" {
+            EventKind::WouldAct
+        } else {
+            EventKind::GuardBlocked
+        };
+        let message = if note.guard == "would" {
+            format!("would {}: {}", note.action, note.reason)
+        } else {
+            format!("{} waits: {}", note.action, note.reason)
+        };
+        self.event(kind, subject, message, [("guard", note.guard.to_owned())]);
+        self.notes.insert(key, note);
+    }
+}
+
+fn blocked(block: &navarch_policy::guards::Block) -> Rejection {
+    Rejection::precondition(format!("{}: {}", block.guard, block.reason))
+}

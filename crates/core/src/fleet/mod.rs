@@ -1,0 +1,471 @@
+//! The Fleet: the one owner of the state, and the only thing that changes it.
+
+mod act;
+mod cloud;
+mod incidents;
+mod operator;
+mod register;
+mod report;
+mod ticks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    Automation, Change, Event, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeId,
+    NodeStatus, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderName, Stamp, State,
+    Subject, Time,
+};
+use navarch_policy::HealthPolicy;
+
+use crate::input::{Applied, Effect, Input, Note, Rejection, Reply};
+use crate::settings::{PoolSettings, Settings};
+
+pub(crate) use incidents::describe;
+pub use navarch_model::IdSource;
+pub use report::{SILENCE, STALE_REPORTS};
+
+/// What a call to a cloud is for; none is stored, so that after a load plans derive them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    Launch,
+    Lookup,
+    Terminate,
+}
+
+/// What is known of a node and need not survive a restart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Soft {
+    /// When the last full report came.
+    pub last_full: Option<Time>,
+    /// When the scheduler may be asked again whether the node is empty.
+    pub ask_drained_at: Option<Time>,
+    /// Whether that question is under way.
+    pub asking_drained: bool,
+}
+
+/// What is known of a provider and need not survive a restart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProviderSoft {
+    /// When the last listing began.
+    pub listed: Option<Time>,
+    /// Whether one is under way.
+    pub listing: bool,
+    /// Failed listings in a row.
+    pub failures: u32,
+    /// Why listings are not believed; nothing is bought or closed meanwhile.
+    pub suspect: Option<String>,
+}
+
+/// The whole fleet in memory. Synchronous: no input or output, no clock, no randomness.
+#[derive(Debug)]
+pub struct Fleet {
+    pub(crate) state: State,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) policy: Arc<HealthPolicy>,
+    /// Instances by pool, ended ones included while they are in memory.
+    pub(crate) members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
+    /// Calls under way.
+    pub(crate) calls: BTreeMap<InstanceId, (u32, CallKind)>,
+    pub(crate) soft: BTreeMap<NodeId, Soft>,
+    pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
+    /// Reasons on record that still hold.
+    pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
+    /// Nothing that waits is due less than a full period after this moment.
+    pub(crate) grace: Time,
+    pub(crate) last_tick: Option<Stamp>,
+    pub(crate) last_meta: Time,
+    /// Whether a fact changed since the last plan.
+    pub(crate) dirty: bool,
+    pub(crate) now: Stamp,
+    changes: Vec<Change>,
+    effects: Vec<Effect>,
+    last_event: u64,
+}
+
+impl Fleet {
+    /// Takes a loaded state. Feed [`Input::Started`] next.
+    pub fn new(state: State, settings: Arc<Settings>, policy: Arc<HealthPolicy>) -> Self {
+        let mut members: BTreeMap<PoolName, BTreeSet<InstanceId>> = BTreeMap::new();
+        for instance in state.instances.values() {
+            members
+                .entry(instance.pool.clone())
+                .or_default()
+                .insert(instance.id.clone());
+        }
+        let core_time = state.meta.core_time;
+        let last_event = state.meta.last_event;
+        Self {
+            state,
+            settings,
+            policy,
+            members,
+            calls: BTreeMap::new(),
+            soft: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            grace: core_time,
+            last_tick: None,
+            last_meta: core_time,
+            dirty: true,
+            now: Stamp {
+                core: core_time,
+                wall: core_time,
+            },
+            changes: Vec::new(),
+            effects: Vec::new(),
+            last_event,
+        }
+    }
+
+    /// The state as of the last applied input.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The settings in force.
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The health policy in force.
+    pub const fn policy(&self) -> &Arc<HealthPolicy> {
+        &self.policy
+    }
+
+    /// Whether a fact changed since the last plan.
+    pub const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Applies one input. The caller makes `changes` durable, then releases `reply` and starts
+    /// `effects`; if the commit fails, it discards the Fleet and loads again.
+    pub fn apply(&mut self, input: Input, now: Stamp, ids: &mut dyn IdSource) -> Applied {
+        self.now = now;
+        let reply = self.dispatch(input, ids);
+        if !self.changes.is_empty() {
+            self.dirty = true;
+            let meta = Meta {
+                core_time: now.core,
+                last_event: self.last_event,
+                ..Meta::clone(&self.state.meta)
+            };
+            self.last_meta = now.core;
+            self.put_meta(meta);
+        }
+        Applied {
+            reply,
+            changes: std::mem::take(&mut self.changes),
+            effects: std::mem::take(&mut self.effects),
+        }
+    }
+
+    fn dispatch(&mut self, input: Input, ids: &mut dyn IdSource) -> Result<Reply, Rejection> {
+        match input {
+            Input::Started { epoch } => {
+                self.started(epoch);
+                Ok(Reply::Done)
+            }
+            Input::Configure(settings) => {
+                self.configure(settings);
+                Ok(Reply::Done)
+            }
+            Input::SetPolicy(policy) => {
+                self.set_policy(policy);
+                Ok(Reply::Done)
+            }
+            Input::Tick => {
+                self.tick(ids);
+                Ok(Reply::Done)
+            }
+            Input::Register(registration) => self.register(registration, ids),
+            Input::Report(report) => self.report(report, ids),
+            Input::Silent { node, last_heard } => self.silent(&node, last_heard, ids),
+            Input::Back { node } => self.back(&node),
+            Input::Poll { node } => Ok(Reply::Commands(self.poll(&node))),
+            Input::Acknowledge {
+                node,
+                command,
+                state,
+                result,
+            } => self.acknowledge(&node, &command, state, result),
+            Input::Command {
+                node,
+                kind,
+                parameters,
+            } => self.command(&node, kind, parameters, ids),
+            Input::CloseIncident { incident, reason } => self.close_by_operator(&incident, reason),
+            Input::ConfirmDead { node, reason } => self.confirm_dead(&node, reason),
+            Input::SetAutomation { pool, mode, reason } => self.set_automation(pool, mode, reason),
+            Input::Act(action) => self.act(action, ids),
+            Input::LaunchResult { key, result } => {
+                self.launch_result(&key, result, ids);
+                Ok(Reply::Done)
+            }
+            Input::LookupResult { key, result } => {
+                self.lookup_result(&key, result);
+                Ok(Reply::Done)
+            }
+            Input::TerminateResult { key, result } => {
+                self.terminate_result(&key, result);
+                Ok(Reply::Done)
+            }
+            Input::ListResult {
+                provider,
+                began,
+                result,
+            } => {
+                self.list_result(&provider, began, result);
+                Ok(Reply::Done)
+            }
+            Input::UnclaimedResult {
+                provider,
+                machine,
+                result,
+            } => {
+                self.unclaimed_result(&provider, &machine, result);
+                Ok(Reply::Done)
+            }
+            Input::DrainResult { node, drained } => {
+                self.drain_result(&node, drained);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    /// The moment `since` counts from: nothing is due less than a full period after a start or
+    /// a pause.
+    pub(crate) fn graced(&self, since: Time) -> Time {
+        since.max(self.grace)
+    }
+
+    /// The automation mode of a pool: an operator's choice for it, else the fleet's unless the
+    /// configuration is stricter.
+    pub fn automation(&self, pool: &PoolName) -> Automation {
+        let chosen = self
+            .state
+            .pools
+            .get(pool)
+            .and_then(|pool| pool.automation.as_ref());
+        let configured = self
+            .settings
+            .pools
+            .get(pool)
+            .map(|pool| pool.config.automation);
+        let fleet = self.state.meta.automation.mode;
+        match (chosen, configured) {
+            (Some(setting), _) => setting.mode.min(fleet),
+            (None, Some(mode)) => mode.min(fleet),
+            (None, None) => fleet,
+        }
+    }
+
+    pub(crate) fn pool_settings(&self, pool: &PoolName) -> Option<&PoolSettings> {
+        self.settings.pools.get(pool)
+    }
+
+    pub(crate) fn pool_memory(&self, pool: &PoolName) -> Pool {
+        self.state
+            .pools
+            .get(pool)
+            .map_or_else(|| Pool::new(pool.clone()), |pool| Pool::clone(pool))
+    }
+
+    pub(crate) fn offering_memory(&self, pool: &PoolName, offering: &Offering) -> OfferingMemory {
+        self.state
+            .pools
+            .get(pool)
+            .and_then(|pool| pool.offerings.get(&offering.to_string()))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn change_offering(
+        &mut self,
+        pool: &PoolName,
+        offering: &Offering,
+        change: impl FnOnce(&mut OfferingMemory),
+    ) {
+        let mut memory = self.pool_memory(pool);
+        change(memory.offerings.entry(offering.to_string()).or_default());
+        self.put_pool(memory);
+    }
+
+    // Every change of state goes through one of these, which also keep the indexes.
+
+    fn put(&mut self, change: Change) {
+        self.state.apply(&change);
+        self.changes.push(change);
+    }
+
+    pub(crate) fn put_meta(&mut self, meta: Meta) {
+        self.put(Change::Meta(Arc::new(meta)));
+    }
+
+    pub(crate) fn put_pool(&mut self, pool: Pool) {
+        if self
+            .state
+            .pools
+            .get(&pool.name)
+            .is_none_or(|before| **before != pool)
+        {
+            self.put(Change::Pool(Arc::new(pool)));
+        }
+    }
+
+    pub(crate) fn put_instance(&mut self, instance: Instance) {
+        self.members
+            .entry(instance.pool.clone())
+            .or_default()
+            .insert(instance.id.clone());
+        self.put(Change::Instance(Arc::new(instance)));
+    }
+
+    pub(crate) fn put_incident(&mut self, incident: Incident) {
+        self.put(Change::Incident(Arc::new(incident)));
+    }
+
+    /// Stores a node and draws the consequences of a changed status.
+    pub(crate) fn put_node(&mut self, node: Node, cause: &str) {
+        let before = self.state.nodes.get(&node.id).cloned();
+        let from = before
+            .as_ref()
+            .map_or(NodeStatus::Unknown, |node| node.status());
+        let to = node.status();
+        let (id, instance, pool) = (node.id.clone(), node.instance.clone(), node.pool.clone());
+        if before.is_none_or(|before| *before != node) {
+            self.put(Change::Node(Arc::new(node)));
+        }
+        if from == to {
+            return;
+        }
+        let subject = Subject {
+            node: Some(id),
+            instance: instance.clone(),
+            pool,
+            ..Subject::default()
+        };
+        self.event(
+            EventKind::NodeStatus,
+            subject,
+            format!("{} to {}: {cause}", status_word(from), status_word(to)),
+            [
+                ("from", from.name().to_owned()),
+                ("to", to.name().to_owned()),
+            ],
+        );
+        if let Some(instance) = instance {
+            self.node_status_changed(&instance, to == NodeStatus::Active);
+        }
+    }
+
+    /// Remembers since when an instance's node is ACTIVE, which proves its launch.
+    fn node_status_changed(&mut self, id: &InstanceId, active: bool) {
+        let Some(instance) = self.state.instances.get(id) else {
+            return;
+        };
+        let mut instance = Instance::clone(instance);
+        instance.active_since = active.then_some(self.now);
+        let first = active && !instance.was_active;
+        instance.was_active |= active;
+        let (pool, offering) = (instance.pool.clone(), instance.offering.clone());
+        self.put_instance(instance);
+        if first {
+            let was_open = self.offering_memory(&pool, &offering).breaker.is_open();
+            self.change_offering(&pool, &offering, |memory| {
+                *memory = OfferingMemory {
+                    proven: true,
+                    ..OfferingMemory::default()
+                };
+            });
+            if was_open {
+                self.event(
+                    EventKind::BreakerClosed,
+                    Subject {
+                        pool: Some(pool),
+                        ..Subject::default()
+                    },
+                    format!("launch breaker of {offering}: a machine became ACTIVE"),
+                    [],
+                );
+            }
+        }
+    }
+
+    /// Moves an instance to another phase, recording why.
+    pub(crate) fn move_instance(&mut self, mut instance: Instance, to: Phase, why: &str) {
+        let from = instance.phase;
+        debug_assert!(from.may_become(to), "{} to {}", from.word(), to.word());
+        instance.phase = to;
+        instance.phase_since = self.now;
+        instance.message = why.to_owned();
+        if !to.may_be_alive() {
+            instance.ended = Some(self.now);
+            instance.retry_at = None;
+            self.calls.remove(&instance.id);
+        }
+        let subject = self.instance_subject(&instance);
+        self.event(
+            EventKind::InstancePhase,
+            subject,
+            format!("{} to {}: {why}", from.word(), to.word()),
+            [
+                ("from", from.word().to_owned()),
+                ("to", to.word().to_owned()),
+            ],
+        );
+        self.put_instance(instance);
+    }
+
+    pub(crate) fn instance_subject(&self, instance: &Instance) -> Subject {
+        Subject {
+            pool: Some(instance.pool.clone()),
+            instance: Some(instance.id.clone()),
+            node: instance.node.clone(),
+            ..Subject::default()
+        }
+    }
+
+    pub(crate) fn node_subject(&self, node: &Node) -> Subject {
+        Subject {
+            pool: node.pool.clone(),
+            instance: node.instance.clone(),
+            node: Some(node.id.clone()),
+            ..Subject::default()
+        }
+    }
+
+    /// Adds an entry to the record.
+    pub(crate) fn event<const N: usize>(
+        &mut self,
+        kind: EventKind,
+        subject: Subject,
+        message: impl Into<String>,
+        details: [(&str, String); N],
+    ) {
+        self.last_event += 1;
+        let event = Event {
+            sequence: self.last_event,
+            at: self.now,
+            last: self.now,
+            count: 1,
+            kind,
+            subject,
+            message: message.into(),
+            details: details
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        };
+        self.changes.push(Change::Event(Arc::new(event)));
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}
+
+/// The status as tables and events show it.
+fn status_word(status: NodeStatus) -> String {
+    status.short().to_ascii_uppercase()
+}

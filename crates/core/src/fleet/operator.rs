@@ -1,0 +1,338 @@
+//! What operators say: commands, holds, automation.
+
+use std::collections::BTreeMap;
+
+use navarch_model::command::MAX_RESULT_BYTES;
+use navarch_model::ids::fresh_uuid;
+use navarch_model::{
+    Automation, AutomationSetting, Command, CommandId, CommandState, EndCause, EventKind, HoldKind,
+    IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId, NodeStatus, Phase,
+    PoolName, Subject,
+};
+use std::sync::Arc;
+
+use super::Fleet;
+use super::report::SILENCE;
+use crate::input::{Rejection, Reply};
+
+/// The most commands that may wait for one node.
+const MAX_WAITING: usize = 64;
+
+impl Fleet {
+    pub(crate) fn command(
+        &mut self,
+        id: &NodeId,
+        kind: NodeCommandType,
+        parameters: BTreeMap<String, String>,
+        ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        if kind == NodeCommandType::Unknown {
+            return Err(Rejection::invalid("command_type is required"));
+        }
+        let Some(node) = self.state.nodes.get(id).map(|node| Node::clone(node)) else {
+            return Err(Rejection::not_found(format!("node not found: {id}")));
+        };
+        if node.lifecycle == Lifecycle::Terminated {
+            return Err(Rejection::precondition(format!(
+                "node {id} is terminated: its machine is gone"
+            )));
+        }
+        let reason = parameters.get("reason").cloned().unwrap_or_default();
+        let command = Command {
+            id: CommandId::new(fresh_uuid(ids)),
+            node: id.clone(),
+            kind,
+            parameters,
+            issued: self.now,
+            expires: self.now.core + self.settings.guards.command_expiry,
+            state: CommandState::Pending,
+            changed: self.now,
+            result: String::new(),
+        };
+        let done = match kind {
+            NodeCommandType::Cordon => {
+                self.hold_by_operator(node, HoldKind::OperatorCordon, &reason);
+                true
+            }
+            NodeCommandType::Drain => {
+                self.hold_by_operator(node, HoldKind::OperatorDrain, &reason);
+                true
+            }
+            NodeCommandType::Uncordon => {
+                self.uncordon(node)?;
+                true
+            }
+            NodeCommandType::Terminate => self.terminate_by_operator(&node, &reason)?,
+            NodeCommandType::RunDiagnostic | NodeCommandType::Unknown => {
+                self.room_for_command(id)?;
+                false
+            }
+        };
+        self.issue(command, done, &reason)
+    }
+
+    fn issue(
+        &mut self,
+        mut command: Command,
+        done: bool,
+        reason: &str,
+    ) -> Result<Reply, Rejection> {
+        if done {
+            command.state = CommandState::Succeeded;
+        }
+        let Some(node) = self.state.nodes.get(&command.node).cloned() else {
+            return Err(Rejection::not_found(format!(
+                "node not found: {}",
+                command.node
+            )));
+        };
+        let subject = Subject {
+            command: Some(command.id.clone()),
+            ..self.node_subject(&node)
+        };
+        let word = command.kind.short();
+        self.event(
+            EventKind::CommandIssued,
+            subject,
+            if reason.is_empty() {
+                word.to_owned()
+            } else {
+                format!("{word}: {reason}")
+            },
+            [("command", word.to_owned()), ("reason", reason.to_owned())],
+        );
+        let reply = Reply::Commanded {
+            id: command.id.clone(),
+            issued: command.issued,
+            holds: node.hold_names(),
+            status: node.status(),
+        };
+        self.put_command(command);
+        Ok(reply)
+    }
+
+    pub(crate) fn put_command(&mut self, command: Command) {
+        self.put(navarch_model::Change::Command(Arc::new(command)));
+    }
+
+    fn room_for_command(&self, id: &NodeId) -> Result<(), Rejection> {
+        let waiting = self
+            .state
+            .commands
+            .values()
+            .filter(|command| command.node == *id && !command.state.is_final())
+            .count();
+        if waiting >= MAX_WAITING {
+            return Err(Rejection::precondition(format!(
+                "{waiting} commands wait for node {id} already; let its agent catch up first"
+            )));
+        }
+        Ok(())
+    }
+
+    fn hold_by_operator(&mut self, mut node: Node, kind: HoldKind, reason: &str) {
+        let name = kind.name();
+        self.add_hold(&mut node, kind, reason);
+        self.put_node(node, &format!("{name} by an operator"));
+    }
+
+    fn uncordon(&mut self, mut node: Node) -> Result<(), Rejection> {
+        if !node.is_held_by_operator() {
+            return Err(Rejection::precondition(format!(
+                "node {} is not cordoned (current status: {})",
+                node.id,
+                node.status().name()
+            )));
+        }
+        for kind in [HoldKind::OperatorCordon, HoldKind::OperatorDrain] {
+            self.remove_hold(&mut node, &kind, "uncordoned by an operator");
+        }
+        self.put_node(node, "uncordoned by an operator");
+        Ok(())
+    }
+
+    /// Ends the instance of a bound node; answers whether nothing is left for the agent to do.
+    fn terminate_by_operator(&mut self, node: &Node, reason: &str) -> Result<bool, Rejection> {
+        let Some(instance) = node
+            .instance
+            .as_ref()
+            .and_then(|id| self.state.instances.get(id))
+        else {
+            self.room_for_command(&node.id)?;
+            return Ok(false);
+        };
+        let instance = Instance::clone(instance);
+        if instance.phase.may_be_alive() && instance.phase != Phase::Terminating {
+            let why = if reason.is_empty() {
+                "terminated by an operator".to_owned()
+            } else {
+                format!("terminated by an operator: {reason}")
+            };
+            self.commit_termination(instance, EndCause::Operator, &why);
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn poll(&mut self, id: &NodeId) -> Vec<Arc<Command>> {
+        let Some(node) = self.state.nodes.get(id).cloned() else {
+            return Vec::new();
+        };
+        let confirms = node.description.capabilities.command_results;
+        let mut waiting: Vec<_> = self
+            .state
+            .commands
+            .values()
+            .filter(|command| command.node == *id && !command.state.is_final())
+            .cloned()
+            .collect();
+        waiting.sort_by_key(|command| (command.issued, command.id.clone()));
+        for command in &waiting {
+            if command.state == CommandState::Pending {
+                let mut delivered = Command::clone(command);
+                delivered.state = if confirms {
+                    CommandState::Delivered
+                } else {
+                    CommandState::Unconfirmed
+                };
+                delivered.changed = self.now;
+                self.put_command(delivered);
+            }
+        }
+        waiting
+    }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        node: &NodeId,
+        id: &CommandId,
+        state: CommandState,
+        mut result: String,
+    ) -> Result<Reply, Rejection> {
+        let Some(command) = self
+            .state
+            .commands
+            .get(id)
+            .filter(|command| command.node == *node)
+            .cloned()
+        else {
+            return Err(Rejection::not_found(format!(
+                "command not found: {id} for node {node}"
+            )));
+        };
+        if !matches!(state, CommandState::Succeeded | CommandState::Failed) {
+            return Err(Rejection::invalid(
+                "a command is acknowledged as succeeded or failed",
+            ));
+        }
+        if command.state.is_final() {
+            return Ok(Reply::Done);
+        }
+        if result.len() > MAX_RESULT_BYTES {
+            let cut = (0..=MAX_RESULT_BYTES)
+                .rev()
+                .find(|at| result.is_char_boundary(*at));
+            result.truncate(cut.unwrap_or(0));
+        }
+        let mut command = Command::clone(&command);
+        command.state = state;
+        command.changed = self.now;
+        command.result = result;
+        self.command_changed(command);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn command_changed(&mut self, command: Command) {
+        let subject = Subject {
+            node: Some(command.node.clone()),
+            command: Some(command.id.clone()),
+            ..Subject::default()
+        };
+        let message = format!("{} {}", command.kind.short(), command.state.word());
+        self.event(EventKind::CommandChanged, subject, message, []);
+        self.put_command(command);
+    }
+
+    pub(crate) fn confirm_dead(&mut self, id: &NodeId, reason: String) -> Result<Reply, Rejection> {
+        let Some(node) = self.state.nodes.get(id) else {
+            return Err(Rejection::not_found(format!("node not found: {id}")));
+        };
+        if node.status() == NodeStatus::Terminated || node.silent_since.is_none() {
+            return Err(Rejection::precondition(format!(
+                "node {id} is not silent; terminate it instead if it must go"
+            )));
+        }
+        let silence = node
+            .open_incidents
+            .keys()
+            .filter_map(|id| self.state.incidents.get(id))
+            .find(|incident| incident.key.class == SILENCE)
+            .map(|incident| navarch_model::Incident::clone(incident));
+        let Some(mut incident) = silence else {
+            return Err(Rejection::precondition(format!(
+                "node {id} has no silence incident"
+            )));
+        };
+        incident.confirmed = true;
+        let subject = self.incident_subject(&incident);
+        self.event(
+            EventKind::IncidentChanged,
+            subject,
+            format!("an operator confirmed that the machine is dead: {reason}"),
+            [],
+        );
+        self.put_incident(incident);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn set_automation(
+        &mut self,
+        pool: Option<PoolName>,
+        mode: Automation,
+        reason: String,
+    ) -> Result<Reply, Rejection> {
+        let setting = AutomationSetting {
+            mode,
+            reason: reason.clone(),
+            since: Some(self.now),
+        };
+        let scope = match &pool {
+            Some(name) => {
+                if !self.settings.pools.contains_key(name) {
+                    let known: Vec<_> = self.settings.pools.keys().map(PoolName::as_str).collect();
+                    return Err(Rejection::not_found(format!(
+                        "pool not found: {name} (pools: {})",
+                        known.join(", ")
+                    )));
+                }
+                let mut memory = self.pool_memory(name);
+                memory.automation = Some(setting);
+                self.put_pool(memory);
+                format!("pool {name}")
+            }
+            None => {
+                let meta = Meta {
+                    automation: setting,
+                    ..Meta::clone(&self.state.meta)
+                };
+                self.put_meta(meta);
+                "the fleet".to_owned()
+            }
+        };
+        let subject = Subject {
+            pool,
+            ..Subject::default()
+        };
+        let mut message = format!("automation of {scope} is {}", mode.word());
+        if !reason.is_empty() {
+            message.push_str(": ");
+            message.push_str(&reason);
+        }
+        self.event(
+            EventKind::AutomationChanged,
+            subject,
+            message,
+            [("mode", mode.word().to_owned())],
+        );
+        Ok(Reply::Done)
+    }
+}

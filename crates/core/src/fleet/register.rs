@@ -1,0 +1,373 @@
+//! Registration: who is this machine, and what do we already know of it?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{
+    BootId, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind, IdSource,
+    Incident, Instance, InstanceId, Lifecycle, Node, NodeId, Phase, PoolName, Repair, Subject,
+};
+
+use super::Fleet;
+use crate::input::{Registration, Rejection, RejectionCode, Reply};
+
+/// What a registration under a known id means.
+#[derive(Debug, PartialEq, Eq)]
+enum Host {
+    Same,
+    Other,
+}
+
+impl Fleet {
+    pub(crate) fn register(
+        &mut self,
+        registration: Registration,
+        _ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        let Some(id) = registration.node.clone() else {
+            return Err(Rejection::invalid("node_id is required"));
+        };
+        let instance = self.instance_for(&id, &registration);
+        if let Some(instance) = &instance {
+            if !instance.phase.may_be_alive() {
+                let message = format!(
+                    "instance {} is {}; this machine is no longer part of the fleet",
+                    instance.id,
+                    instance.phase.word()
+                );
+                return Err(self.refuse(
+                    &id,
+                    &registration,
+                    RejectionCode::FailedPrecondition,
+                    message,
+                ));
+            }
+            if let Some(other) = instance.node.as_ref().filter(|node| **node != id) {
+                let message = format!(
+                    "instance {} is bound to node {other}, not to {id}",
+                    instance.id
+                );
+                return Err(self.refuse(&id, &registration, RejectionCode::AlreadyExists, message));
+            }
+        }
+        let known = self.state.nodes.get(&id).cloned();
+        let node = match known {
+            Some(known) if known.lifecycle == Lifecycle::Registered => {
+                match same_host(&known, &registration) {
+                    Host::Same => self.register_again(&known, &registration),
+                    Host::Other if known.silent_since.is_none() => {
+                        let message = format!(
+                            "node {id} is registered from another host ({} at {}); this one is {} at {}",
+                            known.description.hostname,
+                            known.address,
+                            registration.description.hostname,
+                            registration.address
+                        );
+                        return Err(self.refuse(
+                            &id,
+                            &registration,
+                            RejectionCode::AlreadyExists,
+                            message,
+                        ));
+                    }
+                    Host::Other => self.register_replacement(&known, &registration),
+                }
+            }
+            Some(known) => self.new_node(&id, known.incarnation + 1, &registration),
+            None => self.new_node(&id, 1, &registration),
+        };
+        self.bind(node, instance);
+        Ok(Reply::Done)
+    }
+
+    fn refuse(
+        &mut self,
+        id: &NodeId,
+        registration: &Registration,
+        code: RejectionCode,
+        message: String,
+    ) -> Rejection {
+        let subject = Subject {
+            node: Some(id.clone()),
+            instance: registration.instance.clone(),
+            ..Subject::default()
+        };
+        self.event(EventKind::RegistrationRefused, subject, message.clone(), []);
+        Rejection { code, message }
+    }
+
+    /// The instance that a registration comes from: by the id it sends, by a node id equal to
+    /// ours, or by one equal to the cloud's.
+    fn instance_for(&self, id: &NodeId, registration: &Registration) -> Option<Arc<Instance>> {
+        let instances = &self.state.instances;
+        if let Some(sent) = &registration.instance {
+            return instances.get(sent).cloned();
+        }
+        if let Some(own) = instances.get(&InstanceId::new(id.as_str())) {
+            return Some(Arc::clone(own));
+        }
+        instances
+            .values()
+            .find(|instance| {
+                instance.phase.may_be_alive()
+                    && instance
+                        .provider_id
+                        .as_ref()
+                        .is_some_and(|cloud| cloud.as_str() == id.as_str())
+            })
+            .cloned()
+    }
+
+    fn new_node(&mut self, id: &NodeId, incarnation: u32, registration: &Registration) -> Node {
+        let description = &registration.description;
+        let mut node = Node {
+            id: id.clone(),
+            incarnation,
+            lifecycle: Lifecycle::Registered,
+            instance: None,
+            pool: description
+                .labels
+                .get("pool")
+                .map(|pool| PoolName::new(pool.as_str())),
+            description: Arc::new(description.clone()),
+            gpus_expected: 0,
+            boot: registration.boot.clone(),
+            session: registration.session.clone(),
+            report_sequence: 0,
+            holds: BTreeMap::new(),
+            reported: HealthStatus::Unknown,
+            registered: self.now,
+            fresh_since: self.now,
+            silent_since: None,
+            terminated: None,
+            open_incidents: BTreeMap::new(),
+            address: registration.address.clone(),
+        };
+        if description.capabilities.full_reports {
+            self.add_hold(
+                &mut node,
+                HoldKind::AdmissionGate,
+                "new machine: awaits its first full report",
+            );
+        }
+        let subject = self.node_subject(&node);
+        self.event(
+            EventKind::NodeRegistered,
+            subject,
+            format!(
+                "registered with {} GPUs from {}",
+                description.gpus.len(),
+                if registration.address.is_empty() {
+                    "an unknown address"
+                } else {
+                    &registration.address
+                }
+            ),
+            [],
+        );
+        node
+    }
+
+    /// The same host again: an agent restart, or a reboot.
+    fn register_again(&mut self, known: &Node, registration: &Registration) -> Node {
+        let mut node = known.clone();
+        node.description = Arc::new(registration.description.clone());
+        node.address.clone_from(&registration.address);
+        if node.session != registration.session {
+            node.session.clone_from(&registration.session);
+            node.report_sequence = 0;
+        }
+        if let Some(boot) = &registration.boot {
+            self.note_boot(&mut node, boot);
+        }
+        node
+    }
+
+    /// Notices a new boot: proof of a reboot for what broke before it, and a gate to pass.
+    pub(crate) fn note_boot(&mut self, node: &mut Node, boot: &BootId) {
+        if node.boot.as_ref() == Some(boot) {
+            return;
+        }
+        let rebooted = node.boot.is_some();
+        node.boot = Some(boot.clone());
+        if !rebooted {
+            return;
+        }
+        if node.description.capabilities.full_reports {
+            self.add_hold(
+                node,
+                HoldKind::AdmissionGate,
+                "rebooted: awaits a full report",
+            );
+        }
+        let open: Vec<_> = node.open_incidents.keys().cloned().collect();
+        for id in open {
+            let Some(incident) = self.state.incidents.get(&id) else {
+                continue;
+            };
+            if incident.kind == FaultKind::Latched && incident.required <= Repair::Reboot {
+                let mut incident = Incident::clone(incident);
+                incident.repaired = Some((self.now, Repair::Reboot));
+                let subject = self.incident_subject(&incident);
+                self.event(
+                    EventKind::IncidentChanged,
+                    subject,
+                    "the host rebooted: repaired, awaits the gate",
+                    [],
+                );
+                self.put_incident(incident);
+            }
+        }
+    }
+
+    /// Another host under the id of one that went silent: nothing of the old one applies to it.
+    fn register_replacement(&mut self, known: &Node, registration: &Registration) -> Node {
+        let mut old = known.clone();
+        self.close_all(&mut old, &Ending::HostReplaced);
+        let mut node = self.new_node(&known.id, known.incarnation + 1, registration);
+        node.instance.clone_from(&known.instance);
+        node.pool.clone_from(&known.pool);
+        // What an operator said of the name still holds.
+        for (kind, hold) in &known.holds {
+            if kind.is_operators() {
+                node.holds.insert(kind.clone(), hold.clone());
+            }
+        }
+        node
+    }
+
+    /// Stores the node and, if it runs on an instance of ours, moves that along.
+    fn bind(&mut self, mut node: Node, instance: Option<Arc<Instance>>) {
+        let gpus = u32::try_from(node.description.gpus.len()).unwrap_or(u32::MAX);
+        node.gpus_expected = node.gpus_expected.max(gpus);
+        let Some(instance) = instance else {
+            self.put_node(node, "registered");
+            return;
+        };
+        node.instance = Some(instance.id.clone());
+        node.pool = Some(instance.pool.clone());
+        if let Some(expected) = self
+            .pool_settings(&instance.pool)
+            .and_then(|pool| pool.gpus)
+        {
+            node.gpus_expected = node.gpus_expected.max(expected);
+        }
+        if instance.phase == Phase::Terminating {
+            self.add_hold(
+                &mut node,
+                HoldKind::Drain(DrainCause::Terminating),
+                "its instance is being terminated",
+            );
+        }
+        let mut bound = Instance::clone(&instance);
+        bound.node = Some(node.id.clone());
+        if bound.ready.is_none() {
+            bound.ready = Some(self.now);
+        }
+        match bound.phase {
+            Phase::Launching | Phase::OutcomeUnknown | Phase::PendingRegistration => {
+                self.move_instance(bound, Phase::Running, "node registered successfully");
+            }
+            _ if bound != *instance => self.put_instance(bound),
+            _ => {}
+        }
+        self.put_node(node, "registered");
+    }
+
+    pub(crate) fn add_hold(&mut self, node: &mut Node, kind: HoldKind, reason: &str) {
+        let hold = Hold {
+            reason: reason.to_owned(),
+            since: self.now,
+            expires: None,
+            drained: None,
+        };
+        // A gate that stands is set again: what came before no longer counts towards it.
+        if node.holds.contains_key(&kind) && kind != HoldKind::AdmissionGate {
+            return;
+        }
+        let subject = self.node_subject(node);
+        let name = kind.name();
+        self.event(
+            EventKind::HoldAdded,
+            subject,
+            if reason.is_empty() {
+                name.clone()
+            } else {
+                format!("{name}: {reason}")
+            },
+            [("hold", name)],
+        );
+        node.holds.insert(kind, hold);
+    }
+
+    pub(crate) fn remove_hold(&mut self, node: &mut Node, kind: &HoldKind, why: &str) {
+        if node.holds.remove(kind).is_none() {
+            return;
+        }
+        let subject = self.node_subject(node);
+        let name = kind.name();
+        self.event(
+            EventKind::HoldRemoved,
+            subject,
+            format!("{name}: {why}"),
+            [("hold", name)],
+        );
+    }
+}
+
+/// Equal machine ids decide; else a shared GPU that is not a fake one; else the host name.
+fn same_host(known: &Node, registration: &Registration) -> Host {
+    let (old, new) = (&known.description, &registration.description);
+    if !old.machine_id.is_empty() && !new.machine_id.is_empty() {
+        return if old.machine_id == new.machine_id {
+            Host::Same
+        } else {
+            Host::Other
+        };
+    }
+    let shared = new.gpus.iter().any(|gpu| {
+        !gpu.uuid.is_empty()
+            && !is_fake_uuid(&gpu.uuid)
+            && known.gpu_uuids().contains(gpu.uuid.as_str())
+    });
+    if shared || old.hostname.is_empty() || new.hostname.is_empty() || old.hostname == new.hostname
+    {
+        Host::Same
+    } else {
+        Host::Other
+    }
+}
+
+/// UUIDs of fake GPUs are equal on many hosts: ours by their prefix, the Go project's by their
+/// form, which repeats the index in every group.
+fn is_fake_uuid(uuid: &str) -> bool {
+    if uuid.starts_with("GPU-fake") {
+        return true;
+    }
+    let Some(groups) = uuid.strip_prefix("GPU-") else {
+        return false;
+    };
+    let mut numbers = groups.split('-').map(|group| group.parse::<u32>().ok());
+    match numbers.next() {
+        Some(Some(first)) => numbers.all(|number| number == Some(first)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fake_uuids_are_told_from_real_ones() {
+        for (uuid, fake) in [
+            ("GPU-00000003-0003-0003-0003-000000000003", true),
+            ("GPU-fake-7f3a-0", true),
+            ("GPU-8f3c1d2e-1b2c-3d4e-5f60-718293a4b5c6", false),
+            ("GPU-00000003-0003-0003-0003-000000000004", false),
+            ("", false),
+        ] {
+            assert_eq!(is_fake_uuid(uuid), fake, "{uuid}");
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Reports: raw facts in, verdicts, incidents and passed gates out.
+
+use std::collections::BTreeSet;
+
+use navarch_model::{
+    Check, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
+    HealthWatchSystem, HoldKind, IdSource, Incident, Lifecycle, Node, Repair, Subject, Time,
+};
+use navarch_policy::EventFacts;
+
+use super::Fleet;
+use super::incidents::Finding;
+use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
+
+/// The class of the incident that silence opens.
+pub const SILENCE: &str = "silence";
+/// The class of the incident that missing full reports open.
+pub const STALE_REPORTS: &str = "stale-reports";
+/// The watch of incidents that the heartbeat itself ends.
+pub const HEARTBEAT_WATCH: &str = "heartbeat";
+
+impl Fleet {
+    pub(crate) fn report(
+        &mut self,
+        report: Report,
+        ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        let Some(id) = report.node.clone() else {
+            return Err(Rejection::invalid("node_id is required"));
+        };
+        let Some(known) = self.state.nodes.get(&id) else {
+            return Err(Rejection::not_found(format!("node not found: {id}")));
+        };
+        if known.lifecycle == Lifecycle::Terminated {
+            return Err(Rejection::not_found(format!(
+                "node not found: {id} (it is terminated)"
+            )));
+        }
+        if report.session.is_some() && report.session != known.session {
+            return Err(Rejection::precondition(format!(
+                "session superseded: another agent registered as {id} since"
+            )));
+        }
+        if report.sequence > 0 && report.sequence <= known.report_sequence {
+            return Ok(Reply::Reported(known.status()));
+        }
+        let mut node = Node::clone(known);
+        if let Some(boot) = &report.boot {
+            self.note_boot(&mut node, boot);
+        }
+        // A report of graded results is an older agent's full report.
+        let graded = !node.description.capabilities.full_reports && !report.results.is_empty();
+        let full = report.full || graded;
+        let mut overall = HealthStatus::Healthy;
+        let mut made: BTreeSet<(String, Option<i32>)> = BTreeSet::new();
+        for fact in &report.facts {
+            let status = self.judge(&mut node, fact, full, ids);
+            overall = overall.max(status);
+            made.insert((watch_of(fact).to_owned(), fact.gpu));
+        }
+        for result in &report.results {
+            overall = overall.max(result.status);
+            made.insert((result.check.clone(), None));
+            self.take_grade(&mut node, result, ids);
+        }
+        if full {
+            self.take_full_report(&mut node, overall, &made, graded);
+        }
+        let status = node.status();
+        let changed = self
+            .state
+            .nodes
+            .get(&id)
+            .is_none_or(|before| **before != node);
+        if changed || !self.changes.is_empty() {
+            node.report_sequence = report.sequence;
+        }
+        let cause = self.status_cause(&node);
+        self.put_node(node, &cause);
+        Ok(Reply::Reported(status))
+    }
+
+    /// Why a node has the status it has, in words.
+    pub(crate) fn status_cause(&self, node: &Node) -> String {
+        let worst = node
+            .open_incidents
+            .iter()
+            .filter(|(_, severity)| **severity == HealthStatus::Unhealthy)
+            .filter_map(|(id, _)| self.state.incidents.get(id))
+            .max_by_key(|incident| incident.opened);
+        match worst {
+            Some(incident) => format!("incident {} ({})", incident.id, incident.key.class),
+            None if node.holds.is_empty() => "no hold stands".to_owned(),
+            None => format!("holds: {}", node.hold_names().join(", ")),
+        }
+    }
+
+    /// Grades one fact by the policy, and opens or feeds the incident it speaks for.
+    fn judge(
+        &mut self,
+        node: &mut Node,
+        fact: &Fact,
+        full: bool,
+        ids: &mut dyn IdSource,
+    ) -> HealthStatus {
+        let policy = std::sync::Arc::clone(&self.policy);
+        // What the fleet expects belongs to the fact: an agent cannot know what is missing.
+        let metrics = if fact.metrics.contains_key("gpu_count") {
+            let mut metrics = fact.metrics.clone();
+            metrics.insert(
+                "gpu_count_expected".to_owned(),
+                node.gpus_expected.to_string(),
+            );
+            std::borrow::Cow::Owned(metrics)
+        } else {
+            std::borrow::Cow::Borrowed(&fact.metrics)
+        };
+        let facts = EventFacts {
+            timestamp: fact.happened,
+            gpu_index: fact.gpu.unwrap_or(-1),
+            gpu_uuid: &fact.gpu_uuid,
+            system: fact.system,
+            event_type: fact.event_type,
+            watch: &fact.watch,
+            message: &fact.message,
+            metrics: &metrics,
+        };
+        let verdict = policy.evaluate(&facts);
+        for finding in &verdict.findings {
+            self.rule_failed(finding.rule.as_deref().unwrap_or("policy"), &finding.error);
+        }
+        if verdict.result < HealthStatus::Degraded {
+            return verdict.result;
+        }
+        let rule = verdict.rule.as_deref().unwrap_or("policy").to_owned();
+        let repair = if verdict.findings.is_empty() {
+            verdict.repair
+        } else {
+            Repair::None
+        };
+        let finding = Finding {
+            gpu: fact.gpu,
+            class: verdict.class.to_string(),
+            kind: verdict.kind,
+            severity: verdict.result,
+            check: Check {
+                rule: rule.clone(),
+                watch: watch_of(fact).to_owned(),
+                gpu: fact.gpu,
+            },
+            citation: verdict.citation.unwrap_or_else(|| format!("rule {rule}")),
+            required: repair,
+            clear_after: verdict.clear_after,
+            evidence: Evidence {
+                at: self.now,
+                happened: fact.happened,
+                event_type: fact.event_type,
+                system: fact.system,
+                metrics: metrics.into_owned(),
+                message: fact.message.clone(),
+                boot: fact.boot.clone().or_else(|| node.boot.clone()),
+            },
+        };
+        self.find(node, finding, full, ids);
+        verdict.result
+    }
+
+    /// Takes a result that an older agent graded itself.
+    fn take_grade(&mut self, node: &mut Node, result: &GradedResult, ids: &mut dyn IdSource) {
+        if result.status < HealthStatus::Degraded {
+            return;
+        }
+        let check = Check {
+            rule: format!("agent:{}", result.check),
+            watch: result.check.clone(),
+            gpu: None,
+        };
+        let finding = Finding {
+            gpu: None,
+            class: format!("check-{}", result.check),
+            kind: FaultKind::Condition,
+            severity: result.status,
+            check,
+            citation: format!("the agent's own check {}: {}", result.check, result.message),
+            required: if result.status == HealthStatus::Unhealthy {
+                Repair::Replace
+            } else {
+                Repair::None
+            },
+            clear_after: None,
+            evidence: Evidence {
+                at: self.now,
+                happened: self.now.wall.0,
+                event_type: HealthEventType::Unknown,
+                system: HealthWatchSystem::Unknown,
+                metrics: std::collections::BTreeMap::new(),
+                message: result.message.clone(),
+                boot: node.boot.clone(),
+            },
+        };
+        self.find(node, finding, true, ids);
+    }
+
+    /// What a full report proves: recovered conditions, a passed gate, repaired faults.
+    fn take_full_report(
+        &mut self,
+        node: &mut Node,
+        overall: HealthStatus,
+        made: &BTreeSet<(String, Option<i32>)>,
+        graded: bool,
+    ) {
+        self.soft.entry(node.id.clone()).or_default().last_full = Some(self.now.core);
+        node.reported = overall;
+        let gate_passed =
+            overall < HealthStatus::Unhealthy && node.holds.contains_key(&HoldKind::AdmissionGate);
+        if gate_passed {
+            self.remove_hold(
+                node,
+                &HoldKind::AdmissionGate,
+                "a full report was not unhealthy",
+            );
+        }
+        let open: Vec<Incident> = node
+            .open_incidents
+            .keys()
+            .filter_map(|id| {
+                self.state
+                    .incidents
+                    .get(id)
+                    .map(|incident| Incident::clone(incident))
+            })
+            .collect();
+        for incident in open {
+            match incident.kind {
+                FaultKind::Latched => {
+                    if let (true, Some((_, proof))) =
+                        (overall < HealthStatus::Unhealthy, incident.repaired)
+                    {
+                        self.close(node, incident, Ending::Repaired { proof });
+                    }
+                }
+                FaultKind::Condition => {
+                    let check = (incident.check.watch.clone(), incident.check.gpu);
+                    let present =
+                        graded || incident.check.watch == HEARTBEAT_WATCH || made.contains(&check);
+                    self.count_recovery(node, incident, overall, present);
+                }
+            }
+        }
+    }
+
+    fn count_recovery(
+        &mut self,
+        node: &mut Node,
+        mut incident: Incident,
+        overall: HealthStatus,
+        present: bool,
+    ) {
+        if overall != HealthStatus::Healthy || !present || !self.recovers(node) {
+            if incident.healthy_reports > 0 {
+                incident.healthy_reports = 0;
+                self.put_incident(incident);
+            }
+            return;
+        }
+        let needed = node
+            .pool
+            .as_ref()
+            .and_then(|pool| self.pool_settings(pool))
+            .map_or(1, |pool| pool.config.health.recover_after.max(1));
+        incident.healthy_reports = (incident.healthy_reports + 1).min(needed);
+        let quiet = !incident.flapping
+            || self.now.core.since(incident.last_evidence.core)
+                >= self.settings.guards.flapping.window;
+        if incident.healthy_reports >= needed && quiet {
+            self.close(node, incident, Ending::Recovered);
+        } else if self
+            .state
+            .incidents
+            .get(&incident.id)
+            .is_some_and(|before| before.healthy_reports != incident.healthy_reports)
+        {
+            self.put_incident(incident);
+        }
+    }
+
+    /// A rule that cannot run is a finding on the rule, once until the policy changes.
+    fn rule_failed(&mut self, rule: &str, error: &str) {
+        let key = (
+            navarch_model::PoolName::new("policy"),
+            rule.to_owned(),
+            "rule",
+            error.to_owned(),
+        );
+        if self.notes.contains_key(&key) {
+            return;
+        }
+        let note = crate::input::Note {
+            pool: key.0.clone(),
+            about: key.1.clone(),
+            guard: key.2,
+            action: key.3.clone(),
+            reason: error.to_owned(),
+        };
+        self.notes.insert(key, note);
+        self.event(
+            EventKind::RuleFailed,
+            Subject::default(),
+            format!("rule {rule} cannot be evaluated: {error}"),
+            [("rule", rule.to_owned())],
+        );
+    }
+
+    pub(crate) fn silent(
+        &mut self,
+        id: &navarch_model::NodeId,
+        last_heard: navarch_model::Stamp,
+        ids: &mut dyn IdSource,
+    ) -> Result<Reply, Rejection> {
+        let Some(node) =
+            self.state.nodes.get(id).filter(|node| {
+                node.lifecycle == Lifecycle::Registered && node.silent_since.is_none()
+            })
+        else {
+            return Ok(Reply::Done);
+        };
+        let mut node = Node::clone(node);
+        node.silent_since = Some(last_heard);
+        let subject = self.node_subject(&node);
+        let seconds = self.now.core.since(last_heard.core).as_secs();
+        self.event(
+            EventKind::NodeSilent,
+            subject,
+            format!("no heartbeat for {seconds} s"),
+            [("last_heard", last_heard.wall.0.to_string())],
+        );
+        let evidence = self.own_evidence(&node, format!("no heartbeat for {seconds} s"));
+        let finding = Finding {
+            gpu: None,
+            class: SILENCE.to_owned(),
+            kind: FaultKind::Condition,
+            severity: HealthStatus::Unhealthy,
+            check: Check {
+                rule: SILENCE.to_owned(),
+                watch: HEARTBEAT_WATCH.to_owned(),
+                gpu: None,
+            },
+            citation: format!(
+                "no heartbeat for longer than {} s",
+                self.settings.heartbeat_timeout.as_secs_f64()
+            ),
+            required: Repair::Replace,
+            clear_after: None,
+            evidence,
+        };
+        self.find(&mut node, finding, false, ids);
+        self.put_node(node, "heartbeat timeout");
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn back(&mut self, id: &navarch_model::NodeId) -> Result<Reply, Rejection> {
+        let Some(node) = self
+            .state
+            .nodes
+            .get(id)
+            .filter(|node| node.silent_since.is_some())
+        else {
+            return Ok(Reply::Done);
+        };
+        let mut node = Node::clone(node);
+        node.silent_since = None;
+        node.fresh_since = self.now;
+        let subject = self.node_subject(&node);
+        self.event(EventKind::NodeBack, subject, "heard again", []);
+        self.put_node(node, "heard again");
+        Ok(Reply::Done)
+    }
+
+    /// Evidence that the control plane found itself.
+    pub(crate) fn own_evidence(&self, node: &Node, message: String) -> Evidence {
+        Evidence {
+            at: self.now,
+            happened: self.now.wall.0,
+            event_type: HealthEventType::Unknown,
+            system: HealthWatchSystem::Unknown,
+            metrics: std::collections::BTreeMap::new(),
+            message,
+            boot: node.boot.clone(),
+        }
+    }
+
+    /// Opens the condition of missing full reports where it is due.
+    pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
+        let limit =
+            self.settings.health_check_interval * self.settings.guards.stale_report_intervals;
+        let stale: Vec<_> = self
+            .state
+            .nodes
+            .values()
+            .filter(|node| {
+                node.lifecycle == Lifecycle::Registered
+                    && node.silent_since.is_none()
+                    && node.description.capabilities.full_reports
+                    && self.now.core >= self.last_full(node) + limit
+                    && !node.open_incidents.keys().any(|id| {
+                        self.state
+                            .incidents
+                            .get(id)
+                            .is_some_and(|incident| incident.key.class == STALE_REPORTS)
+                    })
+            })
+            .map(|node| Node::clone(node))
+            .collect();
+        for mut node in stale {
+            let message = format!(
+                "heartbeats, but no full report for {} s",
+                limit.as_secs_f64()
+            );
+            let evidence = self.own_evidence(&node, message.clone());
+            let finding = Finding {
+                gpu: None,
+                class: STALE_REPORTS.to_owned(),
+                kind: FaultKind::Condition,
+                severity: HealthStatus::Unhealthy,
+                check: Check {
+                    rule: STALE_REPORTS.to_owned(),
+                    watch: HEARTBEAT_WATCH.to_owned(),
+                    gpu: None,
+                },
+                citation: message,
+                required: Repair::Replace,
+                clear_after: None,
+                evidence,
+            };
+            self.find(&mut node, finding, false, ids);
+            self.put_node(node, "stale reports");
+        }
+    }
+
+    /// From when a node's full reports are counted.
+    pub(crate) fn last_full(&self, node: &Node) -> Time {
+        let last = self.soft.get(&node.id).and_then(|soft| soft.last_full);
+        self.graced(
+            last.unwrap_or(node.registered.core)
+                .max(node.fresh_since.core),
+        )
+    }
+}
+
+/// The watch that made a reading; for agents that do not say, what it must have been.
+fn watch_of(fact: &Fact) -> &str {
+    if !fact.watch.is_empty() {
+        return &fact.watch;
+    }
+    match fact.event_type {
+        HealthEventType::Xid => "xid",
+        HealthEventType::Thermal => "temperature",
+        HealthEventType::Power => "power",
+        HealthEventType::Memory | HealthEventType::EccSbe | HealthEventType::EccDbe => "memory",
+        HealthEventType::Nvlink => "nvlink",
+        HealthEventType::Pcie => "pcie",
+        HealthEventType::DriverError => "nvml",
+        HealthEventType::Unknown => "",
+    }
+}

@@ -1,0 +1,236 @@
+//! What time alone brings: starts, pauses, expiries, forgetting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_model::{
+    Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Phase,
+    Subject,
+};
+use navarch_policy::HealthPolicy;
+
+use super::Fleet;
+use crate::settings::Settings;
+
+/// Fleet time is made durable at least this often.
+const META_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Fleet {
+    pub(crate) fn started(&mut self, epoch: u64) {
+        self.grace = self.now.core;
+        self.last_tick = Some(self.now);
+        let meta = Meta {
+            epoch,
+            ..Meta::clone(&self.state.meta)
+        };
+        self.put_meta(meta);
+        let message = format!(
+            "control plane started with {} nodes and {} instances on record",
+            self.state.nodes.len(),
+            self.state.instances.len()
+        );
+        self.event(EventKind::Started, Subject::default(), message, []);
+    }
+
+    pub(crate) fn configure(&mut self, settings: Arc<Settings>) {
+        if *self.settings == *settings {
+            return;
+        }
+        self.settings = settings;
+        self.dirty = true;
+        self.event(
+            EventKind::Configured,
+            Subject::default(),
+            "a new configuration is in force",
+            [],
+        );
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Arc<HealthPolicy>) {
+        self.policy = policy;
+        self.dirty = true;
+        self.notes.retain(|(_, _, guard, _), _| *guard != "rule");
+        let source = self.policy.source().to_owned();
+        self.event(
+            EventKind::PolicyApplied,
+            Subject::default(),
+            format!("health policy {source} is in force"),
+            [],
+        );
+        self.drop_rules_that_are_gone();
+    }
+
+    /// Open incidents whose rule the new policy no longer has are re-evaluated: they end.
+    fn drop_rules_that_are_gone(&mut self) {
+        let own = |rule: &str| {
+            rule == super::report::SILENCE
+                || rule == super::report::STALE_REPORTS
+                || rule == "policy"
+                || rule.starts_with("agent:")
+        };
+        let gone: Vec<Incident> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| {
+                incident.is_open()
+                    && !own(&incident.check.rule)
+                    && self.policy.rule(&incident.check.rule).is_none()
+            })
+            .map(|incident| Incident::clone(incident))
+            .collect();
+        for incident in gone {
+            let Some(node) = self.state.nodes.get(&incident.key.node) else {
+                continue;
+            };
+            let mut node = Node::clone(node);
+            self.close(&mut node, incident, Ending::PolicyChanged);
+            self.put_node(node, "the health policy changed");
+        }
+    }
+
+    pub(crate) fn tick(&mut self, ids: &mut dyn IdSource) {
+        self.notice_pause();
+        self.expire_commands();
+        self.expire_incidents();
+        self.find_stale_reports(ids);
+        self.forget();
+        if self.now.core.since(self.last_meta) >= META_INTERVAL {
+            let meta = Meta {
+                core_time: self.now.core,
+                ..Meta::clone(&self.state.meta)
+            };
+            self.last_meta = self.now.core;
+            self.put_meta(meta);
+        }
+    }
+
+    /// Grace for everything when we were paused: what happened meanwhile is not known.
+    fn notice_pause(&mut self) {
+        let last = self.last_tick.replace(self.now);
+        let Some(last) = last else { return };
+        let gap = self.now.core.since(last.core);
+        if gap > self.settings.guards.pause_gap {
+            self.grace = self.now.core;
+            self.event(
+                EventKind::Paused,
+                Subject::default(),
+                format!(
+                    "the control plane did not run for {:.1} s: every deadline starts anew",
+                    gap.as_secs_f64()
+                ),
+                [],
+            );
+        }
+        let drift = (self.now.wall.0 - last.wall.0) - (self.now.core.0 - last.core.0);
+        if Duration::from_micros(drift.unsigned_abs()) > self.settings.guards.clock_divergence {
+            let seconds = drift as f64 / 1e6;
+            self.event(
+                EventKind::ClockJumped,
+                Subject::default(),
+                format!("the wall clock jumped by {seconds:+.1} s; no decision depends on it"),
+                [],
+            );
+        }
+    }
+
+    fn expire_commands(&mut self) {
+        let due: Vec<Command> = self
+            .state
+            .commands
+            .values()
+            .filter(|command| !command.state.is_final() && self.now.core >= command.expires)
+            .map(|command| Command::clone(command))
+            .collect();
+        for mut command in due {
+            command.state = CommandState::Expired;
+            command.changed = self.now;
+            self.command_changed(command);
+        }
+    }
+
+    fn expire_incidents(&mut self) {
+        let due: Vec<Incident> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| {
+                incident.is_open()
+                    && incident.clear_after.is_some_and(|after| {
+                        self.now.core >= self.graced(incident.last_evidence.core) + after
+                    })
+            })
+            .map(|incident| Incident::clone(incident))
+            .collect();
+        for incident in due {
+            let Some(node) = self.state.nodes.get(&incident.key.node) else {
+                continue;
+            };
+            let mut node = Node::clone(node);
+            self.close(&mut node, incident, Ending::Expired);
+            self.put_node(node, "the incident's time passed");
+        }
+    }
+
+    /// Ended records leave memory; the store keeps them for its own time.
+    fn forget(&mut self) {
+        let now = self.now.core;
+        let kept = self.settings.ended_kept;
+        let nodes: Vec<_> = self
+            .state
+            .nodes
+            .values()
+            .filter(|node| node.terminated.is_some_and(|at| now.since(at.core) >= kept))
+            .map(|node| node.id.clone())
+            .collect();
+        for id in nodes {
+            self.put(Change::ForgetNode(id));
+        }
+        let instances: Vec<_> = self
+            .state
+            .instances
+            .values()
+            .filter(|instance| {
+                !instance.phase.may_be_alive()
+                    && instance.ended.is_some_and(|at| now.since(at.core) >= kept)
+            })
+            .map(|instance| (instance.pool.clone(), instance.id.clone()))
+            .collect();
+        for (pool, id) in instances {
+            if let Some(members) = self.members.get_mut(&pool) {
+                members.remove(&id);
+            }
+            self.put(Change::ForgetInstance(id));
+        }
+        let incidents: Vec<_> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| {
+                incident.closed.as_ref().is_some_and(|(at, _)| {
+                    now.since(at.core) >= self.settings.guards.repeat_fault_window
+                })
+            })
+            .map(|incident| incident.id.clone())
+            .collect();
+        for id in incidents {
+            self.put(Change::ForgetIncident(id));
+        }
+        let commands: Vec<_> = self
+            .state
+            .commands
+            .values()
+            .filter(|command| command.state.is_final() && now.since(command.changed.core) >= kept)
+            .map(|command| command.id.clone())
+            .collect();
+        for id in commands {
+            self.put(Change::ForgetCommand(id));
+        }
+    }
+
+    /// Whether an instance's phase has lasted longer than it may, grace included.
+    pub(crate) fn overdue(&self, instance: &navarch_model::Instance, limit: Duration) -> bool {
+        debug_assert!(instance.phase != Phase::Terminated);
+        self.now.core >= self.graced(instance.phase_since.core) + limit
+    }
+}

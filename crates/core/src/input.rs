@@ -1,0 +1,466 @@
+//! What goes into the Fleet and what comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{
+    Automation, BootId, Change, CommandId, CommandState, Description, EndCause, FleetId,
+    HealthEventType, HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchCause,
+    LaunchSpec, Machine, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderError,
+    ProviderInstanceId, ProviderName, SessionId, Stamp, TerminateAnswer,
+};
+use navarch_policy::HealthPolicy;
+
+use crate::settings::Settings;
+
+/// One fact for the Fleet.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A control plane took the fleet over: grace for everything, a new epoch.
+    Started {
+        /// The epoch that the store gave.
+        epoch: u64,
+    },
+    /// New settings are in force.
+    Configure(Arc<Settings>),
+    /// A new health policy is in force.
+    SetPolicy(Arc<HealthPolicy>),
+    /// Time passed.
+    Tick,
+    /// An agent registers.
+    Register(Registration),
+    /// An agent reports facts.
+    Report(Report),
+    /// A node was not heard for longer than the heartbeat timeout.
+    Silent {
+        /// The node.
+        node: NodeId,
+        /// When it was last heard.
+        last_heard: Stamp,
+    },
+    /// A silent node was heard.
+    Back {
+        /// The node.
+        node: NodeId,
+    },
+    /// An agent asks for its commands.
+    Poll {
+        /// The node.
+        node: NodeId,
+    },
+    /// An agent says what became of a command.
+    Acknowledge {
+        /// The node.
+        node: NodeId,
+        /// The command.
+        command: CommandId,
+        /// Succeeded or failed.
+        state: CommandState,
+        /// What it printed.
+        result: String,
+    },
+    /// An operator commands.
+    Command {
+        /// The node.
+        node: NodeId,
+        /// What to do.
+        kind: NodeCommandType,
+        /// How; `reason` is recorded.
+        parameters: BTreeMap<String, String>,
+    },
+    /// An operator closes an incident.
+    CloseIncident {
+        /// The incident.
+        incident: IncidentId,
+        /// Why.
+        reason: String,
+    },
+    /// An operator says that a silent node is dead.
+    ConfirmDead {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// An operator chooses the mode.
+    SetAutomation {
+        /// For one pool, or for the fleet.
+        pool: Option<PoolName>,
+        /// The mode.
+        mode: Automation,
+        /// Why.
+        reason: String,
+    },
+    /// A planned action is to be taken.
+    Act(Action),
+    /// A launch call ended.
+    LaunchResult {
+        /// Which call.
+        key: CallKey,
+        /// Its answer.
+        result: Result<Machine, ProviderError>,
+    },
+    /// A look-up ended.
+    LookupResult {
+        /// Which call.
+        key: CallKey,
+        /// Its answer; `None` if the cloud does not know the machine.
+        result: Result<Option<Machine>, ProviderError>,
+    },
+    /// A termination ended.
+    TerminateResult {
+        /// Which call.
+        key: CallKey,
+        /// Its answer.
+        result: Result<TerminateAnswer, ProviderError>,
+    },
+    /// A listing ended.
+    ListResult {
+        /// The provider.
+        provider: ProviderName,
+        /// When the listing began.
+        began: Stamp,
+        /// Every machine with our fleet id, and whether every page came.
+        result: Result<(Vec<Machine>, bool), ProviderError>,
+    },
+    /// A machine that nobody claims was asked to go.
+    UnclaimedResult {
+        /// The provider.
+        provider: ProviderName,
+        /// The machine.
+        machine: ProviderInstanceId,
+        /// The answer.
+        result: Result<TerminateAnswer, ProviderError>,
+    },
+    /// The scheduler said whether a node is empty.
+    DrainResult {
+        /// The node.
+        node: NodeId,
+        /// Whether it is empty, or why nobody knows.
+        drained: Result<bool, String>,
+    },
+}
+
+/// What an agent says when it registers.
+#[derive(Debug, Clone, Default)]
+pub struct Registration {
+    /// Its id.
+    pub node: Option<NodeId>,
+    /// The instance it was bought as.
+    pub instance: Option<InstanceId>,
+    /// What it says of its machine.
+    pub description: Description,
+    /// Its boot.
+    pub boot: Option<BootId>,
+    /// Its session.
+    pub session: Option<SessionId>,
+    /// The address it calls from.
+    pub address: String,
+}
+
+/// One raw fact.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fact {
+    /// When the agent says it happened, in microseconds of Unix time.
+    pub happened: i64,
+    /// The GPU's index; none for the node as a whole.
+    pub gpu: Option<i32>,
+    /// The GPU's UUID.
+    pub gpu_uuid: String,
+    /// The part of the machine.
+    pub system: HealthWatchSystem,
+    /// The kind of fact.
+    pub event_type: HealthEventType,
+    /// The readings.
+    pub metrics: BTreeMap<String, String>,
+    /// The agent's words.
+    pub message: String,
+    /// The watch that made the reading; empty for agents that do not say.
+    pub watch: String,
+    /// The boot it happened in; none means the report's.
+    pub boot: Option<BootId>,
+}
+
+/// A result that an older agent graded itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GradedResult {
+    /// The check.
+    pub check: String,
+    /// The grade.
+    pub status: HealthStatus,
+    /// The agent's words.
+    pub message: String,
+}
+
+/// What an agent reports.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The node.
+    pub node: Option<NodeId>,
+    /// Graded results of an older agent.
+    pub results: Vec<GradedResult>,
+    /// Raw facts.
+    pub facts: Vec<Fact>,
+    /// The boot it is in.
+    pub boot: Option<BootId>,
+    /// The session.
+    pub session: Option<SessionId>,
+    /// The place of the report in its session, from 1; 0 if the agent does not count.
+    pub sequence: u64,
+    /// Whether it holds a reading of every watch that ran.
+    pub full: bool,
+}
+
+/// What a caller gets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The report was taken.
+    Reported(NodeStatus),
+    /// The commands that wait.
+    Commands(Vec<Arc<navarch_model::Command>>),
+    /// A command was taken.
+    Commanded {
+        /// Its id.
+        id: CommandId,
+        /// When it was issued.
+        issued: Stamp,
+        /// The holds that remain on the node.
+        holds: Vec<String>,
+        /// The node's status after it.
+        status: NodeStatus,
+    },
+}
+
+/// Why an input was refused, in the words of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectionCode {
+    /// Something named does not exist.
+    NotFound,
+    /// The state does not allow it.
+    FailedPrecondition,
+    /// Another host has the id.
+    AlreadyExists,
+    /// The input makes no sense.
+    InvalidArgument,
+}
+
+/// A refused input. Nothing that the caller asked for was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    /// The kind.
+    pub code: RejectionCode,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Rejection {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self {
+            code: RejectionCode::NotFound,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn precondition(message: impl Into<String>) -> Self {
+        Self {
+            code: RejectionCode::FailedPrecondition,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            code: RejectionCode::InvalidArgument,
+            message: message.into(),
+        }
+    }
+}
+
+/// Which call an answer belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallKey {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// One bounded call to the outside. The shell gives it a deadline and always feeds its result
+/// back, a timeout as [`navarch_model::ProviderErrorKind::OutcomeUnknown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Buy a machine.
+    Launch {
+        /// Which call.
+        key: CallKey,
+        /// What to buy.
+        spec: LaunchSpec,
+    },
+    /// Ask for one machine, by the cloud's id if it is known, else by ours.
+    Lookup {
+        /// Which call.
+        key: CallKey,
+        /// The provider.
+        provider: ProviderName,
+        /// The fleet.
+        fleet: FleetId,
+        /// The cloud's id.
+        provider_id: Option<ProviderInstanceId>,
+    },
+    /// Let a machine go.
+    Terminate {
+        /// Which call.
+        key: CallKey,
+        /// The provider.
+        provider: ProviderName,
+        /// The cloud's id.
+        provider_id: ProviderInstanceId,
+    },
+    /// List every machine of the fleet.
+    List {
+        /// The provider.
+        provider: ProviderName,
+        /// The fleet.
+        fleet: FleetId,
+        /// When it was asked for.
+        began: Stamp,
+    },
+    /// Let a machine that nobody claims go.
+    TerminateUnclaimed {
+        /// The provider.
+        provider: ProviderName,
+        /// The cloud's id.
+        provider_id: ProviderInstanceId,
+    },
+    /// Ask the scheduler whether a node is empty, telling it to drain if it does not know yet.
+    AskDrained {
+        /// The node.
+        node: NodeId,
+        /// Why it is drained.
+        reason: String,
+    },
+}
+
+/// What plans consist of. Guards are judged again when an action is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Put the intent to buy a machine on record.
+    Request {
+        /// For which pool.
+        pool: PoolName,
+        /// Why.
+        cause: LaunchCause,
+    },
+    /// Make the launch call of an intent.
+    Launch {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Ask the cloud about an instance.
+    Lookup {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Give up waiting for a launch's answer.
+    Doubt {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Commit to letting a machine go.
+    Terminate {
+        /// The instance.
+        instance: InstanceId,
+        /// Why.
+        cause: EndCause,
+    },
+    /// Ask the cloud to let a committed machine go.
+    CallTerminate {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Begin to drain a node.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        cause: navarch_model::DrainCause,
+    },
+    /// Ask whether a draining node is empty.
+    AskDrained {
+        /// The node.
+        node: NodeId,
+    },
+    /// Take back a drain whose cause is gone.
+    CancelDrain {
+        /// The node.
+        node: NodeId,
+    },
+    /// List a provider.
+    List {
+        /// The provider.
+        provider: ProviderName,
+    },
+    /// Let a machine go that nobody claims and whose intent was abandoned.
+    TerminateUnclaimed {
+        /// The provider.
+        provider: ProviderName,
+        /// The cloud's id.
+        machine: ProviderInstanceId,
+    },
+    /// Open a repair breaker.
+    OpenBreaker {
+        /// The pool.
+        pool: PoolName,
+        /// The signature.
+        signature: String,
+    },
+    /// End a repair breaker's probe: it proved itself, or it did not.
+    JudgeProbe {
+        /// The pool.
+        pool: PoolName,
+        /// The signature.
+        signature: String,
+        /// Whether it proved itself.
+        proven: bool,
+    },
+    /// Record what stops, or would be, an action.
+    Note(Note),
+    /// Forget a note that no longer holds.
+    ClearNote(Note),
+}
+
+/// A reason on record while it holds: each is one event, however often it is found again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// The pool.
+    pub pool: PoolName,
+    /// What it is about: a node, an instance or the pool.
+    pub about: String,
+    /// The guard, or `would`.
+    pub guard: &'static str,
+    /// What would be done, for `would`; else what is stopped.
+    pub action: String,
+    /// Why. Not part of what makes two notes the same.
+    pub reason: String,
+}
+
+impl Note {
+    /// What makes two notes the same.
+    pub fn key(&self) -> (&PoolName, &str, &str, &str) {
+        (&self.pool, &self.about, self.guard, &self.action)
+    }
+}
+
+/// What applying an input led to.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// What the caller gets, once the changes are durable.
+    pub reply: Result<Reply, Rejection>,
+    /// What must be made durable first. Empty when no stored fact changed.
+    pub changes: Vec<Change>,
+    /// What to start once the changes are durable.
+    pub effects: Vec<Effect>,
+}

@@ -1,0 +1,196 @@
+//! What each machine needs next: its calls, its deadlines, the listings that prove things.
+
+use std::time::Duration;
+
+use navarch_model::{CloudStatus, EndCause, Instance, NodeId, Phase, ProviderName, Time};
+
+use super::Planner;
+use crate::input::Action;
+
+/// The longest wait between listings while an instance needs one as proof.
+const PROOF_INTERVAL: Duration = Duration::from_secs(15);
+
+impl Planner<'_> {
+    /// Lists providers that are due, sooner while something waits for proof.
+    pub(super) fn sweep(&mut self) {
+        for provider in self.fleet.settings.providers.keys() {
+            let soft = self.fleet.providers.get(provider);
+            if soft.is_some_and(|soft| soft.listing) {
+                continue;
+            }
+            let interval = if self.needs_proof(provider) {
+                self.fleet
+                    .settings
+                    .guards
+                    .sweep
+                    .interval
+                    .min(PROOF_INTERVAL)
+            } else {
+                self.fleet.settings.guards.sweep.interval
+            };
+            let due = soft
+                .and_then(|soft| soft.listed)
+                .map_or(self.now.core, |at| at + interval);
+            if due <= self.now.core {
+                self.actions.push(Action::List {
+                    provider: provider.clone(),
+                });
+            } else {
+                self.wake(due);
+            }
+        }
+        for ((provider, id), machine) in &self.fleet.state.unclaimed {
+            // Only an intent of ours that was given up, or has its machine, says whose it is.
+            let abandoned = machine
+                .instance
+                .as_ref()
+                .is_some_and(|instance| self.fleet.state.instances.contains_key(instance));
+            if machine.sightings >= 2 && abandoned {
+                self.actions.push(Action::TerminateUnclaimed {
+                    provider: provider.clone(),
+                    machine: id.clone(),
+                });
+            }
+        }
+    }
+
+    fn needs_proof(&self, provider: &ProviderName) -> bool {
+        let doubtful = |instance: &Instance| {
+            instance.offering.provider == *provider
+                && instance.provider_id.is_none()
+                && matches!(instance.phase, Phase::OutcomeUnknown | Phase::Terminating)
+        };
+        self.fleet
+            .state
+            .unclaimed
+            .keys()
+            .any(|(name, _)| name == provider)
+            || self
+                .fleet
+                .state
+                .instances
+                .values()
+                .any(|instance| doubtful(instance))
+    }
+
+    /// The next call or transition of every machine that may be alive.
+    pub(super) fn machines(&mut self) {
+        for instance in self.fleet.state.instances.values() {
+            if instance.phase.may_be_alive() {
+                self.machine(instance);
+            }
+        }
+    }
+
+    fn machine(&mut self, instance: &Instance) {
+        let settings = &self.fleet.settings;
+        let id = instance.id.clone();
+        if instance.phase == Phase::Launching {
+            // The deadline is graced: a control plane that was away did not wait for an answer.
+            let deadline =
+                self.fleet.graced(instance.phase_since.core) + settings.instances.launch_timeout;
+            if self.now.core >= deadline {
+                self.actions.push(Action::Doubt { instance: id });
+                return;
+            }
+            self.wake(deadline);
+        }
+        if self.fleet.calls.contains_key(&instance.id) {
+            return;
+        }
+        if let Some(at) = instance.retry_at.filter(|at| *at > self.now.core) {
+            self.wake(at);
+            if instance.phase != Phase::PendingRegistration {
+                return;
+            }
+        }
+        match instance.phase {
+            Phase::Requested => self.launch(instance),
+            Phase::Launching if instance.clean => self.launch(instance),
+            Phase::Launching | Phase::OutcomeUnknown => {
+                self.actions.push(Action::Lookup { instance: id });
+            }
+            Phase::PendingRegistration => {
+                let deadline = self.fleet.graced(instance.phase_since.core)
+                    + settings.instances.registration_timeout;
+                if self.now.core >= deadline {
+                    self.end(instance, EndCause::NeverRegistered);
+                } else {
+                    self.wake(deadline);
+                    self.look(instance, None);
+                }
+            }
+            Phase::Running => {
+                let silent = instance
+                    .node
+                    .as_ref()
+                    .and_then(|node: &NodeId| self.fleet.state.nodes.get(node))
+                    .and_then(|node| node.silent_since)
+                    .map(|since| since.core);
+                self.look(instance, silent);
+            }
+            Phase::Terminating if instance.provider_id.is_some() => {
+                self.actions.push(Action::CallTerminate { instance: id });
+            }
+            Phase::Terminating => self.actions.push(Action::Lookup { instance: id }),
+            Phase::Terminated | Phase::Failed => {}
+        }
+    }
+
+    fn launch(&mut self, instance: &Instance) {
+        let about = instance.id.as_str();
+        let words = format!("launch {about}");
+        match self.fleet.may_launch(instance, self.now.core) {
+            Ok(()) => {
+                let action = Action::Launch {
+                    instance: instance.id.clone(),
+                };
+                self.choose(
+                    &instance.pool,
+                    about,
+                    words,
+                    instance.message.clone(),
+                    action,
+                );
+            }
+            Err(block) => self.wait(&instance.pool, about, &words, &block),
+        }
+    }
+
+    fn end(&mut self, instance: &Instance, cause: EndCause) {
+        let about = instance.id.as_str();
+        let words = format!("terminate {about}");
+        match self.fleet.may_terminate(instance, &cause, self.now.core) {
+            Ok(()) => {
+                let action = Action::Terminate {
+                    instance: instance.id.clone(),
+                    cause: cause.clone(),
+                };
+                self.choose(&instance.pool, about, words, cause.phrase(), action);
+            }
+            Err(block) => self.wait(&instance.pool, about, &words, &block),
+        }
+    }
+
+    /// Looks a machine up by id when a listing lacked it, or while its node is silent.
+    fn look(&mut self, instance: &Instance, silent: Option<Time>) {
+        let doubted = instance
+            .sighting
+            .is_some_and(|sighting| sighting.status == CloudStatus::NotFound);
+        let unseen = silent.is_some_and(|since| {
+            instance.sighting.is_none_or(|sighting| {
+                sighting.at.core < since
+                    || self.now.core.since(sighting.at.core)
+                        >= self.fleet.settings.guards.sweep.interval
+            })
+        });
+        if let (true, Some(sighting)) = (silent.is_some(), instance.sighting) {
+            self.wake(sighting.at.core + self.fleet.settings.guards.sweep.interval);
+        }
+        if doubted || unseen {
+            self.actions.push(Action::Lookup {
+                instance: instance.id.clone(),
+            });
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One pool: growth, repair and shrinkage, decided together.
+
+use std::collections::BTreeSet;
+
+use navarch_model::{
+    DrainCause, EndCause, Instance, LaunchCause, Node, NodeStatus, Phase, PoolName,
+};
+use navarch_policy::guards::LastReplacement;
+
+use super::{Planner, PoolReport};
+use crate::input::Action;
+use crate::settings::PoolSettings;
+
+impl Planner<'_> {
+    pub(super) fn pool(&mut self, pool: &PoolName) {
+        let Some(settings) = self.fleet.pool_settings(pool).cloned() else {
+            return;
+        };
+        let report = self.count(pool, &settings);
+        self.report.pools.insert(pool.clone(), report);
+        self.breakers(pool);
+        let leaving = self.leaving(pool);
+        self.repair(pool);
+        self.grow(pool, &settings, &leaving);
+        self.shrink(pool, &settings);
+    }
+
+    fn count(&self, pool: &PoolName, settings: &PoolSettings) -> PoolReport {
+        let fleet = self.fleet;
+        let status = |instance: &Instance| fleet.node_of(instance).map(Node::status);
+        let members: Vec<&Instance> = fleet.pool_instances(pool).collect();
+        let of = |wanted: NodeStatus| {
+            members
+                .iter()
+                .filter(|instance| {
+                    instance.phase.may_be_alive() && status(instance) == Some(wanted)
+                })
+                .count()
+        };
+        let capacity = members
+            .iter()
+            .filter(|instance| instance.phase.counts_as_capacity())
+            .count();
+        PoolReport {
+            automation: fleet.automation(pool),
+            target: settings.min_nodes(),
+            bounds: (settings.min_nodes(), settings.max_nodes()),
+            alive: fleet.alive(pool),
+            capacity,
+            active: of(NodeStatus::Active),
+            unhealthy: of(NodeStatus::Unhealthy),
+            leaving: capacity - fleet.staying(pool),
+            budget: (
+                fleet.disruptions(Some(pool)),
+                settings.config.budget.slots(fleet.budget_base(Some(pool))),
+            ),
+            waits: Vec::new(),
+            planned: Vec::new(),
+        }
+    }
+
+    /// Opens breakers of signatures that are everywhere, and judges probes.
+    fn breakers(&mut self, pool: &PoolName) {
+        let fleet = self.fleet;
+        let nodes = fleet.budget_base(Some(pool));
+        let now = self.now.core;
+        let signatures: BTreeSet<&str> = fleet
+            .state
+            .incidents
+            .values()
+            .filter(|incident| incident.pool.as_ref() == Some(pool) && incident.makes_unhealthy())
+            .map(|incident| incident.signature())
+            .collect();
+        let breakers = fleet
+            .state
+            .pools
+            .get(pool)
+            .map(|memory| &memory.repair_breakers);
+        for signature in signatures {
+            let breaker = breakers.and_then(|breakers| breakers.get(signature));
+            let hits = fleet.signature_hits(pool, signature, now);
+            let limit = fleet.settings.guards.breaker.threshold.of(nodes);
+            let open = breaker.is_some_and(navarch_model::Breaker::is_open);
+            if nodes >= fleet.settings.guards.small_fleet_nodes as usize
+                && hits.len() > limit
+                && !open
+            {
+                self.actions.push(Action::OpenBreaker {
+                    pool: pool.clone(),
+                    signature: signature.to_owned(),
+                });
+            }
+        }
+        for (signature, breaker) in breakers.into_iter().flatten() {
+            let Some(probe) = &breaker.probe else {
+                continue;
+            };
+            let id = navarch_model::InstanceId::new(probe.as_str());
+            let decided = breaker.probe_at.unwrap_or_default();
+            let proven = match fleet.last_replacement(&id, decided) {
+                Some(LastReplacement::ActiveSince(since)) => {
+                    let due = since + fleet.settings.guards.breaker.confirm;
+                    self.wake(due);
+                    (now >= due).then_some(true)
+                }
+                Some(LastReplacement::None(_)) => {
+                    let underway = fleet
+                        .state
+                        .instances
+                        .get(&id)
+                        .is_some_and(|old| old.phase.counts_as_capacity());
+                    (!underway).then_some(false)
+                }
+                None => Some(false),
+                Some(LastReplacement::NotActive) => None,
+            };
+            if let Some(proven) = proven {
+                self.actions.push(Action::JudgeProbe {
+                    pool: pool.clone(),
+                    signature: signature.clone(),
+                    proven,
+                });
+            }
+        }
+    }
+
+    /// Moves each drain of ours on. Answers the machines that leave because of an incident and
+    /// have no replacement yet.
+    fn leaving(&mut self, pool: &PoolName) -> Vec<Instance> {
+        let fleet = self.fleet;
+        let mut unreplaced = Vec::new();
+        let mut drains: Vec<(&Instance, &Node)> = fleet
+            .pool_instances(pool)
+            .filter(|instance| instance.phase == Phase::Running)
+            .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
+            .filter(|(_, node)| node.our_drain().is_some())
+            .collect();
+        drains.sort_by_key(|(instance, node)| {
+            (
+                node.our_drain().map(|(_, hold)| hold.since),
+                instance.id.clone(),
+            )
+        });
+        for (instance, node) in drains {
+            let Some((cause, hold)) = node.our_drain() else {
+                continue;
+            };
+            if fleet.drain_is_void(node, cause).is_some() {
+                self.actions.push(Action::CancelDrain {
+                    node: node.id.clone(),
+                });
+                continue;
+            }
+            let end = match cause {
+                DrainCause::Incident(incident) => EndCause::Repair {
+                    incident: incident.clone(),
+                },
+                DrainCause::Shrink | DrainCause::Terminating => EndCause::Shrink,
+            };
+            if hold.drained.is_none() {
+                self.ask_drained(node);
+            }
+            let words = format!("terminate {}", instance.id);
+            match fleet.may_terminate(instance, &end, self.now.core) {
+                Ok(()) => {
+                    let reason = end.phrase();
+                    let action = Action::Terminate {
+                        instance: instance.id.clone(),
+                        cause: end,
+                    };
+                    self.choose(pool, node.id.as_str(), words, reason, action);
+                }
+                Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
+            }
+            if matches!(cause, DrainCause::Incident(_)) && fleet.replacement_of(instance).is_none()
+            {
+                unreplaced.push(instance.clone());
+            }
+        }
+        unreplaced
+    }
+
+    fn ask_drained(&mut self, node: &Node) {
+        let soft = self.fleet.soft.get(&node.id).cloned().unwrap_or_default();
+        if soft.asking_drained {
+            return;
+        }
+        match soft.ask_drained_at.filter(|at| *at > self.now.core) {
+            Some(at) => self.wake(at),
+            None => self.actions.push(Action::AskDrained {
+                node: node.id.clone(),
+            }),
+        }
+    }
+
+    /// Begins the repairs that every guard lets through, the clearest faults first.
+    fn repair(&mut self, pool: &PoolName) {
+        let fleet = self.fleet;
+        let mut sick: Vec<_> = fleet
+            .pool_instances(pool)
+            .filter(|instance| instance.phase == Phase::Running)
+            .filter_map(|instance| {
+                let node = fleet.node_of(instance)?;
+                let incident = fleet.worst_incident(node)?;
+                (node.our_drain().is_none()).then_some((incident, node))
+            })
+            .collect();
+        sick.sort_by_key(|(incident, _)| {
+            (
+                std::cmp::Reverse(incident.kind),
+                incident.opened,
+                incident.id.clone(),
+            )
+        });
+        let mut planned = 0;
+        let mut signatures = BTreeSet::new();
+        for (incident, node) in sick {
+            let cause = DrainCause::Incident(incident.id.clone());
+            let words = format!("replace {}", node.id);
+            match fleet.may_drain(node, &cause, planned, self.now.core) {
+                // One per signature and plan: the next is judged with this one on record.
+                Ok(_) if !signatures.insert(incident.signature()) => {
+                    self.wake(self.now.core + std::time::Duration::from_millis(1));
+                }
+                Ok(why) => {
+                    planned += 1;
+                    let action = Action::Drain {
+                        node: node.id.clone(),
+                        cause,
+                    };
+                    self.choose(pool, node.id.as_str(), words, why, action);
+                }
+                Err(block) if block.guard == "automation" => {
+                    let reason = crate::fleet::describe(incident);
+                    let action = Action::Drain {
+                        node: node.id.clone(),
+                        cause,
+                    };
+                    self.choose(pool, node.id.as_str(), words, reason, action);
+                }
+                Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
+            }
+        }
+    }
+
+    /// Asks for machines until the pool has what was asked for, replacements first.
+    fn grow(&mut self, pool: &PoolName, settings: &PoolSettings, leaving: &[Instance]) {
+        let mut staying = self.fleet.staying(pool);
+        let mut planned = 0;
+        let mut leaving = leaving.iter();
+        while staying < settings.min_nodes() {
+            let (cause, words, reason) = match leaving.next() {
+                Some(instance) => (
+                    LaunchCause::Replace {
+                        instance: instance.id.clone(),
+                    },
+                    format!("launch a machine to replace {}", instance.id),
+                    "the machine is being drained".to_owned(),
+                ),
+                None => (
+                    LaunchCause::Grow,
+                    "launch a machine".to_owned(),
+                    format!("{staying} of {} machines", settings.min_nodes()),
+                ),
+            };
+            if let Err(block) = self.fleet.may_request(pool, planned, self.now.core) {
+                self.wait(pool, pool.as_str(), &words, &block);
+                break;
+            }
+            self.choose(
+                pool,
+                pool.as_str(),
+                words,
+                reason,
+                Action::Request {
+                    pool: pool.clone(),
+                    cause,
+                },
+            );
+            planned += 1;
+            staying += 1;
+        }
+    }
+
+    /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
+    fn shrink(&mut self, pool: &PoolName, settings: &PoolSettings) {
+        let fleet = self.fleet;
+        let excess = fleet.staying(pool).saturating_sub(settings.min_nodes());
+        if excess == 0 {
+            return;
+        }
+        let mut candidates: Vec<(&Instance, &Node)> = fleet
+            .pool_instances(pool)
+            .filter(|instance| instance.phase == Phase::Running)
+            .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
+            .filter(|(_, node)| node.our_drain().is_none() && !node.is_held_by_operator())
+            .collect();
+        candidates.sort_by_key(|(instance, node)| {
+            (
+                std::cmp::Reverse(node.health()),
+                node.holds.is_empty(),
+                std::cmp::Reverse(instance.created),
+                instance.id.clone(),
+            )
+        });
+        for (planned, (_, node)) in candidates.into_iter().take(excess).enumerate() {
+            let words = format!("shrink by {}", node.id);
+            match fleet.may_drain(node, &DrainCause::Shrink, planned, self.now.core) {
+                Ok(why) => {
+                    let action = Action::Drain {
+                        node: node.id.clone(),
+                        cause: DrainCause::Shrink,
+                    };
+                    self.choose(pool, node.id.as_str(), words, why, action);
+                }
+                Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
+            }
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The guards, asked of the Fleet's present facts: once when planning, again when acting.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use navarch_model::{
+    Automation, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance, InstanceId,
+    LaunchCause, Node, NodeStatus, Offering, Phase, PoolName, Repair, Time,
+};
+use navarch_policy::guards::{self, Block, LastReplacement, Silence};
+
+use crate::fleet::Fleet;
+use crate::settings::PoolSettings;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn block(guard: &'static str, reason: impl Into<String>) -> Block {
+    Block {
+        guard,
+        reason: reason.into(),
+        until: None,
+    }
+}
+
+impl Fleet {
+    /// The instances of a pool that are in memory.
+    pub(crate) fn pool_instances(&self, pool: &PoolName) -> impl Iterator<Item = &Instance> {
+        self.members
+            .get(pool)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.state.instances.get(id))
+            .map(AsRef::as_ref)
+    }
+
+    pub(crate) fn node_of(&self, instance: &Instance) -> Option<&Node> {
+        self.state
+            .nodes
+            .get(instance.node.as_ref()?)
+            .map(AsRef::as_ref)
+    }
+
+    /// Machines of a pool that may be alive.
+    pub(crate) fn alive(&self, pool: &PoolName) -> usize {
+        self.pool_instances(pool)
+            .filter(|instance| instance.phase.may_be_alive())
+            .count()
+    }
+
+    /// The live machine that takes the place of `instance`, if one was asked for.
+    pub(crate) fn replacement_of(&self, instance: &Instance) -> Option<&Instance> {
+        self.pool_instances(&instance.pool).find(|other| {
+            other.phase.counts_as_capacity()
+                && other.cause
+                    == LaunchCause::Replace {
+                        instance: instance.id.clone(),
+                    }
+        })
+    }
+
+    /// Whether we may act in a pool by our own choosing.
+    pub(crate) fn must_be_on(&self, pool: &PoolName) -> Result<(), Block> {
+        match self.automation(pool) {
+            Automation::On => Ok(()),
+            mode => Err(block(
+                "automation",
+                format!("automation is {}", mode.word()),
+            )),
+        }
+    }
+
+    fn known_pool(&self, pool: &PoolName) -> Result<&PoolSettings, Block> {
+        self.pool_settings(pool)
+            .ok_or_else(|| block("configuration", format!("pool {pool} is not configured")))
+    }
+
+    fn believable(&self, offering: &Offering) -> Result<(), Block> {
+        match self
+            .providers
+            .get(&offering.provider)
+            .and_then(|soft| soft.suspect.as_ref())
+        {
+            Some(why) => Err(block(
+                "sweep",
+                format!(
+                    "the listing of {} is not believed: {why}",
+                    offering.provider
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one more machine may be asked for, with `planned` more already planned.
+    pub(crate) fn may_request(
+        &self,
+        pool: &PoolName,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
+        let settings = self.known_pool(pool)?;
+        let alive = self.alive(pool) + planned;
+        if let Some(block) = guards::size(alive, settings.max_nodes(), settings.max_surge()) {
+            return Err(block);
+        }
+        let recent: Vec<Time> = self
+            .pool_instances(pool)
+            .map(|instance| instance.created.core)
+            .filter(|created| now.since(*created) < HOUR)
+            .collect();
+        let first = recent.iter().min().copied();
+        if let Some(block) = guards::launch_rate(
+            recent.len() + planned,
+            settings.config.max_launches_per_hour as usize,
+            first,
+        ) {
+            return Err(block);
+        }
+        self.may_buy(pool, &settings.offering, planned, now)
+    }
+
+    /// Whether an offering may be asked for now.
+    fn may_buy(
+        &self,
+        pool: &PoolName,
+        offering: &Offering,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.believable(offering)?;
+        let memory = self.offering_memory(pool, offering);
+        let name = offering.to_string();
+        if let Some(block) =
+            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
+        {
+            return Err(block);
+        }
+        let outstanding = self
+            .pool_instances(pool)
+            .filter(|instance| {
+                instance.offering == *offering
+                    && instance.phase.counts_as_capacity()
+                    && !instance.was_active
+            })
+            .count()
+            + planned;
+        match guards::launch_breaker(
+            &name,
+            &memory.breaker,
+            self.unproven_limit(memory.proven),
+            outstanding,
+            now,
+        ) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    fn unproven_limit(&self, proven: bool) -> Option<usize> {
+        (!proven).then_some(self.settings.guards.launch_breaker.unproven_launches as usize)
+    }
+
+    /// Whether the launch call of an instance that is on record may be made.
+    pub(crate) fn may_launch(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        self.must_be_on(&instance.pool)?;
+        self.believable(&instance.offering)?;
+        let memory = self.offering_memory(&instance.pool, &instance.offering);
+        let name = instance.offering.to_string();
+        match guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a machine may be let go by our own choosing.
+    pub(crate) fn may_terminate(
+        &self,
+        instance: &Instance,
+        cause: &EndCause,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.must_be_on(&instance.pool)?;
+        self.believable(&instance.offering)?;
+        match cause {
+            EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
+            EndCause::NeverRegistered
+            | EndCause::Operator
+            | EndCause::LaunchAbandoned
+            | EndCause::LaunchRefused
+            | EndCause::Vanished => Ok(()),
+        }
+    }
+
+    /// Whether the drain of a machine is over and its replacement is in place.
+    fn is_drained(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        let Some((cause, hold)) = self.node_of(instance).and_then(Node::our_drain) else {
+            return Err(block("drain", "its node is not being drained"));
+        };
+        let limit = match cause {
+            DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
+            DrainCause::Shrink | DrainCause::Terminating => {
+                self.settings.guards.drain_deadline.voluntary
+            }
+        };
+        let deadline = self.graced(hold.since.core) + limit;
+        if hold.drained.is_none() && now < deadline {
+            return Err(Block {
+                guard: "drain",
+                reason: "the scheduler has not said that the node is empty".to_owned(),
+                until: Some(deadline),
+            });
+        }
+        if *cause == DrainCause::Shrink {
+            return Ok(());
+        }
+        self.is_replaced(instance)
+    }
+
+    /// Whether a leaving machine's replacement is in place, or none can or need come first.
+    fn is_replaced(&self, instance: &Instance) -> Result<(), Block> {
+        let Ok(settings) = self.known_pool(&instance.pool) else {
+            return Ok(());
+        };
+        match self.replacement_of(instance) {
+            Some(other)
+                if self
+                    .node_of(other)
+                    .is_some_and(|node| node.status() == NodeStatus::Active) =>
+            {
+                Ok(())
+            }
+            Some(other) => Err(block(
+                "replacement",
+                format!("its replacement {} is {}", other.id, other.phase.word()),
+            )),
+            None if self.staying(&instance.pool) >= settings.min_nodes() => Ok(()),
+            None if self.alive(&instance.pool) >= settings.max_nodes() + settings.max_surge() => {
+                Ok(())
+            }
+            None => Err(block("replacement", "its replacement is not asked for yet")),
+        }
+    }
+
+    /// Machines that the pool has or will have and that we do not drain.
+    pub(crate) fn staying(&self, pool: &PoolName) -> usize {
+        self.pool_instances(pool)
+            .filter(|instance| {
+                instance.phase.counts_as_capacity()
+                    && self
+                        .node_of(instance)
+                        .is_none_or(|node| node.our_drain().is_none())
+            })
+            .count()
+    }
+
+    /// Disruptions under way: our drains, and terminations that the cloud has not accepted yet.
+    pub(crate) fn disruptions(&self, pool: Option<&PoolName>) -> usize {
+        let counts = |instance: &Instance| match instance.phase {
+            Phase::Running => self
+                .node_of(instance)
+                .is_some_and(|node| node.our_drain().is_some()),
+            Phase::Terminating => {
+                instance.was_active
+                    && instance.sighting.is_none_or(|sighting| {
+                        sighting.status != navarch_model::CloudStatus::Terminating
+                    })
+            }
+            _ => false,
+        };
+        match pool {
+            Some(pool) => self
+                .pool_instances(pool)
+                .filter(|instance| counts(instance))
+                .count(),
+            None => self
+                .state
+                .instances
+                .values()
+                .filter(|instance| counts(instance))
+                .count(),
+        }
+    }
+
+    /// The machines that a budget is a share of.
+    pub(crate) fn budget_base(&self, pool: Option<&PoolName>) -> usize {
+        let counts = |instance: &&Instance| instance.phase.counts_as_capacity();
+        match pool {
+            Some(pool) => self.pool_instances(pool).filter(counts).count(),
+            None => self
+                .state
+                .instances
+                .values()
+                .map(AsRef::as_ref)
+                .filter(counts)
+                .count(),
+        }
+    }
+
+    /// Whether we may begin to drain a node, with `planned` drains already planned. Answers why.
+    pub(crate) fn may_drain(
+        &self,
+        node: &Node,
+        cause: &DrainCause,
+        planned: usize,
+        now: Time,
+    ) -> Result<String, Block> {
+        let Some(pool) = &node.pool else {
+            return Err(block("configuration", "the node belongs to no pool"));
+        };
+        let settings = self.known_pool(pool)?;
+        self.must_be_on(pool)?;
+        let why = match cause {
+            DrainCause::Incident(incident) => self.may_repair(node, incident, settings, now)?,
+            DrainCause::Shrink => self.may_shrink_by(node, now)?,
+            DrainCause::Terminating => String::new(),
+        };
+        let slots = settings.config.budget.slots(self.budget_base(Some(pool)));
+        let scope = format!("pool {pool}");
+        if let Some(block) = guards::budget(&scope, self.disruptions(Some(pool)) + planned, slots) {
+            return Err(block);
+        }
+        let slots = self.settings.guards.budget.slots(self.budget_base(None));
+        if let Some(block) = guards::budget("the fleet", self.disruptions(None) + planned, slots) {
+            return Err(block);
+        }
+        Ok(why)
+    }
+
+    /// Whether an incident may be repaired by replacing its machine now, budgets aside.
+    fn may_repair(
+        &self,
+        node: &Node,
+        id: &IncidentId,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<String, Block> {
+        let Some(incident) = self
+            .state
+            .incidents
+            .get(id)
+            .filter(|incident| incident.is_open())
+        else {
+            return Err(block("incident", format!("incident {id} is closed")));
+        };
+        let Some(pool) = &node.pool else {
+            return Err(block("configuration", "the node belongs to no pool"));
+        };
+        if let Some(void) = self.repair_is_void(node, incident, settings) {
+            return Err(block("recovery", void));
+        }
+        if node.is_held_by_operator() {
+            return Err(block(
+                "operator_hold",
+                "an operator holds the node: its repair waits",
+            ));
+        }
+        if incident.repaired.is_some() {
+            return Err(block("gate", "a repair is proven; its gate has to pass"));
+        }
+        let mut why = format!(
+            "{} ({}) requires {}",
+            incident.key.class,
+            incident.citation,
+            incident.required.word()
+        );
+        if incident.key.class == crate::fleet::SILENCE {
+            let facts = self.silence_facts(node, incident, settings);
+            why = guards::silence(&facts, now)?;
+        } else if incident.kind == FaultKind::Condition
+            && incident.key.class != crate::fleet::STALE_REPORTS
+            && incident.unhealthy_reports < settings.config.health.unhealthy_after
+        {
+            return Err(block(
+                "unhealthy_after",
+                format!(
+                    "{} of {} unhealthy full reports",
+                    incident.unhealthy_reports, settings.config.health.unhealthy_after
+                ),
+            ));
+        }
+        self.offering_is_open(pool, settings, now)?;
+        self.signature_is_free(pool, incident, now)?;
+        Ok(why)
+    }
+
+    /// Why an incident is no cause for a repair of ours at all.
+    fn repair_is_void(
+        &self,
+        node: &Node,
+        incident: &Incident,
+        settings: &PoolSettings,
+    ) -> Option<String> {
+        if !incident.makes_unhealthy() {
+            return Some("the incident is not unhealthy".to_owned());
+        }
+        if !settings.config.health.auto_replace {
+            return Some("auto_replace is off for the pool".to_owned());
+        }
+        if incident.required <= Repair::RestartApp && incident.kind == FaultKind::Latched {
+            return Some("restarting the application is enough".to_owned());
+        }
+        if node.instance.is_none() {
+            return Some("the node is external: we did not buy its machine".to_owned());
+        }
+        None
+    }
+
+    /// A replacement never starts while the pool could not buy its machine.
+    fn offering_is_open(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<(), Block> {
+        let memory = self.offering_memory(pool, &settings.offering);
+        if memory.breaker.is_open() {
+            let name = settings.offering.to_string();
+            return Err(guards::launch_breaker(&name, &memory.breaker, None, 0, now)
+                .unwrap_or_else(|| {
+                    block("launch_breaker", format!("open for {name}: a probe first"))
+                }));
+        }
+        Ok(())
+    }
+
+    /// The breaker and the rule for small pools, by signature.
+    fn signature_is_free(
+        &self,
+        pool: &PoolName,
+        incident: &Incident,
+        now: Time,
+    ) -> Result<(), Block> {
+        let signature = incident.signature();
+        let memory = self.state.pools.get(pool);
+        if let Some(breaker) = memory.and_then(|memory| memory.repair_breakers.get(signature))
+            && let Some(block) = guards::repair_breaker(signature, breaker, now)
+        {
+            return Err(block);
+        }
+        if self.budget_base(Some(pool)) >= self.settings.guards.small_fleet_nodes as usize {
+            return Ok(());
+        }
+        let last = memory
+            .and_then(|memory| memory.last_repairs.get(signature))
+            .and_then(|last| self.last_replacement(&last.instance, last.at.core));
+        match guards::small_pool(signature, last, self.settings.guards.small_fleet_wait, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// How the replacement of an instance stands.
+    pub(crate) fn last_replacement(
+        &self,
+        id: &InstanceId,
+        decided: Time,
+    ) -> Option<LastReplacement> {
+        let replaced = self
+            .state
+            .instances
+            .values()
+            .filter(|other| {
+                other.cause
+                    == LaunchCause::Replace {
+                        instance: id.clone(),
+                    }
+            })
+            .max_by_key(|other| (other.phase.counts_as_capacity(), other.created));
+        let old = self
+            .state
+            .instances
+            .get(id)
+            .filter(|old| old.phase == Phase::Running);
+        let draining = old
+            .and_then(|old| self.node_of(old))
+            .is_some_and(|node| node.our_drain().is_some());
+        match replaced {
+            Some(other) if other.active_since.is_some() => other
+                .active_since
+                .map(|since| LastReplacement::ActiveSince(self.graced(since.core))),
+            Some(other) if other.phase.counts_as_capacity() => Some(LastReplacement::NotActive),
+            _ if draining => Some(LastReplacement::NotActive),
+            // The drain was taken back: the old machine is repaired and no attempt counts.
+            _ if old.is_some() => None,
+            _ => Some(LastReplacement::None(self.graced(decided))),
+        }
+    }
+
+    fn silence_facts(&self, node: &Node, incident: &Incident, settings: &PoolSettings) -> Silence {
+        let since = node
+            .silent_since
+            .map_or(incident.opened.core, |since| since.core);
+        let others: Vec<&Node> = self
+            .state
+            .nodes
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|other| {
+                other.id != node.id
+                    && other.terminated.is_none()
+                    && other.fresh_since.core < since
+                    && other.silent_since.is_none_or(|silent| silent.core >= since)
+            })
+            .collect();
+        Silence {
+            since: self.graced(since),
+            sighting: node
+                .instance
+                .as_ref()
+                .and_then(|id| self.state.instances.get(id))
+                .and_then(|instance| instance.sighting),
+            fresh_then: others.len(),
+            stayed_fresh: others
+                .iter()
+                .filter(|other| other.silent_since.is_none())
+                .count(),
+            witnesses: self.settings.guards.silence_witnesses.of(others.len()),
+            replace_after: settings.config.health.silence_replace_after,
+            confirmed: incident.confirmed,
+        }
+    }
+
+    fn may_shrink_by(&self, node: &Node, now: Time) -> Result<String, Block> {
+        let Some(instance) = node
+            .instance
+            .as_ref()
+            .and_then(|id| self.state.instances.get(id))
+        else {
+            return Err(block(
+                "configuration",
+                "the node is external: we did not buy its machine",
+            ));
+        };
+        let old_enough = instance.created.core + self.settings.guards.minimum_life;
+        if now < old_enough {
+            return Err(Block {
+                guard: "minimum_life",
+                reason: "the machine is too young to let it go".to_owned(),
+                until: Some(old_enough),
+            });
+        }
+        Ok("the pool has more machines than asked for".to_owned())
+    }
+
+    /// Why a drain of ours has no cause any more.
+    pub(crate) fn drain_is_void(&self, node: &Node, cause: &DrainCause) -> Option<String> {
+        let pool = node.pool.as_ref()?;
+        let settings = self.pool_settings(pool)?;
+        match cause {
+            DrainCause::Incident(id) => {
+                let Some(incident) = self.state.incidents.get(id) else {
+                    return Some(format!("incident {id} is gone"));
+                };
+                if let Some((_, ending)) = &incident.closed {
+                    return Some(format!("incident {id} ended: {}", ending.phrase()));
+                }
+                if node.is_held_by_operator() {
+                    return Some("an operator holds the node: its repair waits".to_owned());
+                }
+                if incident.repaired.is_some() {
+                    return Some("a repair is proven; its gate has to pass".to_owned());
+                }
+                self.repair_is_void(node, incident, settings)
+            }
+            DrainCause::Shrink => (self.staying(pool) < settings.min_nodes())
+                .then(|| "the pool needs the machine again".to_owned()),
+            DrainCause::Terminating => None,
+        }
+    }
+
+    /// Nodes of a pool on which a signature was found unhealthy within the window.
+    pub(crate) fn signature_hits(
+        &self,
+        pool: &PoolName,
+        signature: &str,
+        now: Time,
+    ) -> BTreeSet<&str> {
+        self.state
+            .incidents
+            .values()
+            .filter(|incident| {
+                incident.pool.as_ref() == Some(pool)
+                    && incident.signature() == signature
+                    && incident.severity == navarch_model::HealthStatus::Unhealthy
+                    && now.since(incident.opened.core) < self.settings.guards.breaker.window
+            })
+            .map(|incident| incident.key.node.as_str())
+            .collect()
+    }
+
+    /// The unhealthy incident of a node that speaks loudest for a repair.
+    pub(crate) fn worst_incident(&self, node: &Node) -> Option<&Incident> {
+        node.open_incidents
+            .keys()
+            .filter_map(|id| self.state.incidents.get(id))
+            .map(AsRef::as_ref)
+            .filter(|incident| incident.makes_unhealthy())
+            .min_by_key(|incident| {
+                (
+                    std::cmp::Reverse(incident.kind),
+                    incident.opened,
+                    incident.id.clone(),
+                )
+            })
+    }
+}

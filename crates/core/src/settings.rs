@@ -1,0 +1,126 @@
+//! The numbers that decisions use, resolved from the configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use navarch_config::{Config, Guards, InstanceManagerConfig, PoolConfig, ProviderKind};
+use navarch_model::{Idempotency, Offering, PoolName, ProviderName};
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// The configuration.
+    pub config: PoolConfig,
+    /// What it buys.
+    pub offering: Offering,
+    /// GPUs that a machine of the offering has; none if unknown.
+    pub gpus: Option<u32>,
+}
+
+impl PoolSettings {
+    /// Fewest machines.
+    pub const fn min_nodes(&self) -> usize {
+        self.config.min_nodes as usize
+    }
+
+    /// Most machines, surge aside.
+    pub const fn max_nodes(&self) -> usize {
+        self.config.max_nodes as usize
+    }
+
+    /// Machines beyond `max_nodes` while one is replaced.
+    pub const fn max_surge(&self) -> usize {
+        self.config.max_surge as usize
+    }
+}
+
+/// One provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderSettings {
+    /// How it keeps one intent from buying two machines.
+    pub idempotency: Idempotency,
+}
+
+/// Everything that decisions depend on, beside the state and the health policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Pools by name.
+    pub pools: BTreeMap<PoolName, PoolSettings>,
+    /// Providers by name.
+    pub providers: BTreeMap<ProviderName, ProviderSettings>,
+    /// How often an agent beats.
+    pub heartbeat_interval: Duration,
+    /// A node unheard for longer is silent.
+    pub heartbeat_timeout: Duration,
+    /// How often an agent sends a full report.
+    pub health_check_interval: Duration,
+    /// How long a machine may take to come up.
+    pub instances: InstanceManagerConfig,
+    /// Limits on what is done without being asked.
+    pub guards: Guards,
+    /// How long ended records stay in memory.
+    pub ended_kept: Duration,
+}
+
+impl Settings {
+    /// Resolves a configuration. `idempotency` says how each provider's cloud behaves.
+    pub fn new(config: &Config, idempotency: impl Fn(&ProviderName) -> Idempotency) -> Self {
+        let providers = config
+            .providers
+            .keys()
+            .map(|name| {
+                let name = ProviderName::new(name.as_str());
+                let idempotency = idempotency(&name);
+                (name, ProviderSettings { idempotency })
+            })
+            .collect();
+        let pools = config
+            .pools
+            .iter()
+            .map(|(name, pool)| {
+                let gpus =
+                    config
+                        .providers
+                        .get(&pool.provider)
+                        .map(|provider| match provider.kind {
+                            ProviderKind::Fake { gpu_count, .. } => gpu_count,
+                        });
+                let offering = Offering {
+                    provider: ProviderName::new(pool.provider.as_str()),
+                    region: pool.region.clone(),
+                    zone: pool.zone.clone().unwrap_or_default(),
+                    instance_type: pool.instance_type.clone(),
+                };
+                let settings = PoolSettings {
+                    config: pool.clone(),
+                    offering,
+                    gpus,
+                };
+                (PoolName::new(name.as_str()), settings)
+            })
+            .collect();
+        Self {
+            pools,
+            providers,
+            heartbeat_interval: config.server.heartbeat_interval,
+            heartbeat_timeout: config.server.heartbeat_timeout,
+            health_check_interval: config.server.health_check_interval,
+            instances: config.instance_manager.clone(),
+            guards: config.guards.clone(),
+            ended_kept: config.store.terminated_kept,
+        }
+    }
+
+    /// The wait before attempt `failures + 1` of a call to a cloud.
+    pub fn backoff(&self, failures: u32) -> Duration {
+        let pace = &self.guards.terminate;
+        doubled(pace.retry_wait, failures, pace.retry_max_wait)
+    }
+}
+
+/// `first` doubled `times` times, at most `limit`.
+pub fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
+    first
+        .saturating_mul(1_u32.checked_shl(times.min(31)).unwrap_or(u32::MAX))
+        .min(limit)
+}

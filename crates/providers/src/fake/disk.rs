@@ -43,6 +43,15 @@ pub enum CloudError {
         /// The version of its form.
         found: u32,
     },
+    /// Others could reach it.
+    #[error(
+        "{address} is not a loopback address; a fake cloud runs programs on request, so let it \
+         listen on 127.0.0.1"
+    )]
+    NotLoopback {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
     /// The system said no.
     #[error("cannot {doing} {path}: {source}")]
     Io {

@@ -1,6 +1,7 @@
 //! The fake cloud: records on disk, a real agent process for each machine, faults to order.
 
 mod book;
+mod client;
 mod cloud;
 mod debug;
 mod disk;
@@ -8,14 +9,17 @@ mod embedded;
 mod machine;
 mod orders;
 mod process;
+mod server;
 mod translate;
 mod wire;
 
+pub use client::{FakeHttp, FakeHttpError, HttpOptions};
 pub use cloud::{Cloud, CloudOptions, Refusal};
 pub use disk::CloudError;
 pub use embedded::{EmbeddedOptions, FakeEmbedded};
 pub use machine::{AgentAccess, AgentCommand};
 pub use orders::{CloudFault, LatencyWhen, Operation, Order, PartialHow};
+pub use server::{serve, serve_cloud};
 pub use wire::{AgentSpec, InstanceView, LaunchRequest, Page, PageQuery};
 
 /// The tag that holds the fleet's id.

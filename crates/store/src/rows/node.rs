@@ -1,0 +1,147 @@
+//! Rows of nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{
+    BootId, Capabilities, Description, DrainCause, Gpu, HealthStatus, Hold, HoldKind, IncidentId,
+    InstanceId, Lifecycle, Node, NodeId, PoolName, SessionId, Stamp, Time,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{OnDisk, rows, words};
+
+words! {
+    LifecycleRow for Lifecycle { Registered = "registered", Terminated = "terminated" }
+}
+
+const CORDON: &str = "operator:cordon";
+const DRAIN: &str = "operator:drain";
+const GATE: &str = "gate:admission";
+const SHRINK: &str = "drain:shrink";
+const TERMINATING: &str = "drain:terminating";
+const INCIDENT: &str = "incident:";
+const DRAIN_FOR_INCIDENT: &str = "drain:incident:";
+
+/// A hold's kind as one word, so that it can be a key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HoldKindRow(HoldKind);
+
+impl Serialize for HoldKindRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            HoldKind::OperatorCordon => serializer.serialize_str(CORDON),
+            HoldKind::OperatorDrain => serializer.serialize_str(DRAIN),
+            HoldKind::AdmissionGate => serializer.serialize_str(GATE),
+            HoldKind::Drain(DrainCause::Shrink) => serializer.serialize_str(SHRINK),
+            HoldKind::Drain(DrainCause::Terminating) => serializer.serialize_str(TERMINATING),
+            HoldKind::Incident(id) => serializer.collect_str(&format_args!("{INCIDENT}{id}")),
+            HoldKind::Drain(DrainCause::Incident(id)) => {
+                serializer.collect_str(&format_args!("{DRAIN_FOR_INCIDENT}{id}"))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HoldKindRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let kind = match word.as_str() {
+            CORDON => HoldKind::OperatorCordon,
+            DRAIN => HoldKind::OperatorDrain,
+            GATE => HoldKind::AdmissionGate,
+            SHRINK => HoldKind::Drain(DrainCause::Shrink),
+            TERMINATING => HoldKind::Drain(DrainCause::Terminating),
+            other => {
+                if let Some(id) = other.strip_prefix(DRAIN_FOR_INCIDENT) {
+                    HoldKind::Drain(DrainCause::Incident(IncidentId::new(id)))
+                } else if let Some(id) = other.strip_prefix(INCIDENT) {
+                    HoldKind::Incident(IncidentId::new(id))
+                } else {
+                    let message = format!("{word:?} is not a kind of hold");
+                    return Err(serde::de::Error::custom(message));
+                }
+            }
+        };
+        Ok(Self(kind))
+    }
+}
+
+impl OnDisk for HoldKind {
+    type Row = HoldKindRow;
+
+    fn to_row(&self) -> HoldKindRow {
+        HoldKindRow(self.clone())
+    }
+
+    fn from_row(row: HoldKindRow) -> Self {
+        row.0
+    }
+}
+
+rows! {
+    /// One GPU as its agent describes it.
+    GpuRow for Gpu {
+        index: i32,
+        uuid: String,
+        name: String,
+        pci_bus_id: String,
+        memory_total_bytes: i64,
+        driver_version: String,
+        cuda_version: String,
+    }
+
+    /// What an agent can do.
+    CapabilitiesRow for Capabilities {
+        full_reports: bool,
+        command_results: bool,
+        command_push: bool,
+    }
+
+    /// What an agent says of its machine.
+    DescriptionRow for Description {
+        provider: String,
+        region: String,
+        zone: String,
+        instance_type: String,
+        gpus: Vec<Gpu>,
+        hostname: String,
+        internal_ip: String,
+        external_ip: String,
+        kernel_version: String,
+        labels: BTreeMap<String, String>,
+        machine_id: String,
+        agent_version: String,
+        capabilities: Capabilities,
+    }
+
+    /// What is on record of a hold.
+    HoldRow for Hold {
+        reason: String,
+        since: Stamp,
+        expires: Option<Time>,
+        drained: Option<Stamp>,
+    }
+
+    /// A registered agent.
+    NodeRow for Node {
+        id: NodeId,
+        incarnation: u32,
+        lifecycle: Lifecycle,
+        instance: Option<InstanceId>,
+        pool: Option<PoolName>,
+        description: Arc<Description>,
+        gpus_expected: u32,
+        boot: Option<BootId>,
+        session: Option<SessionId>,
+        report_sequence: u64,
+        holds: BTreeMap<HoldKind, Hold>,
+        reported: HealthStatus,
+        registered: Stamp,
+        fresh_since: Stamp,
+        silent_since: Option<Stamp>,
+        terminated: Option<Stamp>,
+        open_incidents: BTreeMap<IncidentId, HealthStatus>,
+        address: String,
+    }
+}

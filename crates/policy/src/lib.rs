@@ -1,1 +1,10 @@
 //! Pure decisions: health rules, the XID catalogue, guards.
+
+pub mod catalogue;
+pub mod guards;
+pub mod health;
+
+pub use health::{
+    EventFacts, EventFactsOwned, EventVerdict, HealthPolicy, Overall, PolicyError, RuleFinding,
+    aggregate, parse_event,
+};

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
 use std::future::Future;
-use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -175,35 +173,18 @@ impl VirtualClock {
     ///
     /// When `future` panics, with its panic; when called inside a runtime; when
     /// the system cannot make a runtime.
-    pub fn run<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let done = Arc::new(AtomicBool::new(false));
+    pub fn run<F: Future>(&self, future: F) -> F::Output {
+        let clock = self.clone();
+        // The runtime parks when neither a task nor the future it blocks on can
+        // run. It looks for work again after the hook.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .on_thread_park({
-                let (clock, done) = (self.clone(), Arc::clone(&done));
-                move || {
-                    if !done.load(Ordering::SeqCst) {
-                        clock.advance_to_next();
-                    }
-                }
+            .on_thread_park(move || {
+                clock.advance_to_next();
             })
             .build()
             .expect("the system has the resources for a runtime");
-        // The runtime looks for tasks, not for the future it blocks on, before it
-        // parks. As a task, the future counts among those that can run.
-        let task = runtime.spawn(async move {
-            // Set also when the future panics.
-            let _guard = SetOnDrop(done);
-            future.await
-        });
-        match runtime.block_on(task) {
-            Ok(output) => output,
-            Err(error) => resume_unwind(error.into_panic()),
-        }
+        runtime.block_on(future)
     }
 }
 
@@ -283,14 +264,6 @@ impl Drop for WaitForSleepers {
                 wakes.forget(state.waiters.remove(&id).map(|(_, waker)| waker));
             });
         }
-    }
-}
-
-struct SetOnDrop(Arc<AtomicBool>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -5,10 +5,10 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use navarch_time::{Clock, RealClock, SharedClock, Sleep, VirtualClock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::support::{WakeCount, done, ms, poll_with, s, watched};
+use crate::support::{WakeCount, done, ms, poll_with, s, watched, watched_async};
 
 #[test]
 fn a_new_virtual_clock_stands_still_at_zero() {
@@ -286,6 +286,10 @@ fn run_moves_the_time_only_when_no_task_can_run() {
 
 #[test]
 fn run_ends_with_its_future_and_drops_the_other_tasks() {
+    watched("a run with a task left", s(20), run_with_a_task_left);
+}
+
+fn run_with_a_task_left() {
     let clock = VirtualClock::new();
     let inner = clock.clone();
     let answer = clock.run(async move {
@@ -305,13 +309,43 @@ fn run_ends_with_its_future_and_drops_the_other_tasks() {
 }
 
 #[test]
+fn run_moves_no_time_while_its_own_future_can_run() {
+    watched("questions and answers", s(20), questions_and_answers);
+}
+
+fn questions_and_answers() {
+    let clock = VirtualClock::new();
+    let mut beats = 0;
+    clock.run(async {
+        let _other = clock.sleep(s(1));
+        let (question, mut asked) = mpsc::channel::<oneshot::Sender<u32>>(1);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Some(reply) = asked.recv().await {
+                let _ = reply.send(1);
+            }
+        });
+        for _ in 0..100 {
+            let (reply, answer) = oneshot::channel();
+            question.send(reply).await.unwrap();
+            beats += answer.await.unwrap();
+        }
+    });
+    assert_eq!((beats, clock.monotonic()), (100, Duration::ZERO));
+}
+
+#[test]
 #[should_panic(expected = "the reason")]
 fn run_passes_a_panic_on() {
     VirtualClock::new().run(async { panic!("the reason") });
 }
 
-#[tokio::test]
-async fn auto_advance_takes_sleeps_in_the_order_of_deadlines() {
+#[test]
+fn auto_advance_takes_sleeps_in_the_order_of_deadlines() {
+    watched_async("sleeps in order", in_the_order_of_deadlines());
+}
+
+async fn in_the_order_of_deadlines() {
     let golden = ["10ms c", "20ms b", "20ms d", "30ms a", "45ms a", "50ms d"];
     for _ in 0..20 {
         let clock = VirtualClock::new();
@@ -341,8 +375,12 @@ async fn auto_advance_takes_sleeps_in_the_order_of_deadlines() {
     }
 }
 
-#[tokio::test]
-async fn auto_advance_never_moves_to_never() {
+#[test]
+fn auto_advance_never_moves_to_never() {
+    watched_async("a sleep that never ends", never_to_never());
+}
+
+async fn never_to_never() {
     let clock = VirtualClock::new();
     clock.auto_advance(true);
     let (woken, waker) = WakeCount::new();

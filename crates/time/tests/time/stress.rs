@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{WakeCount, poll_with, s, watched};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// `NAVARCH_STRESS_SEED`, or a new one. A failing run repeats best, not surely,
 /// with its seed: the order of the threads is the system's.

@@ -78,6 +78,17 @@ pub fn watched<R: Send + 'static>(
     }
 }
 
+/// As [`watched`], for a future on a current-thread runtime.
+pub fn watched_async(what: &str, work: impl Future<Output = ()> + Send + 'static) {
+    watched(what, s(20), || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(work);
+    });
+}
+
 /// Keeps the lines that are logged at ERROR and WARN, without their time.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);

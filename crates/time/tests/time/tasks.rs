@@ -46,6 +46,10 @@ async fn tasks_that_watch_the_token_end_without_abort() {
 
 #[test]
 fn tasks_that_do_not_end_are_aborted_and_named() {
+    watched("a shutdown", s(20), shut_stubborn_tasks_down);
+}
+
+fn shut_stubborn_tasks_down() {
     let clock = VirtualClock::new();
     let inner = clock.clone();
     let log = Log::default();

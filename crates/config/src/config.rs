@@ -1,7 +1,7 @@
 //! The configuration with every default filled in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use navarch_model::Automation;
@@ -64,7 +64,7 @@ pub struct ServerConfig {
     #[serde(skip)]
     pub autoscale_interval: Duration,
     /// File with health rules; none means the built-in policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_path")]
     pub health_policy: Option<PathBuf>,
     /// Where the bearer token comes from.
     pub auth: AuthConfig,
@@ -107,7 +107,7 @@ impl Serialize for AuthConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Environment(name) => serializer.collect_map([("token_env", name)]),
-            Self::File(path) => serializer.collect_map([("token_file", path)]),
+            Self::File(path) => serializer.collect_map([("token_file", path.to_string_lossy())]),
         }
     }
 }
@@ -146,6 +146,7 @@ pub struct StoreConfig {
     #[serde(rename = "type")]
     pub kind: StoreKind,
     /// Directory of the store, relative to the working directory.
+    #[serde(serialize_with = "path")]
     pub data_dir: PathBuf,
     /// Rows after which a batch of changes is written.
     pub batch_rows: u32,
@@ -555,6 +556,18 @@ pub enum Recovery {
     Automatic,
     /// An operator.
     Manual,
+}
+
+/// A path from the command line need not be UTF-8; what is not is shown as U+FFFD.
+fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn maybe_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_str(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn automation<S: Serializer>(mode: &Automation, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,6 @@
 //! Reading one mapping of the tree: its known keys by type, everything else as a located error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub(crate) struct Fields<'t> {
     path: String,
     at: Position,
     entries: BTreeMap<&'static str, &'t Entry>,
+    broken: bool,
 }
 
 impl<'t> Fields<'t> {
@@ -39,6 +40,7 @@ impl<'t> Fields<'t> {
             path,
             at,
             entries: BTreeMap::new(),
+            broken: false,
         };
         match node.map(|node| (&node.value, node)) {
             None | Some((Value::Null, _)) => {}
@@ -48,6 +50,7 @@ impl<'t> Fields<'t> {
                 }
             }
             Some((_, node)) => {
+                fields.broken = true;
                 let what = if fields.path.is_empty() {
                     "the file".to_owned()
                 } else {
@@ -163,6 +166,11 @@ impl<'t> Fields<'t> {
         self.log
     }
 
+    /// Whether the section is no mapping at all, so that nothing can be said of missing keys.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Where the section is.
     pub(crate) const fn start(&self) -> Position {
         self.at
@@ -208,7 +216,7 @@ impl<'t> Fields<'t> {
     pub(crate) fn text(&self, key: &str) -> Option<String> {
         let scalar = self.scalar(key, "text")?;
         if scalar.text.trim().is_empty() {
-            self.fail(key, "is empty: give it a value or remove the key");
+            self.fail(key, "the value is empty: give one or remove the key");
             return None;
         }
         if scalar.text.trim() != scalar.text || scalar.text.contains('\n') {
@@ -305,14 +313,14 @@ impl<'t> Fields<'t> {
     /// A whole number of any size that fits.
     pub(crate) fn integer(&self, key: &str) -> Option<i128> {
         let scalar = self.scalar(key, "a whole number")?;
-        if scalar.kind == Kind::Number {
-            if let Some(value) = decimal(&scalar.text) {
-                return Some(value);
-            }
+        if scalar.kind == Kind::Number
+            && let Some(value) = decimal(&scalar.text)
+        {
+            return Some(value);
         }
         let hint = match scalar.kind {
             Kind::Text if decimal(&scalar.text).is_some() => ": remove the quotes",
-            Kind::Number => ": write it in decimal digits",
+            Kind::Number => ": write decimal digits alone, such as 12",
             _ => "",
         };
         self.fail(
@@ -420,6 +428,17 @@ impl<'t> Fields<'t> {
             at,
             entry.map(|entry| &entry.node),
         )
+    }
+
+    /// The names below a key, sound or not; `None` when it is no mapping, so that nothing is known.
+    pub(crate) fn names(&self, key: &str) -> Option<BTreeSet<&'t str>> {
+        match self.entry(key).map(|entry| &entry.node.value) {
+            None | Some(Value::Null) => Some(BTreeSet::new()),
+            Some(Value::Map(entries)) => {
+                Some(entries.iter().map(|entry| entry.key.as_str()).collect())
+            }
+            Some(Value::List | Value::Scalar(_)) => None,
+        }
     }
 
     /// The sections by name below a key, in the order of the file.

@@ -19,8 +19,8 @@ pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
 /// The deepest nesting; the schema needs five levels.
 const MAX_DEPTH: usize = 32;
 
-/// The most values in a file, aliases expanded.
-const MAX_NODES: usize = 200_000;
+/// The most values in a file, aliases expanded; a pool takes about 40, so this is a thousand pools.
+const MAX_NODES: usize = 50_000;
 
 /// A value with its place.
 #[derive(Debug)]
@@ -157,9 +157,7 @@ fn syntax_message(error: &serde_saphyr::Error) -> String {
             "a second YAML document begins here: keep one document in the file".to_owned()
         }
         Error::Budget { breach, .. } => match breach {
-            BudgetBreach::Depth { .. } => format!(
-                "nested deeper than {MAX_DEPTH} levels: no key of the configuration is that deep"
-            ),
+            BudgetBreach::Depth { .. } => too_deep(),
             _ => too_much(),
         },
         Error::AliasReplayLimitExceeded { .. }
@@ -170,15 +168,22 @@ fn syntax_message(error: &serde_saphyr::Error) -> String {
         }
         other => {
             let text = other.to_string();
+            if text.starts_with("recursion limit exceeded") {
+                return too_deep();
+            }
             let text = text.split(" at line ").next().unwrap_or(&text);
             format!("not valid YAML: {text}")
         }
     }
 }
 
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels: no key of the configuration is that deep")
+}
+
 fn too_much() -> String {
     format!(
-        "the file stands for more than {MAX_NODES} values once its aliases are expanded: write the values out"
+        "more than {MAX_NODES} values, counting each use of an alias: no configuration is that large"
     )
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use navarch_config::{
-    AuthConfig, Automation, Budget, Config, Percent, ProviderKind, Recovery, Threshold,
+    AuthConfig, Automation, Budget, Config, Percent, ProviderKind, Recovery, Reload, Threshold,
 };
 use proptest::prelude::*;
 
@@ -15,13 +15,13 @@ pools:
 ";
 
 fn load(text: &str) -> Config {
-    let (config, warnings) = Config::parse("test.yaml", text).unwrap();
+    let (config, warnings) = Config::parse("test.yaml", text).expect("the file is sound");
     assert_eq!(warnings, [], "{text}");
     config
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    let (_, warnings) = Config::parse("test.yaml", text).unwrap();
+    let (_, warnings) = Config::parse("test.yaml", text).expect("the file is sound");
     warnings.iter().map(ToString::to_string).collect()
 }
 
@@ -283,7 +283,35 @@ fn secrets_never_reach_the_effective_configuration() {
     }
 }
 
+/// A path from the command line need not be UTF-8, and printing it must not fail.
+#[cfg(unix)]
+#[test]
+fn paths_of_any_bytes_are_printed() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut config = load(MINIMAL);
+    config.store.data_dir = PathBuf::from(std::ffi::OsStr::from_bytes(b"/d\x1b\n/caf\xe9"));
+    let yaml = config.to_yaml();
+    assert!(yaml.contains("caf\u{fffd}"), "{yaml}");
+    let reload = Reload::new(&load(MINIMAL), &config);
+    assert_eq!(reload.restart.len(), 1, "{reload:?}");
+}
+
 proptest! {
+    /// Labels hold any text that fits on a line, and the effective configuration keeps it.
+    #[test]
+    fn labels_survive_the_effective_configuration(
+        labels in proptest::collection::btree_map("[^\\p{C}\\p{Z}]{1,8}|on|~|<<|null|[0-9.+:_-]{1,6}|0x[0-9a-f]", "\\PC{0,12}|yes|null|[0-9.+:_-]{0,6}|1e3|# x|- y|\"", 0..4)
+    ) {
+        let mut config = load(MINIMAL);
+        config.pools.get_mut("dev").expect("the pool is there").labels.extend(
+            labels.into_iter().filter(|(label, text)| label != "pool" && !text.contains("${"))
+        );
+        let yaml = config.to_yaml();
+        let again = Config::parse("effective.yaml", &yaml);
+        prop_assert!(again.is_ok(), "{}\n{}", again.unwrap_err(), yaml);
+        prop_assert_eq!(again.unwrap().0, config, "{}", yaml);
+    }
+
     /// No text makes the loader panic, and every error of it names the file and a place.
     #[test]
     fn any_text_is_answered(text in "\\PC{0,200}") {

@@ -24,19 +24,19 @@ type Pools = BTreeMap<String, PoolConfig>;
 
 pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
     let named = root.named("providers");
-    let names: BTreeSet<&str> = named.iter().map(|(name, _)| *name).collect();
+    let names = root.names("providers");
     let mut used = BTreeSet::new();
     let mut pools = Pools::new();
     let errors = root.log().error_count();
     let sections = root.named("pools");
-    if sections.is_empty() && root.log().error_count() == errors {
-        root.fail(
-            "pools",
-            "at least one pool is required: add one with provider, instance_type and max_nodes",
+    if sections.is_empty() && !root.is_broken() && root.log().error_count() == errors {
+        root.log().error(
+            root.at("pools"),
+            "at least one pool is required: add one with provider, instance_type and max_nodes under pools",
         );
     }
     for (name, fields) in sections {
-        let pool = pool(name, &fields, guards, &names);
+        let pool = pool(name, &fields, guards, names.as_ref());
         used.insert(pool.provider.clone());
         pools.insert(name.to_owned(), pool);
     }
@@ -88,7 +88,7 @@ fn provider_type(name: &str, fields: &Fields<'_>) -> Option<&'static str> {
         return fields.word("type", &types);
     }
     let found = PROVIDER_TYPES.iter().copied().find(|word| *word == name);
-    if found.is_none() {
+    if found.is_none() && !fields.is_broken() {
         let hint = schema::nearest(name, PROVIDER_TYPES.iter().copied()).unwrap_or("fake");
         fields.log().error(
             fields.start(),
@@ -105,7 +105,7 @@ fn pool(
     name: &str,
     fields: &Fields<'_>,
     guards: &Guards,
-    providers: &BTreeSet<&str>,
+    providers: Option<&BTreeSet<&str>>,
 ) -> PoolConfig {
     let this = Problems { name, fields };
     let provider = this.provider(providers);
@@ -176,6 +176,9 @@ struct Problems<'a, 't> {
 
 impl Problems<'_, '_> {
     fn at_start(&self, problem: &str) {
+        if self.fields.is_broken() {
+            return;
+        }
         let message = format!("pool {}: {problem}", quoted(self.name));
         self.fields.log().error(self.fields.start(), message);
     }
@@ -185,13 +188,15 @@ impl Problems<'_, '_> {
         self.fields.log().error(self.fields.at(key), message);
     }
 
-    fn provider(&self, providers: &BTreeSet<&str>) -> Option<String> {
+    fn provider(&self, providers: Option<&BTreeSet<&str>>) -> Option<String> {
         if !self.fields.has("provider") {
             self.at_start("must specify provider: name one of the providers section");
             return None;
         }
         let provider = self.fields.name("provider")?;
-        if !providers.contains(provider.as_str()) {
+        if let Some(providers) = providers
+            && !providers.contains(provider.as_str())
+        {
             let hint = match schema::nearest(&provider, providers.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
                 None => "add it to the providers section".to_owned(),

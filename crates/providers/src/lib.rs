@@ -1,5 +1,6 @@
 //! Clouds behind one trait, and the fake cloud that runs real agents as processes.
 
+pub mod conformance;
 pub mod fake;
 mod fault;
 mod provider;

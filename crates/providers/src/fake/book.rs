@@ -84,13 +84,6 @@ impl Record {
     }
 }
 
-/// What became of a launch.
-pub(crate) struct Launched {
-    pub(crate) view: InstanceView,
-    /// The record of a machine that this call made.
-    pub(crate) made: Option<Record>,
-}
-
 impl Book {
     pub(crate) fn new() -> Self {
         Self {
@@ -110,7 +103,8 @@ impl Book {
         self.machines.values()
     }
 
-    /// Makes a machine called `id`, or finds the one that the token made.
+    /// Makes a machine called `id`, or finds the one that the token made. A token or name that
+    /// is taken is an unknown outcome: a machine exists, and a look-up shows which.
     pub(crate) fn launch(
         &mut self,
         request: LaunchRequest,
@@ -118,24 +112,22 @@ impl Book {
         boots: bool,
         quota: usize,
         now: i64,
-    ) -> Result<Launched, ProviderError> {
+    ) -> Result<InstanceView, ProviderError> {
         let configuration = |message| ProviderError::new(ProviderErrorKind::Configuration, message);
         request.check().map_err(configuration)?;
+        let taken = |message| ProviderError::new(ProviderErrorKind::OutcomeUnknown, message);
         let known = |record: &&Record| record.vanished.is_none();
         let mut records = self.machines.values().filter(known);
         if let Some(earlier) =
             records.find(|earlier| earlier.request.client_token == request.client_token)
         {
             if !same_machine(&earlier.request, &request) {
-                return Err(configuration(format!(
+                return Err(taken(format!(
                     "client_token: was used for {} with other parameters; use a new token",
                     earlier.id
                 )));
             }
-            return Ok(Launched {
-                view: self.view(earlier, earlier.status()),
-                made: None,
-            });
+            return Ok(self.view(earlier, earlier.status()));
         }
         let mut live = self
             .machines
@@ -146,7 +138,7 @@ impl Book {
             .clone()
             .find(|holder| holder.request.name == request.name)
         {
-            return Err(configuration(format!(
+            return Err(taken(format!(
                 "name: {} is taken by {}; use another name, or terminate that machine",
                 request.name, holder.id
             )));
@@ -165,12 +157,9 @@ impl Book {
             vanished: None,
         };
         let view = self.view(&record, CloudStatus::Running);
-        self.machines.insert(self.next_serial, record.clone());
+        self.machines.insert(self.next_serial, record);
         self.next_serial += 1;
-        Ok(Launched {
-            view,
-            made: Some(record),
-        })
+        Ok(view)
     }
 
     /// The machine with the cloud's id or the name; of several with one name the live one.
@@ -255,10 +244,12 @@ impl Book {
         Ok(order)
     }
 
-    /// Takes one fault off the list, or all, and returns what was taken.
-    pub(crate) fn clear(&mut self, id: Option<u64>) -> Vec<Order> {
-        let gone = |order: &mut Order| id.is_none_or(|id| order.id == id);
-        self.orders.extract_if(.., gone).collect()
+    /// Takes one fault off the list, or all. Says whether there was one.
+    pub(crate) fn clear(&mut self, id: Option<u64>) -> bool {
+        let before = self.orders.len();
+        self.orders
+            .retain(|order| id.is_some_and(|id| order.id != id));
+        self.orders.len() < before
     }
 
     /// Whether the machine hangs.
@@ -406,4 +397,209 @@ fn same_machine(one: &LaunchRequest, other: &LaunchRequest) -> bool {
         ..request.clone()
     };
     bare(one) == bare(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn request(name: &str) -> LaunchRequest {
+        LaunchRequest {
+            client_token: name.to_owned(),
+            name: name.to_owned(),
+            tags: [("fleet".to_owned(), "f".to_owned())].into(),
+            region: String::new(),
+            zone: String::new(),
+            instance_type: "i".to_owned(),
+            gpus: 8,
+            agent: None,
+        }
+    }
+
+    fn launch(book: &mut Book, name: &str, now: i64) -> Result<InstanceView, ProviderError> {
+        let id = ProviderInstanceId::new(format!("fake-{name}"));
+        book.launch(request(name), id, true, 100, now)
+    }
+
+    fn with_machines(count: i64) -> Book {
+        let mut book = Book::new();
+        for number in 1..=count {
+            launch(&mut book, &number.to_string(), number * SECOND).expect("a machine");
+        }
+        book
+    }
+
+    /// Every name of a listing, page by page; the faults strike the first page.
+    fn names(
+        book: &Book,
+        size: usize,
+        faults: &ListingFaults,
+        now: i64,
+    ) -> Result<Vec<String>, ProviderError> {
+        let mut names = Vec::new();
+        let mut query = PageQuery {
+            page_size: size,
+            ..PageQuery::default()
+        };
+        let (mut faults, none) = (faults, ListingFaults::default());
+        loop {
+            let page = book.page(&query, faults, now)?;
+            assert!(page.instances.len() <= size.max(1), "{page:?}");
+            names.extend(page.instances.into_iter().map(|view| view.name));
+            if page.next_page_token.is_empty() {
+                return Ok(names);
+            }
+            query.page_token = page.next_page_token;
+            faults = &none;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_any_size_show_each_machine_once(count in 0..30_i64, size in 1..12_usize) {
+            let book = with_machines(count);
+            let expected: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
+            let listed = names(&book, size, &ListingFaults::default(), 0);
+            prop_assert_eq!(listed, Ok(expected.clone()));
+            let missing = ListingFaults {
+                partial: Some(PartialHow::Missing),
+                ..ListingFaults::default()
+            };
+            let listed = names(&book, size, &missing, 0);
+            prop_assert_eq!(listed, Ok(expected[..expected.len() / 2].to_vec()));
+            let past = ListingFaults {
+                stale: Some(Duration::from_secs(10)),
+                ..ListingFaults::default()
+            };
+            let then: Vec<_> = (1..=count.min(7)).map(|number| number.to_string()).collect();
+            prop_assert_eq!(names(&book, size, &past, 17 * SECOND), Ok(then));
+        }
+
+        #[test]
+        fn any_page_token_is_read_or_refused(text in "[0-9.a-z-]{0,12}") {
+            let query = PageQuery { page_token: text.clone(), ..PageQuery::default() };
+            let page = with_machines(3).page(&query, &ListingFaults::default(), 0);
+            if let Some(token) = PageToken::parse(&text) {
+                prop_assert!(page.is_ok());
+                prop_assert_eq!(PageToken::parse(&token.to_string()), Some(token));
+            } else if !text.is_empty() {
+                prop_assert!(page.is_err(), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_listing_fails_after_its_first_page() {
+        let faults = ListingFaults {
+            partial: Some(PartialHow::Error),
+            ..ListingFaults::default()
+        };
+        for count in [0, 1, 5] {
+            let book = with_machines(count);
+            let first = book
+                .page(&PageQuery::default(), &faults, 0)
+                .expect("a page");
+            assert_eq!(first.instances.len() as i64, count / 2);
+            let error = names(&book, 100, &faults, 0).expect_err("the second page fails");
+            assert_eq!(error.kind, ProviderErrorKind::Transient);
+        }
+    }
+
+    #[test]
+    fn a_stale_listing_shows_what_was() {
+        let mut book = with_machines(3);
+        book.terminate("fake-1", 10 * SECOND).expect("known");
+        book.ended(&ProviderInstanceId::new("fake-1"), 12 * SECOND);
+        let vanish = CloudFault::Vanish {
+            instance: "2".to_owned(),
+        };
+        book.order(vanish, 11 * SECOND).expect("it runs");
+        let shown = |seconds: i64| {
+            let faults = ListingFaults {
+                stale: Some(Duration::from_secs(20 - seconds as u64)),
+                ..ListingFaults::default()
+            };
+            let page = book.page(&PageQuery::default(), &faults, 20 * SECOND);
+            let views = page.expect("a page").instances.into_iter();
+            let words = views.map(|view| format!("{} {}", view.name, view.status.word()));
+            words.collect::<Vec<_>>().join(", ")
+        };
+        for (at, expected) in [
+            (0, ""),
+            (2, "1 running, 2 running"),
+            (10, "1 terminating, 2 running, 3 running"),
+            (11, "1 terminating, 3 running"),
+            (12, "1 terminated, 3 running"),
+        ] {
+            assert_eq!(shown(at), expected, "as of second {at}");
+        }
+    }
+
+    #[test]
+    fn tokens_and_names_are_unique_while_their_machine_is_known() {
+        let mut book = with_machines(1);
+        let first = book.get("fake-1").expect("known");
+        assert_eq!(launch(&mut book, "1", SECOND), Ok(first.clone()));
+        let id = || ProviderInstanceId::new("fake-x");
+        let mut other = request("1");
+        other.gpus = 4;
+        let error = book
+            .launch(other, id(), true, 100, SECOND)
+            .expect_err("another machine");
+        assert_eq!(error.kind, ProviderErrorKind::OutcomeUnknown, "{error}");
+        let mut namesake = request("1");
+        namesake.client_token = "2".to_owned();
+        let error = book.launch(namesake.clone(), id(), true, 100, SECOND);
+        let error = error.expect_err("the name is taken");
+        assert_eq!(error.kind, ProviderErrorKind::OutcomeUnknown, "{error}");
+        let error = book
+            .launch(request("2"), id(), true, 1, SECOND)
+            .expect_err("quota");
+        assert_eq!(error.kind, ProviderErrorKind::Quota, "{error}");
+
+        book.terminate("fake-1", 2 * SECOND).expect("known");
+        book.ended(&ProviderInstanceId::new("fake-1"), 3 * SECOND);
+        let again = launch(&mut book, "1", 4 * SECOND).expect("the token's machine");
+        assert_eq!(
+            (again.id, again.status),
+            (first.id, CloudStatus::Terminated)
+        );
+        book.launch(namesake, id(), true, 1, 4 * SECOND)
+            .expect("name and quota are free again");
+        assert_eq!(book.purge(3 * SECOND + KEEP_ENDED_MICROS - 1), []);
+        let gone = book.purge(3 * SECOND + KEEP_ENDED_MICROS);
+        assert_eq!(gone, [ProviderInstanceId::new("fake-1")]);
+    }
+
+    #[test]
+    fn the_file_holds_everything() {
+        let mut book = with_machines(2);
+        for fault in [
+            r#"{"fault":"hang","instance":"1"}"#,
+            r#"{"fault":"show","instance":"2","status":"impaired"}"#,
+            r#"{"fault":"error","error":"rate_limit","operation":"list","retry_after_seconds":3}"#,
+            r#"{"fault":"latency","milliseconds":9,"when":"after","count":2}"#,
+            r#"{"fault":"partial_listing","how":"error"}"#,
+        ] {
+            let fault = serde_json::from_str(fault).expect(fault);
+            book.order(fault, SECOND).expect("ordered");
+        }
+        let file = serde_json::to_string(&book).expect("plain data");
+        assert_eq!(serde_json::from_str::<Book>(&file).expect(&file), book);
+        assert!(
+            book.hangs(&ProviderInstanceId::new("fake-1")),
+            "the name became the id"
+        );
+        let shown = book.get("fake-2").expect("known").status;
+        assert_eq!(shown, CloudStatus::Impaired);
+        assert!(book.clear(Some(2)) && !book.clear(Some(2)));
+        let shown = book.get("fake-2").expect("known").status;
+        assert_eq!(shown, CloudStatus::Running);
+    }
 }

@@ -77,7 +77,8 @@ impl FakeHttp {
             url: options.url.clone(),
             problem: problem.to_owned(),
         };
-        let url = Url::parse(&options.url).map_err(|error| problem(&format!("is no URL: {error}")))?;
+        let url =
+            Url::parse(&options.url).map_err(|error| problem(&format!("is no URL: {error}")))?;
         if url.scheme() != "http" {
             return Err(problem("is not http://"));
         }
@@ -146,7 +147,10 @@ async fn exchange<T: DeserializeOwned>(
             return Err(ProviderError::new(ProviderErrorKind::Transient, words));
         }
         Err(error) => {
-            return Err(unanswered(format!("the fake cloud did not answer: {}", chain(&error))));
+            return Err(unanswered(format!(
+                "the fake cloud did not answer: {}",
+                chain(&error)
+            )));
         }
     };
     let status = answer.status();
@@ -154,7 +158,10 @@ async fn exchange<T: DeserializeOwned>(
     loop {
         let chunk = answer.chunk().await;
         let chunk = chunk.map_err(|error| {
-            unanswered(format!("the fake cloud's answer broke off: {}", chain(&error)))
+            unanswered(format!(
+                "the fake cloud's answer broke off: {}",
+                chain(&error)
+            ))
         })?;
         let Some(chunk) = chunk else { break };
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -184,10 +191,10 @@ fn error_of(status: StatusCode, headers: &HeaderMap, body: &[u8], effect: Effect
             retry_after,
         };
     }
-    // Not the fake cloud's own words: a proxy, or another server at this address.
+    // Not the fake cloud's own words: a proxy, or another server at this address. That it does
+    // not know a machine proves nothing.
     let kind = match status.as_u16() {
         401 | 403 => ProviderErrorKind::Auth,
-        404 => ProviderErrorKind::NotFound,
         429 => ProviderErrorKind::RateLimit,
         300..=499 => ProviderErrorKind::Configuration,
         _ if effect == Effect::None => ProviderErrorKind::Transient,

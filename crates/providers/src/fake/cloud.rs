@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use navarch_model::{
-    IdSource, ProviderError, ProviderErrorKind, ProviderInstanceId, TerminateAnswer, ids,
+    CloudStatus, IdSource, ProviderError, ProviderErrorKind, ProviderInstanceId, TerminateAnswer,
+    ids,
 };
 use navarch_time::{Clock as _, Rng, SharedClock, Spawner, Tasks};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::book::Record;
+use super::book::{Book, Record};
 use super::debug;
 use super::disk::{CloudError, Ledger, private_directory};
 use super::machine::{AgentAccess, AgentCommand, Goal, Home, Machine, STATE_FLAG};
@@ -22,6 +23,9 @@ use crate::{Fault, FaultKind};
 
 /// How many machines may be live at once unless told otherwise: each is a process.
 const QUOTA: usize = 1000;
+
+/// How many calls may be under way at once. More are refused; slow ones by order add up.
+const MAX_CALLS: usize = 1024;
 
 /// How often machines that ended long ago are forgotten.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
@@ -75,6 +79,39 @@ impl From<ProviderError> for Refusal {
     }
 }
 
+/// What each machine is to do, as the machines hear it. Only the ledger's owner writes here, in
+/// the order of the book's changes.
+#[derive(Default)]
+struct Goals(Mutex<BTreeMap<ProviderInstanceId, watch::Sender<Goal>>>);
+
+/// A machine whose life is to begin.
+type Begin = (Record, watch::Receiver<Goal>);
+
+impl Goals {
+    /// Tells every machine what the book wants of it. Returns those whose life has not begun.
+    fn follow(&self, book: &Book) -> Vec<Begin> {
+        let mut goals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = std::mem::take(&mut *goals);
+        let mut begin = Vec::new();
+        for record in book.records() {
+            let goal = match record.should_run() {
+                false => Goal::End,
+                true if book.hangs(&record.id) => Goal::Hang,
+                true => Goal::Run,
+            };
+            if let Some(sender) = present.remove(&record.id) {
+                sender.send_if_modified(|present| std::mem::replace(present, goal) != goal);
+                goals.insert(record.id.clone(), sender);
+            } else if record.may_run() {
+                let (sender, receiver) = watch::channel(goal);
+                goals.insert(record.id.clone(), sender);
+                begin.push((record.clone(), receiver));
+            }
+        }
+        begin
+    }
+}
+
 /// A fake cloud that runs in this process. Clones are the same cloud. Machines end when the
 /// last clone is dropped, and when this process dies in any way.
 #[derive(Clone)]
@@ -91,7 +128,8 @@ struct Inner {
     agent: AgentCommand,
     access: AgentAccess,
     quota: usize,
-    goals: Mutex<BTreeMap<ProviderInstanceId, watch::Sender<Goal>>>,
+    goals: Arc<Goals>,
+    calls: Arc<Semaphore>,
     http: reqwest::Client,
     spawner: Spawner,
 }
@@ -125,7 +163,8 @@ impl Cloud {
             agent,
             access,
             quota,
-            goals: Mutex::default(),
+            goals: Arc::default(),
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
             http: http_client().map_err(|error| CloudError::Io {
                 doing: "make an HTTP client for",
                 path: data_dir,
@@ -313,10 +352,15 @@ impl Cloud {
         E: From<ProviderError> + Send + 'static,
         W: Future<Output = Result<R, E>> + Send + 'static,
     {
+        let Ok(permit) = Arc::clone(&self.inner.calls).try_acquire_owned() else {
+            let words = format!("{MAX_CALLS} calls are under way, which is the limit");
+            return Err(ProviderError::new(ProviderErrorKind::RateLimit, words).into());
+        };
         let (answer, answered) = oneshot::channel();
         self.tasks.spawn("fake-cloud call", async move {
             // The caller may have gone; what it asked for is done all the same.
             let _ = answer.send(work.await);
+            drop(permit);
         });
         answered.await.unwrap_or_else(|_| {
             let stopping = "the fake cloud is stopping; ask again when it is back";
@@ -327,77 +371,71 @@ impl Cloud {
 
 impl Inner {
     async fn bring_back(self: &Arc<Self>) -> Result<(), CloudError> {
-        let read = self.ledger.run(|keeper| {
-            let book = keeper.book();
-            let records = book.records().filter(|record| record.may_run());
-            Ok(records
-                .map(|record| (record.clone(), book.hangs(&record.id)))
-                .collect())
-        });
-        let records: Vec<(Record, bool)> = read.await.map_err(|error| CloudError::Io {
+        let goals = Arc::clone(&self.goals);
+        let follow = self
+            .ledger
+            .run(move |keeper| Ok(goals.follow(keeper.book())));
+        let begin = follow.await.map_err(|error| CloudError::Io {
             doing: "read the records of",
             path: self.machines_dir.clone(),
             source: std::io::Error::other(error),
         })?;
         let mut strays: BTreeMap<PathBuf, Vec<Identity>> = BTreeMap::new();
-        if !records.is_empty() {
+        if !begin.is_empty() {
             for (path, identity) in process::with_argument(STATE_FLAG) {
                 strays.entry(path).or_default().push(identity);
             }
         }
-        for (record, hangs) in records {
+        for (record, goal) in begin {
             let home = Home::new(&self.machines_dir, &record.id);
-            let goal = match hangs {
-                _ if !record.should_run() => Goal::End,
-                true => Goal::Hang,
-                false => Goal::Run,
-            };
             let strays = strays.remove(&home.state()).unwrap_or_default();
             self.start(record, goal, strays);
         }
         Ok(())
     }
 
+    /// Changes the book, and has the machines follow: those that are new begin to live. They
+    /// follow the book even where it is not known whether its change is durable.
+    async fn change<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Book) -> Result<R, ProviderError> + Send + 'static,
+    ) -> Result<R, ProviderError> {
+        let goals = Arc::clone(&self.goals);
+        let work = self.ledger.run(move |keeper| {
+            let changed = keeper.change(change);
+            Ok((changed, goals.follow(keeper.book())))
+        });
+        let (changed, begin) = work.await?;
+        for (record, goal) in begin {
+            self.start(record, goal, Vec::new());
+        }
+        changed
+    }
+
     /// Starts the life of a machine.
-    fn start(&self, record: Record, goal: Goal, strays: Vec<Identity>) {
-        let (sender, receiver) = watch::channel(goal);
+    fn start(&self, record: Record, goal: watch::Receiver<Goal>, strays: Vec<Identity>) {
+        let name = format!("fake machine {}", record.id);
         let machine = Machine {
             home: Home::new(&self.machines_dir, &record.id),
-            id: record.id.clone(),
+            id: record.id,
             request: record.request,
             boots: record.boots,
             command: self.agent.clone(),
             access: self.access.clone(),
             strays,
-            goal: receiver,
+            goal,
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.clock),
             stop: self.spawner.token().child_token(),
         };
-        let name = format!("fake machine {}", record.id);
-        self.goals().insert(record.id, sender);
         self.spawner.spawn(name, machine.live());
-    }
-
-    fn goals(&self) -> MutexGuard<'_, BTreeMap<ProviderInstanceId, watch::Sender<Goal>>> {
-        self.goals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells a machine what to do. The end is final.
-    fn steer(&self, id: &ProviderInstanceId, goal: Goal) {
-        if let Some(sender) = self.goals().get(id) {
-            sender.send_if_modified(|present| {
-                let changes = *present != Goal::End && *present != goal;
-                if changes {
-                    *present = goal;
-                }
-                changes
-            });
-        }
     }
 
     async fn pass(&self, operation: Operation, first_page: bool) -> Result<Gate, ProviderError> {
         let pass = self.ledger.run(move |keeper| {
+            if keeper.book().orders.is_empty() {
+                return Ok(Gate::default());
+            }
             keeper.change(|book| Ok(pass(&mut book.orders, operation, first_page)))
         });
         pass.await
@@ -410,72 +448,39 @@ impl Inner {
     ) -> Result<InstanceView, ProviderError> {
         let id = ProviderInstanceId::new(self.fresh_id());
         let (quota, now) = (self.quota, self.clock.wall());
-        let launch = self
-            .ledger
-            .run(move |keeper| keeper.change(|book| book.launch(request, id, boots, quota, now)));
-        let launched = launch.await?;
-        if let Some(record) = launched.made {
-            self.start(record, Goal::Run, Vec::new());
-        }
-        Ok(launched.view)
+        self.change(move |book| book.launch(request, id, boots, quota, now))
+            .await
     }
 
     async fn terminate(&self, id: String) -> Result<TerminateAnswer, ProviderError> {
         let now = self.clock.wall();
-        let wanted = ProviderInstanceId::new(id.as_str());
-        let terminate = self
-            .ledger
-            .run(move |keeper| keeper.change(|book| Ok(book.terminate(&id, now))));
-        let Some(view) = terminate.await? else {
-            return Ok(TerminateAnswer::Gone);
-        };
-        self.steer(&wanted, Goal::End);
-        Ok(match view.status {
-            navarch_model::CloudStatus::Terminated => TerminateAnswer::Gone,
-            _ => TerminateAnswer::Accepted,
+        let view = self
+            .change(move |book| Ok(book.terminate(&id, now)))
+            .await?;
+        Ok(match view.map(|view| view.status) {
+            None | Some(CloudStatus::Terminated) => TerminateAnswer::Gone,
+            Some(_) => TerminateAnswer::Accepted,
         })
     }
 
     async fn order(&self, fault: CloudFault) -> Result<Order, ProviderError> {
         let now = self.clock.wall();
-        let order = self
-            .ledger
-            .run(move |keeper| keeper.change(|book| book.order(fault, now)))
-            .await?;
-        match &order.fault {
-            CloudFault::Vanish { instance } => {
-                self.steer(&ProviderInstanceId::new(instance.as_str()), Goal::End);
-            }
-            CloudFault::Hang { instance } => {
-                self.steer(&ProviderInstanceId::new(instance.as_str()), Goal::Hang);
-            }
-            _ => {}
-        }
-        Ok(order)
+        self.change(move |book| book.order(fault, now)).await
     }
 
     async fn clear_orders(&self, id: Option<u64>) -> Result<(), ProviderError> {
-        let clear = self.ledger.run(move |keeper| {
-            keeper.change(|book| {
-                let taken = book.clear(id);
-                if let Some(id) = id
-                    && taken.is_empty()
-                {
-                    let message =
-                        format!("no fault {id} is on order; list the faults for their ids");
-                    return Err(ProviderError::new(ProviderErrorKind::NotFound, message));
-                }
-                let freed = taken.into_iter().filter_map(|order| match order.fault {
-                    CloudFault::Hang { instance } => Some(ProviderInstanceId::new(instance)),
-                    _ => None,
-                });
-                Ok(freed.filter(|id| !book.hangs(id)).collect::<Vec<_>>())
-            })
+        let clear = self.change(move |book| match id {
+            Some(id) if !book.clear(Some(id)) => {
+                let message = format!("no fault {id} is on order; list the faults for their ids");
+                Err(ProviderError::new(ProviderErrorKind::NotFound, message))
+            }
+            Some(_) => Ok(()),
+            None => {
+                book.clear(None);
+                Ok(())
+            }
         });
-        for id in clear.await? {
-            self.steer(&id, Goal::Run);
-        }
-        Ok(())
+        clear.await
     }
 
     async fn debug(&self, machine: &str, request: debug::Request) -> Result<(), ProviderError> {
@@ -498,13 +503,10 @@ impl Inner {
 
     async fn purge(&self) {
         let now = self.clock.wall();
-        let purge = self
-            .ledger
-            .run(move |keeper| keeper.change(|book| Ok(book.purge(now))));
+        let purge = self.change(move |book| Ok(book.purge(now)));
         match purge.await {
             Ok(gone) => {
                 for id in gone {
-                    self.goals().remove(&id);
                     Home::new(&self.machines_dir, &id).remove();
                 }
             }
@@ -529,5 +531,8 @@ pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
+        // Shorter than the servers at the other end keep an idle connection: a request on one
+        // that is just being closed would have no answer.
+        .pool_idle_timeout(Duration::from_secs(10))
         .build()
 }

@@ -28,3 +28,6 @@ pub const TAG_FLEET: &str = "navarch-fleet";
 pub const TAG_INSTANCE: &str = "navarch-instance";
 /// The tag that holds the pool's name.
 pub const TAG_POOL: &str = "navarch-pool";
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

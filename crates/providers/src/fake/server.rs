@@ -1,11 +1,27 @@
 //! The fake cloud's HTTP server: a JSON API on a loopback address.
+//!
+//! | request | what it does | answer |
+//! |---|---|---|
+//! | `POST /v1/instances` | makes a machine, or finds the one of its token: [`LaunchRequest`] | [`InstanceView`] |
+//! | `GET /v1/instances` | lists; `page_token`, `page_size`, `tag=key=value` (repeatable), `name` | [`Page`] |
+//! | `GET /v1/instances/{id}` | shows one, by the cloud's id | [`InstanceView`] |
+//! | `DELETE /v1/instances/{id}` | ends one, by the cloud's id | `{"answer":"accepted"}` or `"gone"` |
+//! | `POST /v1/instances/{id or name}/inject` | puts a [`Fault`] into its GPUs | `{}` |
+//! | `POST /v1/instances/{id or name}/clear` | takes faults away: `{}` or `{"kind":"xid"}` | `{}` |
+//! | `POST /v1/faults` | orders a [`CloudFault`] | the fault with its `id` |
+//! | `GET /v1/faults` | lists the faults on order | `{"faults":[…]}` |
+//! | `DELETE /v1/faults`, `DELETE /v1/faults/{id}` | clears all, or one | `{}` |
+//! | `GET /healthz` | says that it serves | `ok` |
+//!
+//! An error is `{"error":{"kind":"capacity","message":"…"}}`, with a `Retry-After` header where
+//! the cloud asks for a wait.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Extension, Json, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -174,6 +190,9 @@ fn router(cloud: Cloud, clock: SharedClock) -> Router {
         .with_state(cloud)
 }
 
+/// The id in a path: of a machine, or of a fault.
+type Id = Result<Path<String>, PathRejection>;
+
 /// What went wrong, as an HTTP answer.
 enum Failure {
     Refused(ProviderError),
@@ -199,13 +218,28 @@ impl From<ProviderError> for Failure {
 
 impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
-        Self::Http(rejection.status(), format!("body: {}", rejection.body_text()))
+        Self::Http(
+            rejection.status(),
+            format!("body: {}", rejection.body_text()),
+        )
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::Http(
+            rejection.status(),
+            format!("path: {}", rejection.body_text()),
+        )
     }
 }
 
 impl From<QueryRejection> for Failure {
     fn from(rejection: QueryRejection) -> Self {
-        Self::Http(rejection.status(), format!("query: {}", rejection.body_text()))
+        Self::Http(
+            rejection.status(),
+            format!("query: {}", rejection.body_text()),
+        )
     }
 }
 
@@ -225,8 +259,12 @@ impl Failure {
         };
         let mut response = (status, Json(ErrorBody::from(&error))).into_response();
         if let Some(wait) = error.retry_after {
-            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            let seconds = wait
+                .as_secs()
+                .saturating_add(u64::from(wait.subsec_nanos() > 0));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -271,11 +309,17 @@ async fn guard(State(clock): State<SharedClock>, request: Request, next: Next) -
         );
     }
     if request.headers().contains_key(header::ORIGIN) {
-        return refuse(StatusCode::FORBIDDEN, "web pages may not use the fake cloud");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "web pages may not use the fake cloud",
+        );
     }
     let (parts, body) = request.into_parts();
     match timeout(&*clock, ARRIVAL_LIMIT, to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Ok(bytes)) => {
+            next.run(Request::from_parts(parts, Body::from(bytes)))
+                .await
+        }
         Ok(Err(_)) => refuse(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!("the body must arrive whole and be at most {MAX_BODY_BYTES} bytes long"),
@@ -319,7 +363,10 @@ async fn list(
     answer(&hang_up, async {
         let Query(pairs) = query?;
         let query = page_query(pairs).map_err(|message| {
-            Failure::Refused(ProviderError::new(ProviderErrorKind::Configuration, message))
+            Failure::Refused(ProviderError::new(
+                ProviderErrorKind::Configuration,
+                message,
+            ))
         })?;
         Ok::<Json<Page>, Failure>(Json(cloud.page(query).await?))
     })
@@ -355,9 +402,10 @@ fn page_query(pairs: Vec<(String, String)>) -> Result<PageQuery, String> {
 async fn show(
     State(cloud): State<Cloud>,
     Extension(hang_up): Extension<HangUp>,
-    Path(id): Path<String>,
+    id: Id,
 ) -> Response {
     answer(&hang_up, async {
+        let Path(id) = id?;
         let found: Option<InstanceView> = cloud.get(&id).await?;
         found.map(Json).ok_or_else(|| unknown(&id))
     })
@@ -378,9 +426,10 @@ pub(crate) struct Ended {
 async fn terminate(
     State(cloud): State<Cloud>,
     Extension(hang_up): Extension<HangUp>,
-    Path(id): Path<String>,
+    id: Id,
 ) -> Response {
     answer(&hang_up, async {
+        let Path(id) = id?;
         let answer = cloud.terminate(&id).await?;
         Ok::<_, Failure>(Json(Ended { answer }))
     })
@@ -390,11 +439,11 @@ async fn terminate(
 async fn inject(
     State(cloud): State<Cloud>,
     Extension(hang_up): Extension<HangUp>,
-    Path(id): Path<String>,
+    id: Id,
     body: Result<Json<Fault>, JsonRejection>,
 ) -> Response {
     answer(&hang_up, async {
-        let Json(fault) = body?;
+        let (Path(id), Json(fault)) = (id?, body?);
         cloud.inject(&id, &fault).await?;
         Ok::<_, Failure>(done())
     })
@@ -413,11 +462,11 @@ pub(crate) struct ClearRequest {
 async fn clear(
     State(cloud): State<Cloud>,
     Extension(hang_up): Extension<HangUp>,
-    Path(id): Path<String>,
+    id: Id,
     body: Result<Json<ClearRequest>, JsonRejection>,
 ) -> Response {
     answer(&hang_up, async {
-        let Json(request) = body?;
+        let (Path(id), Json(request)) = (id?, body?);
         cloud.clear(&id, request.kind).await?;
         Ok::<_, Failure>(done())
     })
@@ -459,12 +508,17 @@ async fn clear_all(State(cloud): State<Cloud>, Extension(hang_up): Extension<Han
 async fn clear_one(
     State(cloud): State<Cloud>,
     Extension(hang_up): Extension<HangUp>,
-    Path(id): Path<String>,
+    id: Id,
 ) -> Response {
     answer(&hang_up, async {
+        let Path(id) = id?;
         let id = id.parse().map_err(|_| {
-            let message = format!("{id:?} is not the number of a fault; list the faults for theirs");
-            Failure::Refused(ProviderError::new(ProviderErrorKind::Configuration, message))
+            let message =
+                format!("{id:?} is not the number of a fault; list the faults for theirs");
+            Failure::Refused(ProviderError::new(
+                ProviderErrorKind::Configuration,
+                message,
+            ))
         })?;
         cloud.clear_orders(Some(id)).await?;
         Ok::<_, Failure>(done())
@@ -484,7 +538,11 @@ async fn nothing_here(Extension(hang_up): Extension<HangUp>, request: Request) -
 }
 
 async fn wrong_method(Extension(hang_up): Extension<HangUp>, request: Request) -> Response {
-    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    let message = format!(
+        "{} does not take {}",
+        request.uri().path(),
+        request.method()
+    );
     Failure::Http(StatusCode::METHOD_NOT_ALLOWED, message)
         .answer(&hang_up)
         .await

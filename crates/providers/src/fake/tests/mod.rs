@@ -1,0 +1,216 @@
+//! Tests of the fake cloud with real processes: a small program that honours the agent's duty
+//! to end with its standard input.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_model::{
+    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName, ProviderErrorKind,
+    ProviderName, TerminateAnswer,
+};
+use navarch_time::{CancellationToken, RealClock, SharedClock, Tasks};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::process::Identity;
+use super::*;
+use crate::conformance::{self, World, eventually};
+use crate::{Fault, FaultKind, Provider};
+
+mod http;
+mod processes;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Tells its arguments and its token, then waits for the end of its standard input.
+const GOOD: &str = r#"printf '%s\n' "$@" "token=$NAVARCH_AUTH_TOKEN" "other=$NAVARCH_OTHER"; cat >/dev/null; true"#;
+
+/// Neither ends with its standard input nor when asked to.
+const STUBBORN: &str = "trap '' TERM HUP; while :; do sleep 1; done";
+
+fn agent(script: &str) -> AgentCommand {
+    AgentCommand {
+        program: PathBuf::from("/bin/sh"),
+        args: ["-c", script, "agent"].map(str::to_owned).into(),
+    }
+}
+
+fn options(directory: &Path, script: &str) -> CloudOptions {
+    let mut options = CloudOptions::new(directory.to_owned(), agent(script));
+    options.access = AgentAccess {
+        server: "http://127.0.0.1:9".to_owned(),
+        token: Some("s3cret".to_owned()),
+    };
+    options
+}
+
+async fn embedded(directory: &Path, script: &str) -> FakeEmbedded {
+    let options = EmbeddedOptions {
+        cloud: options(directory, script),
+        gpu_count: 8,
+        page_size: 2,
+    };
+    FakeEmbedded::open(options).await.expect("the cloud opens")
+}
+
+fn offering() -> Offering {
+    Offering {
+        provider: ProviderName::new("local"),
+        region: "here".to_owned(),
+        zone: String::new(),
+        instance_type: "gpu_8x_h100".to_owned(),
+    }
+}
+
+fn spec(instance: &str) -> LaunchSpec {
+    LaunchSpec {
+        instance: InstanceId::new(instance),
+        fleet: FleetId::new("fleet-1"),
+        pool: PoolName::new("dev"),
+        offering: offering(),
+        labels: [("rack".to_owned(), "r1".to_owned())].into(),
+    }
+}
+
+/// The files of a machine.
+fn home(directory: &Path, machine: &Machine) -> PathBuf {
+    directory
+        .join("machines")
+        .join(machine.provider_id.as_str())
+}
+
+/// The process of a machine, once it runs and is not `other`.
+async fn process_of(directory: &Path, machine: &Machine, other: Option<Identity>) -> Identity {
+    let path = home(directory, machine).join("pid");
+    let mut found = None;
+    let clock = RealClock::shared();
+    let runs = eventually(&clock, LONG, async || {
+        found = Identity::load(&path).filter(|seen| !seen.is_gone() && Some(*seen) != other);
+        found.is_some()
+    });
+    assert!(runs.await, "no process runs for {machine:?}");
+    found.expect("it was found")
+}
+
+async fn is_gone_soon(process: Identity, limit: Duration) -> bool {
+    let clock = RealClock::shared();
+    navarch_time::timeout(&*clock, limit, process.gone(&*clock))
+        .await
+        .is_ok()
+}
+
+/// The letter that the system shows for the state of a process.
+fn state_of(process: Identity) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// A fake cloud behind HTTP, and its client.
+struct Served {
+    provider: FakeHttp,
+    cloud: Cloud,
+    url: String,
+    _tasks: Tasks,
+    _directory: TempDir,
+}
+
+async fn served(script: &str) -> Served {
+    let directory = TempDir::new().expect("a directory");
+    let clock = RealClock::shared();
+    let cloud = Cloud::open(options(directory.path(), script)).await;
+    let cloud = cloud.expect("the cloud opens");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let tasks = Tasks::new();
+    let (served, stop) = (cloud.clone(), tasks.token());
+    tasks.spawn("server", async move {
+        serve_cloud(listener, &served, &clock, &stop)
+            .await
+            .expect("it serves");
+    });
+    let provider = FakeHttp::new(HttpOptions {
+        url: url.clone(),
+        gpu_count: 8,
+        access: AgentAccess {
+            server: "http://127.0.0.1:9".to_owned(),
+            token: Some("other-s3cret".to_owned()),
+        },
+        page_size: 2,
+    });
+    Served {
+        provider: provider.expect("a client"),
+        cloud,
+        url,
+        _tasks: tasks,
+        _directory: directory,
+    }
+}
+
+struct UnderTest<'a> {
+    provider: &'a dyn Provider,
+    cloud: &'a Cloud,
+}
+
+impl World for UnderTest<'_> {
+    fn provider(&self) -> &dyn Provider {
+        self.provider
+    }
+
+    fn clock(&self) -> SharedClock {
+        RealClock::shared()
+    }
+
+    fn offering(&self) -> Offering {
+        offering()
+    }
+
+    fn several_pages(&self) -> usize {
+        5
+    }
+
+    fn lose_next_launch_answer(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async {
+            let fault = CloudFault::LostAnswer {
+                operation: None,
+                count: Some(1),
+            };
+            self.cloud.order(fault).await.is_ok()
+        })
+    }
+}
+
+fn client(url: &str) -> FakeHttp {
+    FakeHttp::new(HttpOptions {
+        url: url.to_owned(),
+        gpu_count: 8,
+        access: AgentAccess::default(),
+        page_size: 0,
+    })
+    .expect("a client")
+}
+
+#[tokio::test]
+async fn the_embedded_provider_conforms() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let world = UnderTest {
+        provider: &provider,
+        cloud: provider.cloud(),
+    };
+    conformance::check(&world).await.expect("it conforms");
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_http_provider_conforms() {
+    let served = served(GOOD).await;
+    let world = UnderTest {
+        provider: &served.provider,
+        cloud: &served.cloud,
+    };
+    conformance::check(&world).await.expect("it conforms");
+    served.cloud.shutdown().await;
+}

@@ -1,0 +1,368 @@
+//! How machines live and end: as processes that follow the cloud's records.
+
+use super::*;
+
+#[tokio::test]
+async fn the_agent_is_told_who_it_is() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    let home = home(&directory.path().canonicalize().expect("exists"), &machine);
+    let clock = RealClock::shared();
+    let mut said = String::new();
+    let told = eventually(&clock, LONG, async || {
+        said = std::fs::read_to_string(home.join("agent.log")).unwrap_or_default();
+        said.contains("other=")
+    });
+    assert!(told.await, "{said}");
+    let home = home.display();
+    let expected = format!(
+        "--server=http://127.0.0.1:9\n--node-id=nv-1\n--instance-id=nv-1\n--provider=local\n\
+         --region=here\n--instance-type=gpu_8x_h100\n--pool=dev\n--fake-gpus=8\n\
+         --debug-listen=127.0.0.1:0\n--label=rack=r1\n--state-dir={home}/state\n\
+         --debug-address-file={home}/debug-address\n--exit-with-stdin\ntoken=s3cret\nother=\n"
+    );
+    assert_eq!(said, expected);
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn machines_come_back_as_they_were() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let (a, b) = (spec("nv-a"), spec("nv-b"));
+    let kept = provider.launch(&a).await.expect("a machine");
+    let ended = provider.launch(&b).await.expect("a machine");
+    let first = process_of(directory.path(), &kept, None).await;
+    let state = home(directory.path(), &kept).join("state/boot-id");
+    std::fs::write(&state, "boot-1").expect("the state directory is there");
+    provider
+        .terminate(&ended.provider_id)
+        .await
+        .expect("accepted");
+    provider.shutdown().await;
+    assert!(first.is_gone(), "a shutdown waits for the agents");
+    drop(provider);
+
+    let provider = embedded(directory.path(), GOOD).await;
+    let found = provider.find(&a.fleet, &a.instance).await;
+    assert_eq!(found, Ok(Some(kept.clone())));
+    assert_eq!(
+        provider.launch(&a).await,
+        Ok(kept.clone()),
+        "the token is kept"
+    );
+    process_of(directory.path(), &kept, Some(first)).await;
+    assert_eq!(
+        std::fs::read_to_string(&state).ok().as_deref(),
+        Some("boot-1")
+    );
+    let clock = RealClock::shared();
+    let recorded = eventually(&clock, LONG, async || {
+        let got = provider.get(&ended.provider_id).await.expect("an answer");
+        got.is_some_and(|machine| machine.status == CloudStatus::Terminated)
+    });
+    assert!(
+        recorded.await,
+        "an end that was begun is brought to its end"
+    );
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_old_process_of_a_machine() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    process_of(directory.path(), &machine, None).await;
+    provider.shutdown().await;
+    drop(provider);
+    let home = home(&directory.path().canonicalize().expect("exists"), &machine);
+    // A process that is known by its argument alone, as after a crash before the pid was saved.
+    let mut old = Command::new("/bin/sh")
+        .args(["-c", GOOD, "agent"])
+        .arg(format!("--state-dir={}", home.join("state").display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a process");
+    std::fs::remove_file(home.join("pid")).expect("the pid file was there");
+    let provider = embedded(directory.path(), GOOD).await;
+    let listed = provider
+        .list(&FleetId::new("fleet-1"))
+        .await
+        .expect("a listing");
+    assert_eq!(listed.machines, std::slice::from_ref(&machine));
+    assert!(
+        !home.join("pid").exists(),
+        "nothing starts while the old process runs"
+    );
+    drop(old.stdin.take());
+    process_of(directory.path(), &machine, None).await;
+    let ended = old.try_wait().expect("a child");
+    assert!(
+        ended.is_some(),
+        "the new process started before the old one was gone"
+    );
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_old_process_that_does_not_end_is_killed() {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    let first = process_of(directory.path(), &machine, None).await;
+    provider.shutdown().await;
+    drop(provider);
+    let mut old = Command::new("/bin/sh")
+        .args(["-c", STUBBORN])
+        .process_group(0)
+        .spawn()
+        .expect("a process");
+    let identity = Identity::of(old.id()).expect("it runs");
+    identity
+        .save(&home(directory.path(), &machine).join("pid"))
+        .expect("written");
+    let provider = embedded(directory.path(), GOOD).await;
+    process_of(directory.path(), &machine, Some(identity).or(Some(first))).await;
+    let status = old.wait().expect("a child");
+    assert_eq!(status.signal(), Some(9), "{status}");
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_terminated_takes_its_process_along() {
+    for script in [GOOD, STUBBORN] {
+        let directory = TempDir::new().expect("a directory");
+        let provider = embedded(directory.path(), script).await;
+        let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+        let process = process_of(directory.path(), &machine, None).await;
+        let answer = provider.terminate(&machine.provider_id).await;
+        assert_eq!(answer, Ok(TerminateAnswer::Accepted));
+        let got = provider.get(&machine.provider_id).await.expect("an answer");
+        let status = got.expect("it is known").status;
+        assert!(
+            status == CloudStatus::Terminating || process.is_gone(),
+            "{status:?} while the process runs"
+        );
+        let clock = RealClock::shared();
+        let ended = eventually(&clock, LONG, async || {
+            let got = provider.get(&machine.provider_id).await.expect("an answer");
+            got.is_some_and(|machine| machine.status == CloudStatus::Terminated)
+        });
+        assert!(ended.await, "{script}");
+        assert!(process.is_gone(), "{script}");
+        provider.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_is_started_again() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    let first = process_of(directory.path(), &machine, None).await;
+    first.signal(super::process::Signal::Kill);
+    let second = process_of(directory.path(), &machine, Some(first)).await;
+    assert!(first.is_gone() && !second.is_gone());
+    let got = provider.get(&machine.provider_id).await;
+    assert_eq!(got, Ok(Some(machine)), "the machine is what it was");
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_machine_hangs_and_goes_on() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    let process = process_of(directory.path(), &machine, None).await;
+    let clock = RealClock::shared();
+    let hang = || CloudFault::Hang {
+        instance: "nv-1".to_owned(),
+    };
+    let order = provider.cloud().order(hang()).await.expect("ordered");
+    let stands = eventually(&clock, LONG, async || state_of(process) == Some('T'));
+    assert!(stands.await, "{:?}", state_of(process));
+    assert_eq!(
+        provider.get(&machine.provider_id).await,
+        Ok(Some(machine.clone()))
+    );
+    provider
+        .cloud()
+        .clear_orders(Some(order.id))
+        .await
+        .expect("cleared");
+    let goes = eventually(&clock, LONG, async || state_of(process) == Some('S'));
+    assert!(goes.await, "{:?}", state_of(process));
+
+    // It hangs over a restart, too, and can be terminated as it hangs.
+    provider.cloud().order(hang()).await.expect("ordered");
+    provider.shutdown().await;
+    assert!(process.is_gone());
+    drop(provider);
+    let provider = embedded(directory.path(), GOOD).await;
+    assert_eq!(
+        provider.get(&machine.provider_id).await,
+        Ok(Some(machine.clone()))
+    );
+    provider.cloud().clear_orders(None).await.expect("cleared");
+    let process = process_of(directory.path(), &machine, Some(process)).await;
+    provider.cloud().order(hang()).await.expect("ordered");
+    provider
+        .terminate(&machine.provider_id)
+        .await
+        .expect("accepted");
+    assert!(is_gone_soon(process, LONG).await);
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_machine_vanishes_and_one_never_boots() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let vanish = CloudFault::Vanish {
+        instance: "nv-1".to_owned(),
+    };
+    let early = provider
+        .cloud()
+        .order(vanish.clone())
+        .await
+        .expect_err("no such machine");
+    assert_eq!(early.kind, ProviderErrorKind::NotFound);
+    let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
+    let process = process_of(directory.path(), &machine, None).await;
+    provider.cloud().order(vanish).await.expect("ordered");
+    assert_eq!(provider.get(&machine.provider_id).await, Ok(None));
+    let answer = provider.terminate(&machine.provider_id).await;
+    assert_eq!(answer, Ok(TerminateAnswer::Gone));
+    assert!(is_gone_soon(process, LONG).await);
+
+    let fault = CloudFault::NeverBoots { count: Some(1) };
+    provider.cloud().order(fault).await.expect("ordered");
+    let dead = provider.launch(&spec("nv-2")).await.expect("a machine");
+    let live = provider.launch(&spec("nv-3")).await.expect("a machine");
+    assert_eq!(dead.status, CloudStatus::Running, "says the cloud");
+    process_of(directory.path(), &live, None).await;
+    assert!(
+        !home(directory.path(), &dead).exists(),
+        "no agent ever starts"
+    );
+    provider.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_whole_cloud_stops_in_time() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), STUBBORN).await;
+    let mut processes = Vec::new();
+    for name in ["nv-1", "nv-2", "nv-3"] {
+        let machine = provider.launch(&spec(name)).await.expect("a machine");
+        processes.push(process_of(directory.path(), &machine, None).await);
+    }
+    let clock = RealClock::shared();
+    let began = clock.monotonic();
+    provider.shutdown().await;
+    let took = clock.monotonic().saturating_sub(began);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(processes.into_iter().all(Identity::is_gone));
+}
+
+/// The parent is this test again, in a process of its own that is killed.
+#[tokio::test]
+async fn machines_end_within_two_seconds_of_their_parents_death() {
+    const HOST: &str = "NAVARCH_TEST_HOST";
+    if let Some(directory) = std::env::var_os(HOST) {
+        let directory = PathBuf::from(directory);
+        let provider = embedded(&directory, GOOD).await;
+        for name in ["nv-1", "nv-2"] {
+            let machine = provider.launch(&spec(name)).await.expect("a machine");
+            let process = process_of(&directory, &machine, None).await;
+            process.save(&directory.join(name)).expect("saved");
+        }
+        let hang = CloudFault::Hang {
+            instance: "nv-2".to_owned(),
+        };
+        provider.cloud().order(hang).await.expect("ordered");
+        return std::future::pending().await;
+    }
+    let directory = TempDir::new().expect("a directory");
+    let this = std::env::current_exe().expect("a program");
+    let name = "fake::tests::processes::machines_end_within_two_seconds_of_their_parents_death";
+    let mut host = Command::new(this)
+        .args(["--exact", name, "--nocapture"])
+        .env(HOST, directory.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let clock = RealClock::shared();
+    let load = |name: &str| Identity::load(&directory.path().join(name));
+    let ready = eventually(&clock, LONG, async || {
+        load("nv-1").is_some() && load("nv-2").is_some_and(|hung| state_of(hung) == Some('T'))
+    });
+    assert!(ready.await, "the host did not start its machines");
+    host.kill().expect("killed");
+    host.wait().expect("a child");
+    for name in ["nv-1", "nv-2"] {
+        let process = load(name).expect("saved");
+        let gone = is_gone_soon(process, Duration::from_secs(2)).await;
+        assert!(gone, "{name} outlives its parent: {:?}", state_of(process));
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_refused() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path();
+    let provider = embedded(path, GOOD).await;
+    let second = Cloud::open(options(path, GOOD))
+        .await
+        .err()
+        .expect("in use");
+    let said = second.to_string();
+    assert!(
+        said.contains(&format!("process {}", std::process::id())),
+        "{said}"
+    );
+    provider.shutdown().await;
+    drop(provider);
+    for (file, words) in [
+        ("", "is damaged"),
+        ("{\"version\":1", "is damaged"),
+        ("{\"version\":1}", "missing field"),
+        ("{\"version\":2}", "use a newer program"),
+        (
+            "{\"version\":0,\"next_serial\":1,\"next_order\":1,\"machines\":{},\"orders\":[]}",
+            "version 0",
+        ),
+    ] {
+        std::fs::write(path.join("cloud.json"), file).expect("written");
+        let error = Cloud::open(options(path, GOOD)).await.err().expect(file);
+        assert!(error.to_string().contains(words), "{file}: {error}");
+        let after = std::fs::read_to_string(path.join("cloud.json")).expect("there");
+        assert_eq!(after, file, "a file that is not understood is left alone");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_does_not_happen() {
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    // A directory where the new file goes makes every write fail.
+    let blocked = directory.path().join("cloud.json.new");
+    std::fs::create_dir(&blocked).expect("made");
+    let error = provider
+        .launch(&spec("nv-1"))
+        .await
+        .expect_err("not written");
+    assert_eq!(error.kind, ProviderErrorKind::Transient, "{error}");
+    let listing = provider
+        .list(&FleetId::new("fleet-1"))
+        .await
+        .expect("a listing");
+    assert_eq!(listing.machines, []);
+    std::fs::remove_dir(&blocked).expect("removed");
+    provider.launch(&spec("nv-1")).await.expect("a machine");
+    provider.shutdown().await;
+}

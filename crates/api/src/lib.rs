@@ -4,11 +4,15 @@
 //! [`service`] and mounts [`service::routes`]; an agent or a command makes a [`Client`].
 //! [`wire`] holds the messages that the Go project knows, [`v1`] those that are new.
 
+mod check;
 pub mod client;
 mod contract;
+pub mod convert;
 mod error;
 mod generated;
+pub mod limits;
 mod reply;
+pub mod requests;
 pub mod service;
 pub mod v1;
 pub mod wire;

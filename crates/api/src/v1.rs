@@ -9,8 +9,8 @@ pub use crate::generated::navarch::v1::{
     GetPolicyResponse, GetServerInfoRequest, GetServerInfoResponse, Guard, Incident,
     IncidentEvidence, InjectFaultRequest, InjectFaultResponse, ListCommandsRequest,
     ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListIncidentsRequest,
-    ListIncidentsResponse, ListPoolsRequest, ListPoolsResponse, PlannedAction, PolicyRule, Pool,
-    PoolAutomation, PoolPlan, RefusedPolicy, ResetBreakerRequest, ResetBreakerResponse,
-    SetAutomationRequest, SetAutomationResponse, Wait, WatchCommandsRequest, WatchCommandsResponse,
-    WatchEventsRequest, WatchEventsResponse,
+    ListIncidentsResponse, ListPoolsRequest, ListPoolsResponse, PolicyRule, Pool, PoolAutomation,
+    PoolPlan, RefusedPolicy, ResetBreakerRequest, ResetBreakerResponse, SetAutomationRequest,
+    SetAutomationResponse, Wait, WatchCommandsRequest, WatchCommandsResponse, WatchEventsRequest,
+    WatchEventsResponse,
 };

@@ -2,9 +2,9 @@
 //! what its GPUs do.
 //!
 //! Each copy of the built library is a machine of its own. Besides NVML's functions
-//! it exports `fake_nvml_order`, which takes one order as text, and
-//! `fake_nvml_count`, which answers one question with a number. See [`order`] and
-//! [`count`] for what they know.
+//! it exports `fake_nvml_order`, which takes one order as text, `fake_nvml_count`,
+//! which answers one question with a number, and `fake_nvml_await`, which waits for
+//! an answer. See [`order`] and [`count`] for what they know.
 #![expect(
     unsafe_code,
     reason = "a C interface is exported, and its pointers are written through"
@@ -46,6 +46,8 @@ struct Machine {
     held: BTreeSet<String>,
     counts: BTreeMap<&'static str, u64>,
     waiting: u32,
+    /// Callers that may not pass, for the moment.
+    stuck: u32,
     sets: u32,
 }
 
@@ -61,6 +63,7 @@ static MACHINE: Mutex<Machine> = Mutex::new(Machine {
     held: BTreeSet::new(),
     counts: BTreeMap::new(),
     waiting: 0,
+    stuck: 0,
     sets: 0,
 });
 static CHANGED: Condvar = Condvar::new();
@@ -92,9 +95,14 @@ impl Machine {
 
 /// Waits while `function` is held.
 fn pass(function: &str) -> MutexGuard<'static, Machine> {
-    CHANGED
-        .wait_while(machine(), |machine| machine.held.contains(function))
-        .unwrap_or_else(PoisonError::into_inner)
+    let mut machine = machine();
+    machine.stuck += 1;
+    CHANGED.notify_all();
+    let mut machine = CHANGED
+        .wait_while(machine, |machine| machine.held.contains(function))
+        .unwrap_or_else(PoisonError::into_inner);
+    machine.stuck -= 1;
+    machine
 }
 
 /// The GPU behind a handle, and the machine, if `function` answers about it.
@@ -219,15 +227,15 @@ fn order(text: &str) -> Option<()> {
 }
 
 /// Answers one question: `starts` (less shutdowns), `registered` (GPUs in the set),
-/// `sets` (not yet freed), `waits`, `waiting`, `freed_while_waiting`,
+/// `sets` (not yet freed), `waits`, `waiting`, `stuck` (callers of held functions), `freed_while_waiting`,
 /// `shut_down_with_sets`.
-fn count(question: &str) -> Option<u64> {
-    let machine = machine();
+fn count(machine: &Machine, question: &str) -> Option<u64> {
     Some(match question {
         "starts" => machine.starts.into(),
         "registered" => machine.registered.len() as u64,
         "sets" => machine.sets.into(),
         "waiting" => machine.waiting.into(),
+        "stuck" => machine.stuck.into(),
         "waits" | "freed_while_waiting" | "shut_down_with_sets" => {
             machine.counts.get(question).copied().unwrap_or(0)
         }
@@ -259,7 +267,32 @@ pub unsafe extern "C" fn fake_nvml_order(text: *const c_char) -> c_int {
 pub unsafe extern "C" fn fake_nvml_count(text: *const c_char) -> u64 {
     // SAFETY: the caller vouches for it.
     let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().ok().and_then(count).unwrap_or(u64::MAX)
+    let question = text.to_str().ok();
+    question
+        .and_then(|question| count(&machine(), question))
+        .unwrap_or(u64::MAX)
+}
+
+/// Waits until the answer to a question is at least `least` and at most `most`, for
+/// ten seconds; 0 when it came to be so.
+///
+/// # Safety
+///
+/// `text` ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fake_nvml_await(text: *const c_char, least: u64, most: u64) -> c_int {
+    // SAFETY: the caller vouches for it.
+    let text = unsafe { CStr::from_ptr(text) };
+    let Ok(question) = text.to_str() else {
+        return 1;
+    };
+    let elsewhere = |machine: &mut Machine| {
+        !count(machine, question).is_some_and(|count| (least..=most).contains(&count))
+    };
+    let (_machine, result) = CHANGED
+        .wait_timeout_while(machine(), Duration::from_secs(10), elsewhere)
+        .unwrap_or_else(PoisonError::into_inner);
+    result.timed_out().into()
 }
 
 /// As in NVML.
@@ -271,6 +304,7 @@ pub extern "C" fn nvmlInit_v2() -> Return {
         return *code;
     }
     machine.starts += 1;
+    CHANGED.notify_all();
     SUCCESS
 }
 
@@ -282,6 +316,7 @@ pub extern "C" fn nvmlShutdown() -> Return {
         machine.add("shut_down_with_sets");
     }
     machine.starts = machine.starts.saturating_sub(1);
+    CHANGED.notify_all();
     SUCCESS
 }
 
@@ -515,7 +550,15 @@ pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
 ) -> Return {
     match enter("nvmlDeviceGetUtilizationRates", device) {
         // SAFETY: the caller vouches for it.
-        Ok(_) => unsafe { put(utilization, Utilization { gpu: 87, memory: 31 }) },
+        Ok(_) => unsafe {
+            put(
+                utilization,
+                Utilization {
+                    gpu: 87,
+                    memory: 31,
+                },
+            )
+        },
         Err(code) => code,
     }
 }
@@ -662,6 +705,7 @@ pub extern "C" fn nvmlDeviceRegisterEvents(
         Ok(_) if types != EVENT_XID || set.addr() != EVENT_SET => INVALID_ARGUMENT,
         Ok((mut machine, gpu)) => {
             machine.registered.insert(gpu);
+            CHANGED.notify_all();
             SUCCESS
         }
         Err(code) => code,
@@ -680,6 +724,7 @@ pub unsafe extern "C" fn nvmlEventSetCreate(set: *mut *mut c_void) -> Return {
         SUCCESS => {
             machine.sets += 1;
             machine.registered.clear();
+            CHANGED.notify_all();
             let made = std::ptr::without_provenance_mut(EVENT_SET);
             // SAFETY: the caller vouches for it.
             unsafe { put(set, made) }
@@ -700,6 +745,7 @@ pub extern "C" fn nvmlEventSetFree(set: *mut c_void) -> Return {
     }
     machine.sets -= 1;
     machine.registered.clear();
+    CHANGED.notify_all();
     SUCCESS
 }
 
@@ -731,6 +777,7 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
     let mut machine = machine();
     machine.add("waits");
     machine.waiting += 1;
+    CHANGED.notify_all();
     let patience = Duration::from_millis(milliseconds.into());
     let idle = |machine: &mut Machine| {
         machine.answer(function, None) == SUCCESS && machine.events.is_empty()
@@ -742,6 +789,7 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
         .wait_while(machine, |machine| machine.held.contains(function))
         .unwrap_or_else(PoisonError::into_inner);
     machine.waiting -= 1;
+    CHANGED.notify_all();
     match machine.answer(function, None) {
         SUCCESS => {}
         code => return code,

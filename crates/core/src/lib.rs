@@ -5,13 +5,14 @@
 //! input or output, reads a clock or draws a random number, so that the simulator runs the same
 //! code as production.
 
+pub mod agent;
 pub mod fleet;
 pub mod input;
 pub mod liveness;
 pub mod plan;
 pub mod settings;
 
-pub use fleet::Fleet;
+pub use fleet::{Fleet, IdSource};
 pub use input::{
     Action, Applied, CallKey, Effect, Fact, GradedResult, Input, Note, Registration, Rejection,
     RejectionCode, Reply, Report,

@@ -197,6 +197,8 @@ pub struct Incident {
     pub repaired: Option<(Stamp, Repair)>,
     /// When it opened three times in an hour: it stays open until an hour was quiet.
     pub flapping: bool,
+    /// Whether an operator confirmed it.
+    pub confirmed: bool,
     /// The rule's time after which it ends.
     pub clear_after: Option<Duration>,
     /// When and how it ended.

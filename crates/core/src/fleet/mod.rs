@@ -138,6 +138,11 @@ impl Fleet {
         self.dirty
     }
 
+    /// Since when silence and deadlines count: the last start or pause.
+    pub const fn grace(&self) -> Time {
+        self.grace
+    }
+
     /// Applies one input. The caller makes `changes` durable, then releases `reply` and starts
     /// `effects`; if the commit fails, it discards the Fleet and loads again.
     pub fn apply(&mut self, input: Input, now: Stamp, ids: &mut dyn IdSource) -> Applied {

@@ -459,7 +459,7 @@ fn watch_of(fact: &Fact) -> &str {
         HealthEventType::Memory | HealthEventType::EccSbe | HealthEventType::EccDbe => "memory",
         HealthEventType::Nvlink => "nvlink",
         HealthEventType::Pcie => "pcie",
-        HealthEventType::DriverError => "nvml",
+        HealthEventType::DriverError => "driver",
         HealthEventType::Unknown => "",
     }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Phase,
-    Subject,
+    Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Subject,
 };
 use navarch_policy::HealthPolicy;
 
@@ -226,11 +225,5 @@ impl Fleet {
         for id in commands {
             self.put(Change::ForgetCommand(id));
         }
-    }
-
-    /// Whether an instance's phase has lasted longer than it may, grace included.
-    pub(crate) fn overdue(&self, instance: &navarch_model::Instance, limit: Duration) -> bool {
-        debug_assert!(instance.phase != Phase::Terminated);
-        self.now.core >= self.graced(instance.phase_since.core) + limit
     }
 }

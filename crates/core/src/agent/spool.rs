@@ -1,0 +1,233 @@
+//! The spool: facts that no control plane has taken yet, within a limit.
+
+use std::collections::VecDeque;
+
+use navarch_model::{HealthEventType, HealthWatchSystem};
+
+use crate::input::Fact;
+
+/// How much a spool keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolLimits {
+    /// Bytes, roughly as they are stored.
+    pub bytes: usize,
+}
+
+impl Default for SpoolLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A fact that is kept, with its place in the order of facts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Counts the facts of this machine, over restarts.
+    pub place: u64,
+    /// The fact.
+    pub fact: Fact,
+}
+
+/// Facts in the order they happened. Over the limit the oldest repeats go first, never the first
+/// of a fault; what was lost is counted and becomes a fact itself.
+#[derive(Debug, Clone, Default)]
+pub struct Spool {
+    limits: SpoolLimits,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    next_place: u64,
+    lost: u64,
+}
+
+impl Spool {
+    /// An empty spool.
+    pub fn new(limits: SpoolLimits) -> Self {
+        Self {
+            limits,
+            next_place: 1,
+            ..Self::default()
+        }
+    }
+
+    /// A spool with what an earlier agent kept, in order.
+    pub fn load(limits: SpoolLimits, kept: Vec<Kept>) -> Self {
+        let mut spool = Self::new(limits);
+        for kept in kept {
+            spool.next_place = spool.next_place.max(kept.place + 1);
+            spool.bytes += size(&kept.fact);
+            spool.kept.push_back(kept);
+        }
+        spool.shed();
+        spool
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// How many facts are kept.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// What is kept, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter()
+    }
+
+    /// Keeps one more fact.
+    pub(crate) fn push(&mut self, fact: Fact) {
+        self.bytes += size(&fact);
+        self.kept.push_back(Kept {
+            place: self.next_place,
+            fact,
+        });
+        self.next_place += 1;
+        self.shed();
+    }
+
+    /// The first facts, at most `limit`.
+    pub(crate) fn first(&self, limit: usize) -> Vec<Fact> {
+        self.kept
+            .iter()
+            .take(limit)
+            .map(|kept| kept.fact.clone())
+            .collect()
+    }
+
+    /// A report with these facts was taken: those of them that are kept go.
+    pub(crate) fn taken(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            match self.kept.iter().position(|kept| kept.fact == *fact) {
+                Some(at) => {
+                    self.kept.remove(at);
+                    self.bytes = self.bytes.saturating_sub(size(fact));
+                }
+                // What follows is the full reading, which was never kept.
+                None => break,
+            }
+        }
+        if self.lost > 0 && self.kept.is_empty() {
+            let lost = std::mem::take(&mut self.lost);
+            self.push(loss(lost));
+        }
+    }
+
+    /// Brings the spool back within its limit.
+    fn shed(&mut self) {
+        while self.bytes > self.limits.bytes && self.kept.len() > 1 {
+            // The oldest fact of which an earlier one says the same kind of thing; if every one is
+            // the first of its kind, the newest goes, for what began is what must be told.
+            let repeat = (1..self.kept.len()).find(|at| {
+                let kind = kind(&self.kept[*at].fact);
+                self.kept
+                    .iter()
+                    .take(*at)
+                    .any(|earlier| self::kind(&earlier.fact) == kind)
+            });
+            let at = repeat.unwrap_or(self.kept.len() - 1);
+            if let Some(kept) = self.kept.remove(at) {
+                self.bytes = self.bytes.saturating_sub(size(&kept.fact));
+                self.lost += 1;
+            }
+        }
+    }
+}
+
+/// What makes two facts repeats of one another.
+fn kind(
+    fact: &Fact,
+) -> (
+    Option<i32>,
+    HealthEventType,
+    HealthWatchSystem,
+    Option<&String>,
+) {
+    (
+        fact.gpu,
+        fact.event_type,
+        fact.system,
+        fact.metrics.get("xid_code"),
+    )
+}
+
+/// A loss is itself a fact.
+fn loss(lost: u64) -> Fact {
+    Fact {
+        watch: "spool".to_owned(),
+        metrics: [("events_lost".to_owned(), lost.to_string())].into(),
+        message: format!("{lost} repeated events were lost because the spool was full"),
+        ..Fact::default()
+    }
+}
+
+/// The bytes that a fact takes, roughly.
+fn size(fact: &Fact) -> usize {
+    let metrics: usize = fact
+        .metrics
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 8)
+        .sum();
+    128 + fact.message.len() + fact.gpu_uuid.len() + fact.watch.len() + metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xid(gpu: i32, code: u32, happened: i64) -> Fact {
+        Fact {
+            happened,
+            gpu: Some(gpu),
+            event_type: HealthEventType::Xid,
+            metrics: [("xid_code".to_owned(), code.to_string())].into(),
+            ..Fact::default()
+        }
+    }
+
+    #[test]
+    fn over_its_limit_it_sheds_repeats_and_never_the_first_of_a_fault() {
+        let room = size(&xid(0, 13, 0)) * 3;
+        let mut spool = Spool::new(SpoolLimits { bytes: room });
+        spool.push(xid(0, 79, 0));
+        for happened in 1..1000 {
+            spool.push(xid(1, 13, happened));
+        }
+        spool.push(xid(2, 48, 1000));
+        let kept: Vec<_> = spool
+            .iter()
+            .map(|kept| (kept.fact.gpu, kept.fact.happened))
+            .collect();
+        assert_eq!(kept, [(Some(0), 0), (Some(1), 1), (Some(2), 1000)]);
+    }
+
+    #[test]
+    fn a_loss_becomes_a_fact_once_there_is_room() {
+        let mut spool = Spool::new(SpoolLimits {
+            bytes: size(&xid(0, 13, 0)),
+        });
+        spool.push(xid(0, 13, 1));
+        spool.push(xid(0, 13, 2));
+        let facts = spool.first(10);
+        assert_eq!(facts.len(), 1);
+        spool.taken(&facts);
+        let told = spool.first(10);
+        assert_eq!(told[0].metrics["events_lost"], "1");
+    }
+
+    #[test]
+    fn places_go_on_after_a_restart() {
+        let mut spool = Spool::new(SpoolLimits::default());
+        spool.push(xid(0, 79, 1));
+        let kept: Vec<_> = spool.iter().cloned().collect();
+        let mut spool = Spool::load(SpoolLimits::default(), kept);
+        spool.push(xid(0, 79, 2));
+        assert_eq!(
+            spool.iter().map(|kept| kept.place).collect::<Vec<_>>(),
+            [1, 2]
+        );
+    }
+}

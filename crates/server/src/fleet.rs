@@ -1,0 +1,546 @@
+//! The fleet loop: the one place that owns the Fleet.
+//!
+//! A turn takes a batch of inputs, applies them, and hands the changes to the store's writer. A
+//! second task waits for each commit in order, publishes the changes, and only then releases the
+//! replies and starts the effects; meanwhile the next turn is applied. When a commit fails, the
+//! Fleet is discarded and loaded again, and everybody who waits gets `unavailable`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use navarch_core::input::{Applied, Effect, Input, Rejection, Reply};
+use navarch_core::liveness::Transition;
+use navarch_core::{Fleet, IdSource};
+use navarch_model::{Change, Stamp, State, Time};
+use navarch_store::{StoreError, Ticket, Writer};
+use navarch_time::{OsRng, Rng, SharedClock, Tasks};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::effects::{Cloud, Effects};
+use crate::publish::Published;
+
+/// Reports and registrations that may wait. More hides a slow disk; fewer refuses bursts that
+/// agents then send again from their spools.
+const AGENT_QUEUE: usize = 4096;
+/// Results and operators' inputs that may wait, beside the agents'.
+const PRIORITY_QUEUE: usize = 16_384;
+/// Inputs in one turn.
+const TURN: usize = 200;
+/// Turns whose commit may be under way.
+const PIPELINE: usize = 64;
+/// How often time alone is fed.
+const TICK: Duration = Duration::from_secs(1);
+/// How long to wait before a failed reload is tried again.
+const RELOAD_WAIT: Duration = Duration::from_secs(1);
+
+/// Why an input got no reply of the Fleet's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The Fleet refused it; nothing that the caller asked for was changed.
+    #[error("{0}")]
+    Rejected(#[from] Rejection),
+    /// Too much waits already.
+    #[error("the control plane is overloaded: send it again later")]
+    Overloaded,
+    /// It could not be made durable, or the control plane is shutting down.
+    #[error("the control plane cannot take it now: {0}")]
+    Unavailable(String),
+}
+
+type Answer = oneshot::Sender<Result<Reply, SubmitError>>;
+
+struct Job {
+    input: Input,
+    answer: Option<Answer>,
+}
+
+/// What feeds the Fleet.
+#[derive(Debug, Clone)]
+pub struct FleetHandle {
+    agents: mpsc::Sender<Job>,
+    priority: mpsc::Sender<Job>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("input", &self.input)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FleetHandle {
+    /// Submits an agent's input and waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`].
+    pub async fn submit_agent(&self, input: Input) -> Result<Reply, SubmitError> {
+        let (answer, reply) = oneshot::channel();
+        match self.agents.try_send(Job {
+            input,
+            answer: Some(answer),
+        }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(SubmitError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(shutting_down()),
+        }
+        reply.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+
+    /// Submits an operator's input and waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`].
+    pub async fn submit(&self, input: Input) -> Result<Reply, SubmitError> {
+        let (answer, reply) = oneshot::channel();
+        if self
+            .priority
+            .send(Job {
+                input,
+                answer: Some(answer),
+            })
+            .await
+            .is_err()
+        {
+            return Err(shutting_down());
+        }
+        reply.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+
+    /// Feeds a fact that nobody waits for.
+    pub fn feed(&self, input: Input) {
+        if let Err(mpsc::error::TrySendError::Full(job)) = self.priority.try_send(Job {
+            input,
+            answer: None,
+        }) {
+            // The Fleet bounds the calls under way far below the queue; a lost answer would be
+            // looked up by its deadline.
+            tracing::error!(input = ?job.input, "an input was dropped: the priority queue is full");
+        }
+    }
+}
+
+fn shutting_down() -> SubmitError {
+    SubmitError::Unavailable("it is shutting down".to_owned())
+}
+
+/// Ids from the operating system.
+struct SystemIds(OsRng);
+
+impl IdSource for SystemIds {
+    fn next_bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}
+
+/// Fleet time: resumes from the persisted value and advances by the monotonic clock.
+#[derive(Clone)]
+pub struct FleetClock {
+    clock: SharedClock,
+    origin: Time,
+    started: Duration,
+}
+
+impl std::fmt::Debug for FleetClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FleetClock")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FleetClock {
+    /// A clock that goes on from `origin`.
+    pub fn new(clock: SharedClock, origin: Time) -> Self {
+        let started = clock.monotonic();
+        Self {
+            clock,
+            origin,
+            started,
+        }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Stamp {
+        let elapsed = self.clock.monotonic().saturating_sub(self.started);
+        Stamp {
+            core: self.origin + elapsed,
+            wall: Time(self.clock.wall()),
+        }
+    }
+
+    /// The clock under it.
+    pub const fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+}
+
+/// What waits for one commit.
+struct Turn {
+    ticket: Option<Ticket>,
+    changes: Vec<Change>,
+    replies: Vec<(Answer, Result<Reply, Rejection>)>,
+    effects: Vec<Effect>,
+}
+
+enum Release {
+    Turn(Turn),
+    /// Everything before this was released or refused.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// A running fleet.
+#[derive(Debug)]
+pub struct Running {
+    /// Feeds it.
+    pub handle: FleetHandle,
+    /// Reads it.
+    pub published: Arc<Published>,
+    /// Its time.
+    pub time: FleetClock,
+}
+
+/// What a fleet is started with.
+pub struct Parts {
+    /// The loaded Fleet.
+    pub fleet: Fleet,
+    /// The store's writer.
+    pub writer: Writer,
+    /// The epoch that the store gave.
+    pub epoch: u64,
+    /// The providers.
+    pub clouds: std::collections::BTreeMap<navarch_model::ProviderName, Cloud>,
+    /// Least time between two plans of what changed.
+    pub plan_interval: Duration,
+    /// Time between two plans of everything.
+    pub full_plan_interval: Duration,
+    /// The clock.
+    pub clock: SharedClock,
+}
+
+/// Starts the fleet loop in `tasks`. It ends, with everything applied committed and released,
+/// when the group's token is cancelled.
+pub fn start(parts: Parts, tasks: &Tasks) -> Running {
+    let Parts {
+        fleet,
+        writer,
+        epoch,
+        clouds,
+        plan_interval,
+        full_plan_interval,
+        clock,
+    } = parts;
+    let time = FleetClock::new(Arc::clone(&clock), fleet.state().meta.core_time);
+    let published = Arc::new(Published::new(
+        fleet.state().clone(),
+        Arc::clone(fleet.settings()),
+        Arc::clone(fleet.policy()),
+    ));
+    published.pulses.load(fleet.state(), time.now());
+    let (agents, agent_jobs) = mpsc::channel(AGENT_QUEUE);
+    let (priority, priority_jobs) = mpsc::channel(PRIORITY_QUEUE);
+    let handle = FleetHandle { agents, priority };
+    let effects = Effects::start(clouds, handle.clone(), clock, &tasks.spawner());
+    let (release, released) = mpsc::channel(PIPELINE);
+    let failed = Arc::new(AtomicBool::new(false));
+    let releaser = Releaser {
+        published: Arc::clone(&published),
+        effects,
+        failed: Arc::clone(&failed),
+    };
+    tasks.spawn("release", releaser.run(released));
+    let owner = Owner {
+        fleet,
+        writer,
+        epoch,
+        time: time.clone(),
+        published: Arc::clone(&published),
+        agent_jobs,
+        priority_jobs,
+        release,
+        failed,
+        plan_interval,
+        full_plan_interval,
+        ids: SystemIds(OsRng::default()),
+        pending: Turn::empty(),
+        token: tasks.token(),
+    };
+    tasks.spawn("fleet", owner.run());
+    Running {
+        handle,
+        published,
+        time,
+    }
+}
+
+impl Turn {
+    const fn empty() -> Self {
+        Self {
+            ticket: None,
+            changes: Vec::new(),
+            replies: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+}
+
+struct Owner {
+    fleet: Fleet,
+    writer: Writer,
+    epoch: u64,
+    time: FleetClock,
+    published: Arc<Published>,
+    agent_jobs: mpsc::Receiver<Job>,
+    priority_jobs: mpsc::Receiver<Job>,
+    release: mpsc::Sender<Release>,
+    failed: Arc<AtomicBool>,
+    plan_interval: Duration,
+    full_plan_interval: Duration,
+    ids: SystemIds,
+    pending: Turn,
+    token: navarch_time::CancellationToken,
+}
+
+impl Owner {
+    async fn run(mut self) {
+        self.apply(Input::Started { epoch: self.epoch }, None);
+        let mut next_tick = self.time.now().core + TICK;
+        let mut next_full = Time(i64::MIN);
+        let mut last_plan = Time(i64::MIN);
+        let mut next_wake: Option<Time> = None;
+        loop {
+            let now = self.time.now().core;
+            let mut due = next_tick.min(next_full);
+            if let Some(wake) = next_wake {
+                due = due.min(wake.max(last_plan + self.plan_interval));
+            }
+            if self.fleet.is_dirty() {
+                due = due.min(last_plan + self.plan_interval);
+            }
+            let job = if self.pending.is_empty() || due > now {
+                let clock = Arc::clone(self.time.clock());
+                tokio::select! {
+                    biased;
+                    () = self.token.cancelled() => break,
+                    job = self.priority_jobs.recv() => job,
+                    job = self.agent_jobs.recv() => job,
+                    () = clock.sleep(due.since(now)) => None,
+                }
+            } else {
+                None
+            };
+            if let Some(job) = job {
+                self.apply(job.input, job.answer);
+            }
+            // A pause of ours: everything that came meanwhile is heard before anything is judged.
+            let paused =
+                self.time.now().core.since(next_tick) > self.fleet.settings().guards.pause_gap;
+            self.drain_queues(if paused { usize::MAX } else { TURN });
+            let now = self.time.now().core;
+            if now >= next_tick {
+                self.tick();
+                next_tick = now + TICK;
+            }
+            let woken = next_wake.is_some_and(|wake| now >= wake);
+            if now >= next_full
+                || ((self.fleet.is_dirty() || woken) && now >= last_plan + self.plan_interval)
+            {
+                if now >= next_full {
+                    next_full = now + self.full_plan_interval;
+                }
+                next_wake = self.plan();
+                last_plan = now;
+            }
+            self.flush().await;
+            if self.failed.load(Ordering::Acquire) {
+                self.reload().await;
+                next_full = Time(i64::MIN);
+            }
+        }
+        self.priority_jobs.close();
+        self.agent_jobs.close();
+        self.drain_queues(usize::MAX);
+        self.flush().await;
+        self.barrier().await;
+    }
+
+    /// Takes what waits, results and operators first.
+    fn drain_queues(&mut self, limit: usize) {
+        for _ in 0..limit {
+            let job = match self.priority_jobs.try_recv() {
+                Ok(job) => job,
+                Err(_) => match self.agent_jobs.try_recv() {
+                    Ok(job) => job,
+                    Err(_) => return,
+                },
+            };
+            self.apply(job.input, job.answer);
+        }
+    }
+
+    fn apply(&mut self, input: Input, answer: Option<Answer>) {
+        let now = self.time.now();
+        let Applied {
+            reply,
+            changes,
+            effects,
+        } = self.fleet.apply(input, now, &mut self.ids);
+        self.pending.changes.extend(changes);
+        self.pending.effects.extend(effects);
+        match answer {
+            Some(answer) => self.pending.replies.push((answer, reply)),
+            None => {
+                if let Err(rejection) = reply {
+                    tracing::debug!(%rejection, "an action was not taken");
+                }
+            }
+        }
+    }
+
+    /// Feeds the passage of time, then the silences that it brought.
+    fn tick(&mut self) {
+        self.apply(Input::Tick, None);
+        let now = self.time.now();
+        let timeout = self.fleet.settings().heartbeat_timeout;
+        for transition in self
+            .published
+            .pulses
+            .sweep(timeout, self.fleet.grace(), now)
+        {
+            let input = match transition {
+                Transition::Silent(node, last_heard) => Input::Silent { node, last_heard },
+                Transition::Back(node) => Input::Back { node },
+            };
+            self.apply(input, None);
+        }
+    }
+
+    fn plan(&mut self) -> Option<Time> {
+        let plan = self.fleet.plan(self.time.now());
+        self.fleet.planned();
+        for action in plan.actions {
+            self.apply(Input::Act(action), None);
+        }
+        self.published
+            .set_settings(Arc::clone(self.fleet.settings()));
+        self.published.set_policy(Arc::clone(self.fleet.policy()));
+        let wake = plan.report.next_wake;
+        self.published.set_report(plan.report);
+        wake
+    }
+
+    /// Hands the turn to the writer and the releaser.
+    async fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut turn = std::mem::replace(&mut self.pending, Turn::empty());
+        if !turn.changes.is_empty() {
+            turn.ticket = Some(self.writer.submit(turn.changes.clone()));
+        }
+        if self.release.send(Release::Turn(turn)).await.is_err() {
+            tracing::error!("the release task ended before the fleet loop");
+        }
+    }
+
+    async fn barrier(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.release.send(Release::Barrier(done)).await.is_ok() {
+            // An error means that the releaser ended, and nothing waits any more.
+            drop(wait.await);
+        }
+    }
+
+    /// Discards the Fleet and loads what is durable.
+    async fn reload(&mut self) {
+        self.barrier().await;
+        loop {
+            match self.writer.load().await {
+                Ok(state) => {
+                    self.restart(state);
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the fleet cannot be loaded again; trying again");
+                    let clock = Arc::clone(self.time.clock());
+                    tokio::select! {
+                        () = self.token.cancelled() => return,
+                        () = clock.sleep(RELOAD_WAIT) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn restart(&mut self, state: State) {
+        let settings = Arc::clone(self.fleet.settings());
+        let policy = Arc::clone(self.fleet.policy());
+        self.published.replace(state.clone());
+        self.published.pulses.load(&state, self.time.now());
+        self.fleet = Fleet::new(state, settings, policy);
+        self.failed.store(false, Ordering::Release);
+        self.apply(Input::Started { epoch: self.epoch }, None);
+        tracing::warn!("the fleet was loaded again after a failed commit");
+    }
+}
+
+impl Turn {
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.replies.is_empty() && self.effects.is_empty()
+    }
+}
+
+struct Releaser {
+    published: Arc<Published>,
+    effects: Effects,
+    failed: Arc<AtomicBool>,
+}
+
+impl Releaser {
+    async fn run(self, mut turns: mpsc::Receiver<Release>) {
+        // After a failed commit nothing is released until the fleet was loaded again: later turns
+        // build on changes that were lost.
+        let mut broken: Option<StoreError> = None;
+        while let Some(release) = turns.recv().await {
+            let turn = match release {
+                Release::Turn(turn) => turn,
+                Release::Barrier(done) => {
+                    broken = None;
+                    // The owner waits for it, unless it was aborted.
+                    drop(done.send(()));
+                    continue;
+                }
+            };
+            let result = match (&broken, turn.ticket) {
+                (Some(error), _) => Err(error.clone()),
+                (None, Some(ticket)) => ticket.await,
+                (None, None) => Ok(()),
+            };
+            match result {
+                Ok(()) => {
+                    self.published.apply(&turn.changes);
+                    for (answer, reply) in turn.replies {
+                        // The caller may be gone; the change stays.
+                        drop(answer.send(reply.map_err(SubmitError::from)));
+                    }
+                    for effect in turn.effects {
+                        self.effects.begin(effect);
+                    }
+                }
+                Err(error) => {
+                    if broken.is_none() {
+                        tracing::error!(%error, "a commit failed; the fleet is loaded again");
+                        self.failed.store(true, Ordering::Release);
+                    }
+                    for (answer, _) in turn.replies {
+                        drop(answer.send(Err(SubmitError::Unavailable(error.to_string()))));
+                    }
+                    broken = Some(error);
+                }
+            }
+        }
+    }
+}

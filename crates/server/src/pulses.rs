@@ -1,0 +1,97 @@
+//! The liveness table, sharded so that heartbeats of many nodes do not wait for one lock.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use navarch_core::liveness::{Deaf, Liveness, Pulse, Sample, Transition};
+use navarch_model::{NodeId, SessionId, Stamp, State, Time};
+
+/// More shards than cores, so that two beats rarely meet.
+const SHARDS: usize = 16;
+
+/// When each node was last heard, and what it measured.
+#[derive(Debug)]
+pub struct Pulses {
+    shards: Vec<Mutex<Liveness>>,
+}
+
+impl Default for Pulses {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl Pulses {
+    fn shard<R>(&self, node: &NodeId, work: impl FnOnce(&mut Liveness) -> R) -> R {
+        let mut hasher = DefaultHasher::new();
+        node.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();
+        work(
+            &mut self.shards[at]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Takes every live node of a loaded state as heard now.
+    pub fn load(&self, state: &State, now: Stamp) {
+        for node in state
+            .nodes
+            .values()
+            .filter(|node| node.terminated.is_none())
+        {
+            let silent = node.silent_since.is_some();
+            self.register(node.id.clone(), node.session.clone(), silent, now);
+        }
+    }
+
+    /// A node registered.
+    pub fn register(&self, node: NodeId, session: Option<SessionId>, silent: bool, now: Stamp) {
+        self.shard(&node.clone(), |shard| {
+            shard.register(node, session, silent, now)
+        });
+    }
+
+    /// A node is gone.
+    pub fn forget(&self, node: &NodeId) {
+        self.shard(node, |shard| shard.forget(node));
+    }
+
+    /// A heartbeat came.
+    ///
+    /// # Errors
+    ///
+    /// Says why it does not count.
+    pub fn beat(
+        &self,
+        node: &NodeId,
+        session: Option<&SessionId>,
+        sample: Option<Sample>,
+        now: Stamp,
+    ) -> Result<Option<Transition>, Deaf> {
+        self.shard(node, |shard| shard.beat(node, session, sample, now))
+    }
+
+    /// Finds the nodes that went silent.
+    pub fn sweep(&self, timeout: Duration, grace: Time, now: Stamp) -> Vec<Transition> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(shard.sweep(timeout, grace, now));
+        }
+        found
+    }
+
+    /// What is known of a node.
+    pub fn get(&self, node: &NodeId) -> Option<Pulse> {
+        self.shard(node, |shard| shard.get(node).cloned())
+    }
+
+    /// When a node last sent a heartbeat, without what it measured.
+    pub fn last_beat(&self, node: &NodeId) -> Option<Stamp> {
+        self.shard(node, |shard| shard.get(node).and_then(|pulse| pulse.beat))
+    }
+}

@@ -4,10 +4,13 @@
 
 use std::fmt::Write as _;
 
+mod fleet;
+mod guards;
 mod keys;
+mod server;
 
-pub(crate) use keys::PROVIDER_TYPES;
-pub use keys::ROOT;
+pub(crate) use fleet::PROVIDER_TYPES;
+pub use server::ROOT;
 
 /// A mapping of the file.
 #[derive(Debug)]

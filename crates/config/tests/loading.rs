@@ -185,6 +185,25 @@ fn yaml_of_every_style_is_read() {
 }
 
 #[test]
+fn aliases_keep_the_text_of_what_they_stand_for() {
+    let config = load(
+        "
+providers: {fake: {}}
+pools:
+  a: &a {provider: fake, instance_type: x, max_nodes: 2, labels: &l {1.10: 007, on: y}}
+  b: *a
+  c: {<<: *a, max_nodes: 3, labels: {<<: *l, on: 0x1}}
+",
+    );
+    for (pool, on, max_nodes) in [("a", "y", 2), ("b", "y", 2), ("c", "0x1", 3)] {
+        let labels = &config.pools[pool].labels;
+        assert_eq!(labels["1.10"], "007", "{pool}");
+        assert_eq!(labels["on"], on, "{pool}");
+        assert_eq!(config.pools[pool].max_nodes, max_nodes, "{pool}");
+    }
+}
+
+#[test]
 fn booleans_and_automation_take_every_spelling() {
     for (text, expected) in [
         ("true", true),

@@ -1,0 +1,217 @@
+//! The keys of the top level and of the server itself.
+
+use super::fleet::{POOL, PROVIDER};
+use super::guards::GUARDS;
+use super::keys::{planned, refused, renamed, section, works};
+use super::{Form, Key, Section, Status};
+
+/// The top level of the file.
+pub static ROOT: Section = Section {
+    about: "The sections of the file.",
+    keys: &[
+        section("server", &SERVER),
+        section("store", &STORE),
+        section("instance_manager", &INSTANCE_MANAGER),
+        section("guards", &GUARDS),
+        section("planner", &PLANNER),
+        works("providers", Form::Named(&PROVIDER), "", PROVIDER.about),
+        works("pools", Form::Named(&POOL), "", POOL.about),
+        planned("defaults"),
+        refused(
+            "global",
+            "set the keys on each pool, and the intervals under server",
+        ),
+    ],
+};
+
+static SERVER: Section = Section {
+    about: "The control plane's address, its intervals and how it grades health.",
+    keys: &[
+        works(
+            "address",
+            Form::Text,
+            ":50051",
+            "Where to listen, as host:port; an empty host means every interface.",
+        ),
+        works(
+            "external_address",
+            Form::Text,
+            "",
+            "URL at which agents reach the server, when it differs from the address.",
+        ),
+        works(
+            "heartbeat_interval",
+            Form::Duration,
+            "30s",
+            "How often an agent beats.",
+        ),
+        works(
+            "heartbeat_timeout",
+            Form::Duration,
+            "3 × heartbeat_interval",
+            "Silence after which a node is UNHEALTHY.",
+        ),
+        works(
+            "health_check_interval",
+            Form::Duration,
+            "60s",
+            "How often an agent sends a full health report.",
+        ),
+        Key {
+            name: "autoscale_interval",
+            form: Form::Duration,
+            default: "30s",
+            about: "How often a pool's size is decided.",
+            status: Status::NoEffect("this build has no autoscaling"),
+        },
+        works(
+            "health_policy",
+            Form::Text,
+            "",
+            "File with health rules, relative to the working directory; absent means the built-in policy.",
+        ),
+        section("auth", &AUTH),
+        section("limits", &LIMITS),
+        planned("notifier"),
+        planned("tls"),
+        planned("coordinator"),
+        refused(
+            "grpc_port",
+            "write the port in server.address, for example \":50051\"",
+        ),
+    ],
+};
+
+static AUTH: Section = Section {
+    about: "Where the bearer token comes from. A token never stands in the file.",
+    keys: &[
+        works(
+            "token_env",
+            Form::Text,
+            "NAVARCH_AUTH_TOKEN",
+            "Environment variable with the token; unset means no authentication.",
+        ),
+        works(
+            "token_file",
+            Form::Text,
+            "",
+            "File with the token, instead of the environment.",
+        ),
+        planned("tokens"),
+        refused(
+            "token",
+            "a secret does not belong in this file; put it in a file or in the environment and name that with token_file or token_env",
+        ),
+    ],
+};
+
+static LIMITS: Section = Section {
+    about: "What one caller may cost the server.",
+    keys: &[
+        works(
+            "max_request_bytes",
+            Form::Number,
+            "4194304",
+            "Largest request body.",
+        ),
+        works(
+            "request_timeout",
+            Form::Duration,
+            "30s",
+            "Longest time for one request; streams are exempt.",
+        ),
+        works(
+            "idle_timeout",
+            Form::Duration,
+            "max(90s, 3 × heartbeat_interval)",
+            "Idle time after which a connection is closed; longer than the heartbeat interval.",
+        ),
+        works(
+            "shutdown_timeout",
+            Form::Duration,
+            "4s",
+            "Longest wait for open requests at shutdown.",
+        ),
+    ],
+};
+
+static STORE: Section = Section {
+    about: "Where the fleet is kept.",
+    keys: &[
+        works(
+            "type",
+            Form::Word(&["sqlite"]),
+            "sqlite",
+            "The kind of store; sqlite is embedded.",
+        ),
+        works(
+            "data_dir",
+            Form::Text,
+            "navarch-data",
+            "Directory of the store, relative to the working directory.",
+        ),
+        works(
+            "batch_rows",
+            Form::Number,
+            "200",
+            "Rows after which a batch of changes is written.",
+        ),
+        works(
+            "batch_wait",
+            Form::Duration,
+            "2ms",
+            "Longest wait for more changes before a batch is written.",
+        ),
+        works(
+            "terminated_kept",
+            Form::Duration,
+            "1h",
+            "How long terminated nodes and instances stay listed.",
+        ),
+        planned("url"),
+        planned("retention"),
+        renamed("path", "data_dir"),
+    ],
+};
+
+static INSTANCE_MANAGER: Section = Section {
+    about: "How long a machine may take to come up.",
+    keys: &[
+        works(
+            "launch_timeout",
+            Form::Duration,
+            "5m",
+            "Longest wait for the cloud's answer to a launch; then its outcome is looked up.",
+        ),
+        works(
+            "registration_timeout",
+            Form::Duration,
+            "10m",
+            "Longest wait for a launched machine's agent; then the machine is terminated.",
+        ),
+        works(
+            "stale_check_interval",
+            Form::Duration,
+            "1m",
+            "How often instances with an unknown outcome are looked up.",
+        ),
+    ],
+};
+
+static PLANNER: Section = Section {
+    about: "When plans are made.",
+    keys: &[
+        works(
+            "min_interval",
+            Form::Duration,
+            "100ms",
+            "Least time between two plans of the pools that changed.",
+        ),
+        works(
+            "full_interval",
+            Form::Duration,
+            "1m",
+            "Time between two plans of everything.",
+        ),
+    ],
+};

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::workspace::{ORDER, TIDY};
+use crate::workspace::ORDER;
 use crate::{File, Finding};
 
 /// The document that describes the crates.
@@ -78,16 +78,37 @@ pub fn the_table_has_every_crate(files: &[File]) -> Vec<Finding> {
         })
         .filter(|name| is_crate(files, name) || ORDER.contains(name))
         .collect();
-    let expected: Vec<&str> = ORDER.iter().copied().chain([TIDY]).collect();
-    if rows == expected {
+    if rows == ORDER {
         return Vec::new();
     }
     vec![Finding::about(
         path,
         format!(
             "the table of crates has {rows:?}; it must have a row \"| `name` | ... |\" for each of \
-             {expected:?}, in this order"
+             {ORDER:?}, in this order"
         ),
+    )]
+}
+
+/// A generated document says what the code says now.
+///
+/// `found` is what the file holds, none when there is none. The finding names the first line that
+/// differs.
+pub fn is_current(path: &Path, found: Option<&str>, generated: &str) -> Vec<Finding> {
+    let found = found.unwrap_or_default();
+    if found == generated {
+        return Vec::new();
+    }
+    let same = found
+        .lines()
+        .zip(generated.lines())
+        .take_while(|(found, generated)| found == generated)
+        .count();
+    vec![Finding::at(
+        path,
+        same + 1,
+        "generated, and not current; run \
+         `NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` and commit what it writes",
     )]
 }
 
@@ -213,15 +234,8 @@ mod tests {
                 .collect();
             vec![File::new(ARCHITECTURE, rows)]
         };
-        let mut all: Vec<&str> = ORDER.to_vec();
-        all.push(TIDY);
-        // `tidy` is known by its manifest alone.
-        let manifest = File::new("crates/tidy/Cargo.toml", "");
-        let check = |names: &[&str]| {
-            let mut files = table(names);
-            files.push(manifest.clone());
-            the_table_has_every_crate(&files).len()
-        };
+        let all: Vec<&str> = ORDER.to_vec();
+        let check = |names: &[&str]| the_table_has_every_crate(&table(names)).len();
         assert_eq!(check(&all), 0);
         assert_eq!(check(&all[1..]), 1);
         let mut swapped = all.clone();
@@ -231,6 +245,21 @@ mod tests {
         other_rows.insert(3, "P1");
         assert_eq!(check(&other_rows), 0);
         assert_eq!(the_table_has_every_crate(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_generated_document_that_is_behind_is_found() {
+        let path = Path::new("docs/a.md");
+        let line = |found| {
+            is_current(path, found, "a\nb\n")
+                .first()
+                .map(|finding| finding.line)
+        };
+        assert_eq!(line(Some("a\nb\n")), None);
+        assert_eq!(line(Some("a\nc\n")), Some(2));
+        assert_eq!(line(Some("a\n")), Some(2));
+        assert_eq!(line(Some("a\nb\nc\n")), Some(3));
+        assert_eq!(line(None), Some(1));
     }
 
     #[test]

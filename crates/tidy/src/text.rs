@@ -6,11 +6,14 @@ use crate::{File, Finding};
 const WRITTEN_BY_TOOLS: &[&str] = &["snap", "golden", "lock", "csv"];
 
 /// Text ends lines with one line feed, holds no tabs, and has no blank space at the end of a
-/// line or of the file.
+/// line or of the file. Samples and golden text in the `tests` folder of a crate are exempt: they
+/// hold exactly what a program reads or writes.
 pub fn has_no_stray_blanks(file: &File) -> Vec<Finding> {
-    if WRITTEN_BY_TOOLS
-        .iter()
-        .any(|extension| file.has_extension(extension))
+    let sample = file.is_test() && !file.is_rust();
+    if sample
+        || WRITTEN_BY_TOOLS
+            .iter()
+            .any(|extension| file.has_extension(extension))
     {
         return Vec::new();
     }
@@ -117,6 +120,8 @@ mod tests {
         assert!(lines_of(rule, "a.md", "a\n\nb\n").is_empty());
         assert!(lines_of(rule, "a.md", "").is_empty());
         assert!(lines_of(rule, "a.snap", "table  \n").is_empty());
+        assert!(lines_of(rule, "crates/config/tests/bad.txt", "\ta:\n\n").is_empty());
+        assert_eq!(lines_of(rule, "crates/config/tests/bad.rs", "\ta\n"), [1]);
     }
 
     #[test]

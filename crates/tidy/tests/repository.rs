@@ -160,6 +160,40 @@ fn the_architecture_has_every_crate() {
     check(&documents::the_table_has_every_crate(&files()));
 }
 
+/// Compares a generated document with what the code says, or writes it where
+/// `NAVARCH_WRITE_REFERENCES` is set.
+#[track_caller]
+fn check_generated(path: &str, generated: &str) {
+    let place = tree::root().join(path);
+    if std::env::var_os("NAVARCH_WRITE_REFERENCES").is_some() {
+        fs::write(&place, generated).expect("the document can be written");
+    }
+    let found = fs::read_to_string(&place).ok();
+    check(&documents::is_current(
+        Path::new(path),
+        found.as_deref(),
+        generated,
+    ));
+}
+
+#[test]
+fn the_configuration_reference_is_current() {
+    let intro = "\
+# Configuration reference
+
+This page is generated from the tables that the loader reads. Do not edit it: run
+`NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` after you change a key.
+
+The configuration is one YAML file. It is strict: an unknown key is an error that names the line,
+the column and the nearest known key. Durations are written as in `30s`, `1m30s` or `500ms`.
+";
+    let reference = navarch_config::schema::reference();
+    check_generated(
+        "docs/configuration.md",
+        &format!("{intro}\n{}\n", reference.trim_end()),
+    );
+}
+
 #[test]
 fn every_example_is_tested() {
     check(&documents::examples_are_tested(&files()));

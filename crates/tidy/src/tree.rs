@@ -42,11 +42,14 @@ impl File {
         self.path.starts_with("crates/tidy")
     }
 
-    /// Whether the file is compiled for tests alone: it lies in the folder `tests` of a crate.
+    /// Whether the file is for tests alone: it lies in a folder `tests` of a crate, or is
+    /// `tests.rs`.
     pub fn is_test(&self) -> bool {
         let mut parts = self.path.components().map(|part| part.as_os_str());
         parts.next().is_some_and(|part| part == "crates")
-            && parts.nth(1).is_some_and(|part| part == "tests")
+            && parts
+                .skip(1)
+                .any(|part| part == "tests" || part == "tests.rs")
     }
 
     /// The lines with their numbers, counted from 1.
@@ -140,11 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_test_file_lies_in_the_tests_folder_of_a_crate() {
+    fn a_test_file_lies_in_a_folder_of_tests() {
         for (path, expected) in [
             ("crates/cli/tests/end_to_end.rs", true),
             ("crates/cli/tests/support/mod.rs", true),
-            ("crates/cli/src/tests/one.rs", false),
+            ("crates/cli/src/tests/one.rs", true),
+            ("crates/cli/src/tests.rs", true),
+            ("crates/cli/src/contests.rs", false),
             ("crates/tests/src/lib.rs", false),
             ("docs/tests/a.md", false),
         ] {

@@ -1,5 +1,6 @@
 //! Chooses the backend of this machine.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fake::{DEFAULT_MODEL, FakeOptions, MAX_GPUS, StateError};
@@ -131,6 +132,7 @@ pub fn select(options: Options) -> Result<Selected, SelectError> {
 }
 
 fn real(options: NvmlOptions) -> Selected {
+    let pci_devices = options.pci_devices.clone();
     match NvmlBackend::new(options) {
         Ok(backend) => Selected {
             notices: backend.notices().to_vec(),
@@ -140,11 +142,133 @@ fn real(options: NvmlOptions) -> Selected {
         Err(error) => Selected {
             backend: Arc::new(NoneBackend::new()),
             fake: None,
-            notices: vec![zero_gpus(&error)],
+            notices: vec![zero_gpus(&error, nvidia_gpus(&pci_devices))],
         },
     }
 }
 
-fn zero_gpus(error: &GpuError) -> String {
-    format!("reporting zero GPUs: {error}")
+fn zero_gpus(error: &GpuError, on_the_bus: usize) -> String {
+    match on_the_bus {
+        0 => format!("reporting zero GPUs: {error}"),
+        count => format!(
+            "reporting zero GPUs although the PCI bus has {count} of NVIDIA's, which nobody watches: {error}"
+        ),
+    }
+}
+
+/// How many NVIDIA GPUs the kernel sees, whatever drives them.
+fn nvidia_gpus(pci_devices: &Path) -> usize {
+    let Ok(devices) = std::fs::read_dir(pci_devices) else {
+        return 0;
+    };
+    let begins = |path: PathBuf, texts: &[&str]| {
+        let content = std::fs::read_to_string(path).unwrap_or_default();
+        texts.iter().any(|text| content.starts_with(text))
+    };
+    devices
+        .flatten()
+        .map(|device| device.path())
+        // VGA and 3D controllers; the same cards also have audio and USB functions.
+        .filter(|path| begins(path.join("class"), &["0x0300", "0x0302"]))
+        .filter(|path| begins(path.join("vendor"), &["0x10de"]))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{FakeRequest, nvidia_gpus};
+
+    #[test]
+    fn fake_gpus_only_when_asked_for() {
+        let request = |count, model: &str| {
+            Ok(Some(FakeRequest {
+                count,
+                model: model.to_owned(),
+            }))
+        };
+        let h100 = "NVIDIA H100 80GB HBM3";
+        let error = |text: &str| Err(text.to_owned());
+        let long = "9".repeat(5000);
+        let cases = [
+            (None, "", Ok(None)),
+            (None, "NAVARCH_GPU_COUNT=4 NAVARCH_GPU_TYPE=A100", Ok(None)),
+            (None, "NAVARCH_FAKE_GPU=false NAVARCH_GPU_COUNT=x", Ok(None)),
+            (None, "NAVARCH_FAKE_GPU=", Ok(None)),
+            (None, "NAVARCH_FAKE_GPU=true", request(8, h100)),
+            (
+                None,
+                "NAVARCH_FAKE_GPU=1 NAVARCH_GPU_COUNT=0",
+                request(0, h100),
+            ),
+            (
+                None,
+                "NAVARCH_FAKE_GPU=true NAVARCH_GPU_COUNT=4 NAVARCH_GPU_TYPE=A100",
+                request(4, "A100"),
+            ),
+            (Some(2), "", request(2, h100)),
+            (
+                Some(2),
+                "NAVARCH_FAKE_GPU=false NAVARCH_GPU_COUNT=4 NAVARCH_GPU_TYPE=A100",
+                request(2, "A100"),
+            ),
+            (
+                Some(65),
+                "",
+                error("--fake-gpus=\"65\": use a number from 0 to 64"),
+            ),
+            (
+                None,
+                "NAVARCH_FAKE_GPU=yes",
+                error("NAVARCH_FAKE_GPU=\"yes\": use true or false"),
+            ),
+            (
+                None,
+                "NAVARCH_FAKE_GPU=true NAVARCH_GPU_COUNT=-1",
+                error("NAVARCH_GPU_COUNT=\"-1\": use a number from 0 to 64"),
+            ),
+        ];
+        for (flag, environment, expected) in cases {
+            let variables: BTreeMap<_, _> = environment
+                .split_whitespace()
+                .map(|pair| pair.split_once('=').unwrap())
+                .collect();
+            let get = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+            let read = FakeRequest::read(flag, get).map_err(|error| error.to_string());
+            assert_eq!(read, expected, "{flag:?} {environment}");
+        }
+        let get = |name: &str| {
+            Some(
+                if name == "NAVARCH_FAKE_GPU" {
+                    "true"
+                } else {
+                    &long
+                }
+                .to_owned(),
+            )
+        };
+        let message = FakeRequest::read(None, get).unwrap_err().to_string();
+        assert!(message.len() < 200, "{message}");
+    }
+
+    #[test]
+    fn gpus_on_the_bus() {
+        let dir = tempfile::tempdir().unwrap();
+        let devices = [
+            ("0000:3b:00.0", "0x10de\n", "0x030200\n"),
+            ("0000:3c:00.0", "0x10de\n", "0x030000\n"),
+            ("0000:3c:00.1", "0x10de\n", "0x040300\n"),
+            ("0000:00:02.0", "0x8086\n", "0x030000\n"),
+        ];
+        for (address, vendor, class) in devices {
+            let device = dir.path().join(address);
+            std::fs::create_dir(&device).unwrap();
+            std::fs::write(device.join("vendor"), vendor).unwrap();
+            std::fs::write(device.join("class"), class).unwrap();
+        }
+        std::fs::create_dir(dir.path().join("empty")).unwrap();
+        assert_eq!(nvidia_gpus(dir.path()), 2);
+        assert_eq!(nvidia_gpus(&dir.path().join("nowhere")), 0);
+    }
 }

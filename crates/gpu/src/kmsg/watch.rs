@@ -53,8 +53,10 @@ impl KernelLogWatch {
             boot_wall: options.boot_wall,
             live: false,
         };
-        let thread = spawn_thread("navarch-kmsg", move || follower.run(&stopped))?;
+        // Before the thread, which says so when it gives up.
         queue.set_reading_kernel_log(true);
+        let thread = spawn_thread("navarch-kmsg", move || follower.run(&stopped))
+            .inspect_err(|_| queue.set_reading_kernel_log(false))?;
         Ok(Self {
             _stop: stop,
             _thread: thread,

@@ -36,6 +36,9 @@ pub struct NvmlOptions {
     /// that dropping the backend waits for it, give or take. Too low costs
     /// processor time.
     pub event_wait: Duration,
+    /// Where the kernel lists PCI devices, to tell a machine without GPUs from one
+    /// without a driver.
+    pub pci_devices: PathBuf,
     /// The clock that dates events.
     pub clock: SharedClock,
 }
@@ -47,6 +50,7 @@ impl NvmlOptions {
             library: DEFAULT_LIBRARY.into(),
             kernel_log: None,
             event_wait: Duration::from_millis(200),
+            pci_devices: "/sys/bus/pci/devices".into(),
             clock,
         }
     }

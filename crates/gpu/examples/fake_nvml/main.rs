@@ -4,122 +4,19 @@
 //! Each copy of the built library is a machine of its own. Besides NVML's functions
 //! it exports `fake_nvml_order`, which takes one order as text, `fake_nvml_count`,
 //! which answers one question with a number, and `fake_nvml_await`, which waits for
-//! an answer. See [`order`] and [`count`] for what they know.
+//! an answer. The module [`machine`] says what they know.
 #![expect(
     unsafe_code,
     reason = "a C interface is exported, and its pointers are written through"
 )]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod machine;
+
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_ulonglong, c_void};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-type Return = c_uint;
-
-const SUCCESS: Return = 0;
-const UNINITIALIZED: Return = 1;
-const INVALID_ARGUMENT: Return = 2;
-const NOT_SUPPORTED: Return = 3;
-const INSUFFICIENT_SIZE: Return = 7;
-const TIMEOUT: Return = 10;
-const GPU_IS_LOST: Return = 15;
-const UNKNOWN: Return = 999;
-
-const EVENT_XID: c_ulonglong = 0x8;
-
-/// Numbers at which handles begin, so that a wrong one is noticed.
-const FIRST_HANDLE: usize = 0x1000;
-const EVENT_SET: usize = 0x5e7;
-
-struct Machine {
-    gpus: u32,
-    starts: u32,
-    /// What a function answers instead, by its name and GPU; `None` is every GPU.
-    answers: BTreeMap<(String, Option<u32>), Return>,
-    lost: BTreeSet<u32>,
-    registered: BTreeSet<u32>,
-    events: VecDeque<(usize, c_ulonglong, c_uint)>,
-    ecc: BTreeMap<(u32, c_uint), c_ulonglong>,
-    fields: BTreeMap<(u32, c_uint), c_ulonglong>,
-    /// Functions whose callers wait until they are let go.
-    held: BTreeSet<String>,
-    counts: BTreeMap<&'static str, u64>,
-    waiting: u32,
-    /// Callers that may not pass, for the moment.
-    stuck: u32,
-    sets: u32,
-}
-
-static MACHINE: Mutex<Machine> = Mutex::new(Machine {
-    gpus: 2,
-    starts: 0,
-    answers: BTreeMap::new(),
-    lost: BTreeSet::new(),
-    registered: BTreeSet::new(),
-    events: VecDeque::new(),
-    ecc: BTreeMap::new(),
-    fields: BTreeMap::new(),
-    held: BTreeSet::new(),
-    counts: BTreeMap::new(),
-    waiting: 0,
-    stuck: 0,
-    sets: 0,
-});
-static CHANGED: Condvar = Condvar::new();
-
-fn machine() -> MutexGuard<'static, Machine> {
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Machine {
-    fn add(&mut self, name: &'static str) {
-        *self.counts.entry(name).or_default() += 1;
-    }
-
-    /// What `function` answers about `gpu`, before it does anything.
-    fn answer(&self, function: &str, gpu: Option<u32>) -> Return {
-        if self.starts == 0 {
-            return UNINITIALIZED;
-        }
-        let ordered = |gpu| self.answers.get(&(function.to_owned(), gpu)).copied();
-        if let Some(code) = ordered(gpu).or_else(|| ordered(None)) {
-            return code;
-        }
-        if gpu.is_some_and(|gpu| self.lost.contains(&gpu)) {
-            return GPU_IS_LOST;
-        }
-        SUCCESS
-    }
-}
-
-/// Waits while `function` is held.
-fn pass(function: &str) -> MutexGuard<'static, Machine> {
-    let mut machine = machine();
-    machine.stuck += 1;
-    CHANGED.notify_all();
-    let mut machine = CHANGED
-        .wait_while(machine, |machine| machine.held.contains(function))
-        .unwrap_or_else(PoisonError::into_inner);
-    machine.stuck -= 1;
-    machine
-}
-
-/// The GPU behind a handle, and the machine, if `function` answers about it.
-fn enter(
-    function: &str,
-    device: *mut c_void,
-) -> Result<(MutexGuard<'static, Machine>, u32), Return> {
-    let machine = pass(function);
-    let gpu = device.addr().checked_sub(FIRST_HANDLE);
-    let gpu = gpu.and_then(|gpu| u32::try_from(gpu).ok());
-    let gpu = gpu.filter(|gpu| *gpu < machine.gpus);
-    let gpu = gpu.ok_or(INVALID_ARGUMENT)?;
-    match machine.answer(function, Some(gpu)) {
-        SUCCESS => Ok((machine, gpu)),
-        code => Err(code),
-    }
-}
+use machine::*;
 
 /// Writes a value through a pointer of the caller.
 ///
@@ -155,92 +52,6 @@ unsafe fn put_text(target: *mut c_char, length: c_uint, text: &str) -> Return {
         target.add(text.len()).write(0);
     }
     SUCCESS
-}
-
-/// Carries out one order:
-///
-/// - `gpus N`: the machine has N GPUs.
-/// - `answer FUNCTION GPU CODE`, with `*` for every GPU; code 0 undoes it.
-/// - `lose GPU`, `find GPU`: every call about the GPU says that it is lost.
-/// - `xid GPU CODE [INSTANCE]`: an XID is there for whoever waits.
-/// - `stray CODE`: an XID of a handle that nobody knows.
-/// - `ecc GPU KIND COUNT`, `field GPU FIELD VALUE`.
-/// - `hold FUNCTION`, `release FUNCTION`: callers wait inside it.
-/// - `forget`: as if nobody had started the library.
-fn order(text: &str) -> Option<()> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let mut machine = machine();
-    match words[..] {
-        ["gpus", count] => machine.gpus = count.parse().ok()?,
-        ["answer", function, gpu, code] => {
-            let gpu = match gpu {
-                "*" => None,
-                gpu => Some(gpu.parse().ok()?),
-            };
-            let key = (function.to_owned(), gpu);
-            match code.parse().ok()? {
-                SUCCESS => machine.answers.remove(&key),
-                code => machine.answers.insert(key, code),
-            };
-        }
-        ["lose", gpu] => {
-            machine.lost.insert(gpu.parse().ok()?);
-        }
-        ["find", gpu] => {
-            machine.lost.remove(&gpu.parse().ok()?);
-        }
-        ["xid", gpu, code] => {
-            let gpu: u32 = gpu.parse().ok()?;
-            let event = (FIRST_HANDLE + gpu as usize, code.parse().ok()?, u32::MAX);
-            machine.events.push_back(event);
-        }
-        ["xid", gpu, code, instance] => {
-            let gpu: u32 = gpu.parse().ok()?;
-            let instance = instance.parse().ok()?;
-            let event = (FIRST_HANDLE + gpu as usize, code.parse().ok()?, instance);
-            machine.events.push_back(event);
-        }
-        ["stray", code] => {
-            let event = (FIRST_HANDLE - 1, code.parse().ok()?, u32::MAX);
-            machine.events.push_back(event);
-        }
-        ["ecc", gpu, kind, count] => {
-            let key = (gpu.parse().ok()?, kind.parse().ok()?);
-            machine.ecc.insert(key, count.parse().ok()?);
-        }
-        ["field", gpu, field, value] => {
-            let key = (gpu.parse().ok()?, field.parse().ok()?);
-            machine.fields.insert(key, value.parse().ok()?);
-        }
-        ["hold", function] => {
-            machine.held.insert(function.to_owned());
-        }
-        ["release", function] => {
-            machine.held.remove(function);
-        }
-        ["forget"] => machine.starts = 0,
-        _ => return None,
-    }
-    drop(machine);
-    CHANGED.notify_all();
-    Some(())
-}
-
-/// Answers one question: `starts` (less shutdowns), `registered` (GPUs in the set),
-/// `sets` (not yet freed), `waits`, `waiting`, `stuck` (callers of held functions), `freed_while_waiting`,
-/// `shut_down_with_sets`.
-fn count(machine: &Machine, question: &str) -> Option<u64> {
-    Some(match question {
-        "starts" => machine.starts.into(),
-        "registered" => machine.registered.len() as u64,
-        "sets" => machine.sets.into(),
-        "waiting" => machine.waiting.into(),
-        "stuck" => machine.stuck.into(),
-        "waits" | "freed_while_waiting" | "shut_down_with_sets" => {
-            machine.counts.get(question).copied().unwrap_or(0)
-        }
-        _ => return None,
-    })
 }
 
 /// Carries out an order; 0 when it was understood.

@@ -14,7 +14,8 @@ use super::incident::kind_word;
 use super::time::{milliseconds, of_fleet_time, optional, timestamp};
 use crate::v1;
 
-fn mode(automation: Automation) -> EnumValue<v1::AutomationMode> {
+/// A mode as messages have it.
+pub fn mode(automation: Automation) -> EnumValue<v1::AutomationMode> {
     match automation {
         Automation::On => v1::AutomationMode::AUTOMATION_MODE_ON,
         Automation::Observe => v1::AutomationMode::AUTOMATION_MODE_OBSERVE,
@@ -190,7 +191,8 @@ fn open_breakers(pool: &Pool) -> Vec<String> {
     repairs.chain(launches).collect()
 }
 
-fn wait(wait: &Wait, now: Stamp) -> v1::Wait {
+/// What waits, and for what.
+pub fn wait(wait: &Wait, now: Stamp) -> v1::Wait {
     v1::Wait {
         guard: wait.guard.to_owned(),
         about: wait.about.clone(),

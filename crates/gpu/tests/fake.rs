@@ -1,4 +1,5 @@
 //! The fake backend: identity, faults, repair, and what outlives a restart.
+#![cfg(test)]
 
 use std::time::Duration;
 

@@ -1,111 +1,16 @@
-//! The NVML backend against a library of ours with the same C interface.
-#![expect(
-    unsafe_code,
-    reason = "the stand-in library is loaded and told what to do"
-)]
+//! NVML: devices, readings, events, and a driver that fails, hangs or is not there.
 
-use std::ffi::{CString, c_char, c_int};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libloading::Library;
-use navarch_gpu::kmsg::{KernelLogOptions, Start};
+use crate::support::{Fake, LONG};
 use navarch_gpu::nvml::{NvmlBackend, NvmlOptions};
 use navarch_gpu::{
     Device, GpuBackend, GpuError, GpuEvent, MetricValue, Options, Readings, select, watch,
 };
 use navarch_model::{HealthEventType, HealthWatchSystem};
 use navarch_time::RealClock;
-
-const LONG: Duration = Duration::from_secs(10);
-
-/// A copy of the stand-in library: a machine of its own.
-struct Fake {
-    library: Library,
-    path: PathBuf,
-    dir: tempfile::TempDir,
-}
-
-impl Fake {
-    fn new() -> Self {
-        let built = built_library();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("libnvidia-ml.so.1");
-        std::fs::copy(&built, &path).unwrap();
-        // SAFETY: the library is ours and has no initialisers.
-        let library = unsafe { Library::new(&path) }.unwrap();
-        Self { library, path, dir }
-    }
-
-    fn order(&self, text: &str) {
-        let words = CString::new(text).unwrap();
-        // SAFETY: the signature is that of the exported function.
-        let code = unsafe {
-            let order: libloading::Symbol<'_, unsafe extern "C" fn(*const c_char) -> c_int> =
-                self.library.get(c"fake_nvml_order").unwrap();
-            order(words.as_ptr())
-        };
-        assert_eq!(code, 0, "the library does not understand {text:?}");
-    }
-
-    fn count(&self, question: &str) -> u64 {
-        let words = CString::new(question).unwrap();
-        // SAFETY: the signature is that of the exported function.
-        unsafe {
-            let count: libloading::Symbol<'_, unsafe extern "C" fn(*const c_char) -> u64> =
-                self.library.get(c"fake_nvml_count").unwrap();
-            count(words.as_ptr())
-        }
-    }
-
-    /// Waits until the count is in the range.
-    fn await_count(&self, question: &str, range: std::ops::RangeInclusive<u64>) {
-        let words = CString::new(question).unwrap();
-        // SAFETY: the signature is that of the exported function.
-        let code = unsafe {
-            let wait: libloading::Symbol<
-                '_,
-                unsafe extern "C" fn(*const c_char, u64, u64) -> c_int,
-            > = self.library.get(c"fake_nvml_await").unwrap();
-            wait(words.as_ptr(), *range.start(), *range.end())
-        };
-        let now = self.count(question);
-        assert_eq!(code, 0, "{question} is {now}, not in {range:?}");
-    }
-
-    fn options(&self) -> NvmlOptions {
-        NvmlOptions {
-            library: self.path.clone(),
-            event_wait: Duration::from_millis(20),
-            ..NvmlOptions::new(RealClock::shared())
-        }
-    }
-
-    fn backend(&self) -> NvmlBackend {
-        NvmlBackend::new(self.options()).unwrap()
-    }
-
-    /// A backend whose event thread waits for this many GPUs.
-    fn waiting_backend(&self, gpus: u64) -> NvmlBackend {
-        let backend = self.backend();
-        self.await_count("registered", gpus..=gpus);
-        backend
-    }
-}
-
-fn built_library() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(Path::parent).unwrap();
-    let name = libloading::library_filename("navarch_fake_nvml");
-    let path = target.join("examples").join(name);
-    assert!(
-        path.exists(),
-        "{} is not built; run `cargo build -p navarch-gpu --examples` first",
-        path.display()
-    );
-    path
-}
 
 fn failed(call: &'static str, index: Option<u32>, code: u32, text: &str) -> GpuError {
     GpuError::Call {
@@ -475,96 +380,4 @@ fn a_broken_library_is_not_a_machine_without_gpus() {
         "{error:?}"
     );
     assert_eq!(selected.notices.len(), 1);
-}
-
-mod with_kernel_log {
-    use super::*;
-
-    fn setup() -> (Fake, PathBuf, NvmlBackend) {
-        let fake = Fake::new();
-        let log = fake.dir.path().join("kmsg");
-        std::fs::write(&log, "").unwrap();
-        let options = NvmlOptions {
-            kernel_log: Some(KernelLogOptions {
-                path: log.clone(),
-                start: Start::End,
-                boot_wall: None,
-            }),
-            ..fake.options()
-        };
-        let backend = NvmlBackend::new(options).unwrap();
-        fake.await_count("registered", 2..=2);
-        (fake, log, backend)
-    }
-
-    fn write(log: &Path, sequence: u64, line: &str) {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).open(log).unwrap();
-        writeln!(file, "3,{sequence},1000,-;{line}").unwrap();
-    }
-
-    /// Waits for as many events, and for one moment more.
-    fn collect(backend: &NvmlBackend, count: usize) -> Vec<GpuEvent> {
-        let mut events = Vec::new();
-        while events.len() < count {
-            let more = backend.wait_events(LONG);
-            assert!(!more.is_empty(), "only {events:?}");
-            events.extend(more);
-        }
-        events.extend(backend.wait_events(Duration::from_millis(400)));
-        events
-    }
-
-    #[test]
-    fn the_two_reports_of_one_xid_are_one_event_with_the_kernels_words() {
-        let (fake, log, backend) = setup();
-        let line = "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)";
-        write(&log, 7, line);
-        let first = backend.wait_events(LONG);
-        fake.order("xid 1 154");
-        let events = collect(&backend, 0);
-        assert_eq!(events, []);
-        let [event] = &first[..] else {
-            panic!("{first:?}")
-        };
-        assert_eq!((event.gpu, event.uuid.as_deref()), (Some(1), Some(UUID_1)));
-        assert_eq!(event.message, line);
-        assert_eq!(event.kernel_time_microseconds, Some(1000));
-        assert_eq!(backend.kernel_log_position(), Some(7));
-    }
-
-    #[test]
-    fn an_xid_that_the_kernel_log_lacks_is_reported_anyway() {
-        let (fake, log, backend) = setup();
-        fake.order("xid 0 79");
-        let events = backend.wait_events(LONG);
-        assert_eq!(events[0].message, "Xid 79, reported by NVML");
-        // The line that comes late is the same XID still; another GPU's is not.
-        write(&log, 8, "NVRM: Xid (PCI:0000:3a:00): 79, late");
-        write(&log, 9, "NVRM: Xid (PCI:0000:3b:00): 79, other");
-        let events = collect(&backend, 1);
-        let gpus: Vec<_> = events.iter().map(|event| event.gpu).collect();
-        assert_eq!(gpus, [Some(1)]);
-        assert_eq!(backend.kernel_log_position(), Some(9));
-    }
-
-    #[test]
-    fn an_unreadable_log_is_told_and_leaves_the_library() {
-        let fake = Fake::new();
-        let options = NvmlOptions {
-            kernel_log: Some(KernelLogOptions {
-                path: fake.dir.path().join("nowhere"),
-                ..KernelLogOptions::default()
-            }),
-            ..fake.options()
-        };
-        let backend = NvmlBackend::new(options).unwrap();
-        let [line] = backend.notices() else {
-            panic!("{:?}", backend.notices())
-        };
-        assert!(line.contains("cannot read the kernel log"), "{line}");
-        fake.await_count("registered", 2..=2);
-        fake.order("xid 0 79");
-        assert_eq!(backend.wait_events(LONG).len(), 1);
-    }
 }

@@ -50,6 +50,7 @@ pub fn incident(incident: &Incident) -> v1::Incident {
             .as_ref()
             .map(|(_, ending)| ending.phrase())
             .unwrap_or_default(),
+        confirmed: incident.confirmed,
     }
 }
 

@@ -15,7 +15,7 @@ pub use event::{event, explain_line};
 pub use incident::incident;
 pub use instance::{command, instance, node_command};
 pub use node::{hold, node, node_config};
-pub use pool::{Numbers, automation, plan, policy, pools, set_automation};
+pub use pool::{Numbers, automation, mode, plan, policy, pools, set_automation, wait};
 pub use time::{never, timestamp, timestamp_of_micros};
 
 impl From<Rejection> for ApiError {

@@ -2,7 +2,6 @@
 
 #![expect(
     missing_docs,
-    clippy::all,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::semicolon_if_nothing_returned,

@@ -214,7 +214,7 @@ proptest! {
             && is_text(&check, 256)
             && (0..=3).contains(&status);
         let request = wire::ReportHealthRequest {
-            node_id: node_id.clone(),
+            node_id,
             results: vec![wire::HealthCheckResult {
                 check_name: check,
                 status: status.into(),

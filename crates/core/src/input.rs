@@ -91,6 +91,13 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// An operator closes breakers of a pool.
+    ResetBreaker {
+        /// The pool.
+        pool: PoolName,
+        /// A signature or an offering; none for all of them.
+        signature: Option<String>,
+    },
     /// A planned action is to be taken.
     Act(Action),
     /// A launch call ended.
@@ -218,6 +225,8 @@ pub enum Reply {
     Done,
     /// The report was taken.
     Reported(NodeStatus),
+    /// The breakers that were closed.
+    Reset(Vec<String>),
     /// The commands that wait.
     Commands(Vec<Arc<navarch_model::Command>>),
     /// A command was taken.

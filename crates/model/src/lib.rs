@@ -8,6 +8,7 @@ pub mod event;
 pub mod ids;
 pub mod incident;
 pub mod instance;
+pub mod invariants;
 pub mod node;
 pub mod pool;
 pub mod state;

@@ -174,6 +174,11 @@ impl HealthPolicy {
         Arc::clone(&BUILTIN)
     }
 
+    /// The text of the built-in policy.
+    pub fn builtin_text() -> &'static str {
+        BUILTIN_TEXT
+    }
+
     /// The file it was read from.
     pub fn source(&self) -> &str {
         &self.source

@@ -128,7 +128,8 @@ fn shutting_down() -> SubmitError {
 }
 
 /// Ids from the operating system.
-struct SystemIds(OsRng);
+#[derive(Debug, Default)]
+pub struct SystemIds(OsRng);
 
 impl IdSource for SystemIds {
     fn next_bits(&mut self) -> u64 {
@@ -264,7 +265,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         failed,
         plan_interval,
         full_plan_interval,
-        ids: SystemIds(OsRng::default()),
+        ids: SystemIds::default(),
         pending: Turn::empty(),
         token: tasks.token(),
     };

@@ -1,7 +1,13 @@
 //! The control plane's shell: it feeds the Fleet, makes its changes durable, and only then
 //! answers and acts. No decision lives here.
 
+pub mod app;
 pub mod effects;
 pub mod fleet;
+pub mod handlers;
+pub mod http;
+pub mod metrics;
 pub mod publish;
 pub mod pulses;
+
+pub use app::{App, Options, StartError};

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use navarch_core::PlanReport;
 use navarch_core::settings::Settings;
-use navarch_model::{Change, Lifecycle, Node, NodeId, State};
+use navarch_model::{Change, CommandState, Lifecycle, Node, NodeId, State};
 use navarch_policy::HealthPolicy;
 use tokio::sync::watch;
 
@@ -19,6 +19,8 @@ pub struct Published {
     policy: RwLock<Arc<HealthPolicy>>,
     /// The sequence of the last committed event; watchers wait on it.
     events: watch::Sender<u64>,
+    /// Raised whenever a command begins to wait for an agent.
+    commands: watch::Sender<u64>,
     /// When each node was last heard.
     pub pulses: Pulses,
 }
@@ -33,6 +35,7 @@ impl Published {
             settings: RwLock::new(settings),
             policy: RwLock::new(policy),
             events,
+            commands: watch::channel(0).0,
             pulses: Pulses::default(),
         }
     }
@@ -67,6 +70,11 @@ impl Published {
         self.events.subscribe()
     }
 
+    /// Tells when a command begins to wait for some agent.
+    pub fn commands(&self) -> watch::Receiver<u64> {
+        self.commands.subscribe()
+    }
+
     pub(crate) fn set_report(&self, report: PlanReport) {
         *self.report.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(report);
     }
@@ -92,6 +100,7 @@ impl Published {
     /// Publishes committed changes.
     pub(crate) fn apply(&self, changes: &[Change]) {
         let mut last_event = 0;
+        let mut waits = false;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for change in changes {
@@ -101,9 +110,13 @@ impl Published {
                     Change::Node(node) if node.lifecycle == Lifecycle::Terminated => {
                         self.pulses.forget(&node.id);
                     }
+                    Change::Command(command) => waits |= command.state == CommandState::Pending,
                     _ => {}
                 }
             }
+        }
+        if waits {
+            self.commands.send_modify(|count| *count += 1);
         }
         if last_event > 0 {
             self.events.send_if_modified(|last| {

@@ -202,6 +202,9 @@ impl Fleet {
             Input::CloseIncident { incident, reason } => self.close_by_operator(&incident, reason),
             Input::ConfirmDead { node, reason } => self.confirm_dead(&node, reason),
             Input::SetAutomation { pool, mode, reason } => self.set_automation(pool, mode, reason),
+            Input::ResetBreaker { pool, signature } => {
+                self.reset_breaker(&pool, signature.as_deref())
+            }
             Input::Act(action) => self.act(action, ids),
             Input::LaunchResult { key, result } => {
                 self.launch_result(&key, result, ids);
@@ -244,25 +247,9 @@ impl Fleet {
         since.max(self.grace)
     }
 
-    /// The automation mode of a pool: an operator's choice for it, else the fleet's unless the
-    /// configuration is stricter.
+    /// The automation mode of a pool; see [`automation`].
     pub fn automation(&self, pool: &PoolName) -> Automation {
-        let chosen = self
-            .state
-            .pools
-            .get(pool)
-            .and_then(|pool| pool.automation.as_ref());
-        let configured = self
-            .settings
-            .pools
-            .get(pool)
-            .map(|pool| pool.config.automation);
-        let fleet = self.state.meta.automation.mode;
-        match (chosen, configured) {
-            (Some(setting), _) => setting.mode.min(fleet),
-            (None, Some(mode)) => mode.min(fleet),
-            (None, None) => fleet,
-        }
+        automation(&self.state, &self.settings, pool)
     }
 
     pub(crate) fn pool_settings(&self, pool: &PoolName) -> Option<&PoolSettings> {
@@ -467,6 +454,22 @@ impl Fleet {
 
     pub(crate) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+}
+
+/// The automation mode of a pool: an operator's choice for it, else the configured one; never more
+/// than the fleet's.
+pub fn automation(state: &State, settings: &Settings, pool: &PoolName) -> Automation {
+    let chosen = state
+        .pools
+        .get(pool)
+        .and_then(|pool| pool.automation.as_ref());
+    let configured = settings.pools.get(pool).map(|pool| pool.config.automation);
+    let fleet = state.meta.automation.mode;
+    match (chosen, configured) {
+        (Some(setting), _) => setting.mode.min(fleet),
+        (None, Some(mode)) => mode.min(fleet),
+        (None, None) => fleet,
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use navarch_model::command::MAX_RESULT_BYTES;
 use navarch_model::ids::fresh_uuid;
 use navarch_model::{
-    Automation, AutomationSetting, Command, CommandId, CommandState, EndCause, EventKind, HoldKind,
-    IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId, NodeStatus, Phase,
-    PoolName, Subject,
+    Automation, AutomationSetting, Breaker, Command, CommandId, CommandState, EndCause, EventKind,
+    HoldKind, IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId, NodeStatus,
+    Phase, PoolName, Subject,
 };
 use std::sync::Arc;
 
@@ -297,13 +297,7 @@ impl Fleet {
         };
         let scope = match &pool {
             Some(name) => {
-                if !self.settings.pools.contains_key(name) {
-                    let known: Vec<_> = self.settings.pools.keys().map(PoolName::as_str).collect();
-                    return Err(Rejection::not_found(format!(
-                        "pool not found: {name} (pools: {})",
-                        known.join(", ")
-                    )));
-                }
+                self.known(name)?;
                 let mut memory = self.pool_memory(name);
                 memory.automation = Some(setting);
                 self.put_pool(memory);
@@ -334,5 +328,59 @@ impl Fleet {
             [("mode", mode.word().to_owned())],
         );
         Ok(Reply::Done)
+    }
+
+    fn known(&self, pool: &PoolName) -> Result<(), Rejection> {
+        if self.settings.pools.contains_key(pool) {
+            return Ok(());
+        }
+        let known: Vec<_> = self.settings.pools.keys().map(PoolName::as_str).collect();
+        Err(Rejection::not_found(format!(
+            "pool not found: {pool} (pools: {})",
+            known.join(", ")
+        )))
+    }
+
+    pub(crate) fn reset_breaker(
+        &mut self,
+        pool: &PoolName,
+        signature: Option<&str>,
+    ) -> Result<Reply, Rejection> {
+        self.known(pool)?;
+        let mut memory = self.pool_memory(pool);
+        let mut reset = Vec::new();
+        let wanted = |name: &str| signature.is_none_or(|signature| signature == name);
+        for (name, breaker) in &mut memory.repair_breakers {
+            if breaker.is_open() && wanted(name) {
+                *breaker = Breaker::default();
+                reset.push(name.clone());
+            }
+        }
+        for (name, offering) in &mut memory.offerings {
+            if (offering.breaker.is_open() || offering.retry_at.is_some()) && wanted(name) {
+                offering.breaker = Breaker::default();
+                offering.retry_at = None;
+                offering.refusals = 0;
+                reset.push(name.clone());
+            }
+        }
+        if let (Some(signature), true) = (signature, reset.is_empty()) {
+            return Err(Rejection::not_found(format!(
+                "no open breaker of pool {pool} is called {signature}"
+            )));
+        }
+        self.put_pool(memory);
+        for name in &reset {
+            self.event(
+                EventKind::BreakerClosed,
+                Subject {
+                    pool: Some(pool.clone()),
+                    ..Subject::default()
+                },
+                format!("breaker of {name}: reset by an operator"),
+                [("signature", name.clone())],
+            );
+        }
+        Ok(Reply::Reset(reset))
     }
 }

@@ -1,0 +1,625 @@
+//! A control plane, put together: configuration, store, providers, fleet, API.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::{any, get};
+use navarch_api::service::{self, CallLimits};
+use navarch_config::{AuthConfig, Config, ProviderKind};
+use navarch_core::{Fleet, Input, Settings};
+use navarch_model::{Idempotency, ProviderName};
+use navarch_policy::{HealthPolicy, PolicyError};
+use navarch_providers::Provider;
+use navarch_providers::fake::{
+    AgentAccess, AgentCommand, CloudError, CloudOptions, EmbeddedOptions, FakeEmbedded, FakeHttp,
+    FakeHttpError, HttpOptions,
+};
+use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
+use navarch_time::{CancellationToken, SharedClock, Tasks};
+use tokio::net::TcpListener;
+
+use crate::effects::Cloud;
+use crate::fleet::{self, Parts, Running, SystemIds};
+use crate::handlers::{Handlers, PolicyText};
+use crate::http::{self, ConnectionLimits, Token};
+use crate::metrics;
+
+/// How long everything but open requests may take to end.
+const STOP: Duration = Duration::from_secs(3);
+/// How often the files are looked at for changes.
+const WATCH_FILES: Duration = Duration::from_secs(1);
+
+/// What a control plane is started with.
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// The file that it came from, for reloads.
+    pub config_file: Option<PathBuf>,
+    /// The program that machines of a fake cloud run.
+    pub agent: AgentCommand,
+    /// Listen without a token on an address that others can reach.
+    pub insecure_no_auth: bool,
+    /// The clock.
+    pub clock: SharedClock,
+}
+
+/// Why a control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {problem}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Everybody could command the fleet.
+    #[error(
+        "{address} is reachable from other machines and no token is set: set NAVARCH_AUTH_TOKEN, \
+         listen on 127.0.0.1, or pass --insecure-no-auth"
+    )]
+    Open {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The token cannot be read.
+    #[error("cannot read the token file {path}: {error}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The health policy cannot be read.
+    #[error("cannot read the health policy {path}: {error}")]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The health policy is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Policy(Vec<PolicyError>),
+    /// A provider cannot be used.
+    #[error("provider {name}: {problem}")]
+    Provider {
+        /// The configured name.
+        name: ProviderName,
+        /// Why.
+        problem: String,
+    },
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A running control plane.
+pub struct App {
+    address: SocketAddr,
+    running: Running,
+    handlers: Arc<Handlers>,
+    providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
+    closing: CancellationToken,
+    http: Tasks,
+    tasks: Tasks,
+    clock: SharedClock,
+}
+
+impl App {
+    /// Starts a control plane. It serves when this returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options {
+            config,
+            config_file,
+            agent,
+            insecure_no_auth,
+            clock,
+        } = options;
+        let token = read_token(&config.server.auth)?;
+        let gate = Token::new(token.clone());
+        let listener = listen(&config.server.address).await?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen {
+            address: config.server.address.clone(),
+            problem: error.to_string(),
+        })?;
+        if !gate.is_set() && !address.ip().is_loopback() && !insecure_no_auth {
+            return Err(StartError::Open { address });
+        }
+        if gate.is_set() {
+            tracing::info!(
+                methods = "bearer-token",
+                "authentication enabled; the one token may do everything"
+            );
+        } else {
+            tracing::warn!(
+                reason = "no token",
+                env_var = "NAVARCH_AUTH_TOKEN",
+                "authentication disabled"
+            );
+        }
+        let mut store = SqliteStore::open(&config.store.data_dir, &mut SystemIds::default())?;
+        tracing::info!(database = %store.database().display(), opening = ?store.opening(), "store opened");
+        let epoch = store.take_over()?;
+        let state = store.load()?;
+        let history = Arc::from(store.reader());
+        let limits = WriterLimits {
+            rows: config.store.batch_rows as usize,
+            linger: config.store.batch_wait,
+            ..WriterLimits::default()
+        };
+        let (policy, text) = load_policy(config.server.health_policy.as_deref())?;
+        tracing::info!(
+            path = policy.source(),
+            rules = policy.rules().len(),
+            "loaded health policy"
+        );
+        let access = AgentAccess {
+            server: config
+                .server
+                .external_address
+                .clone()
+                .unwrap_or_else(|| url_of(address)),
+            token,
+        };
+        let mut providers: BTreeMap<ProviderName, Arc<dyn Provider>> = BTreeMap::new();
+        for (name, provider) in &config.providers {
+            let name = ProviderName::new(name.as_str());
+            let opened =
+                open_provider(&name, &provider.kind, &config, &access, &agent, &clock).await;
+            match opened {
+                Ok(provider) => {
+                    providers.insert(name, provider);
+                }
+                Err(problem) => {
+                    for provider in providers.values() {
+                        provider.shutdown().await;
+                    }
+                    return Err(StartError::Provider { name, problem });
+                }
+            }
+        }
+        let idempotency = |name: &ProviderName| {
+            providers
+                .get(name)
+                .map_or(Idempotency::None, |provider| provider.idempotency())
+        };
+        let settings = Arc::new(Settings::new(&config, idempotency));
+        let clouds = providers
+            .iter()
+            .filter_map(|(name, provider)| {
+                let config = config.providers.get(name.as_str())?.clone();
+                Some((
+                    name.clone(),
+                    Cloud {
+                        provider: Arc::clone(provider),
+                        config,
+                    },
+                ))
+            })
+            .collect();
+        for (name, pool) in &settings.pools {
+            tracing::info!(
+                pool = %name,
+                instance_type = pool.offering.instance_type,
+                min_nodes = pool.config.min_nodes,
+                max_nodes = pool.config.max_nodes,
+                "pool configured"
+            );
+        }
+        let writer = Writer::start(store, epoch, limits).map_err(StartError::Thread)?;
+        let tasks = Tasks::new();
+        let running = fleet::start(
+            Parts {
+                fleet: Fleet::new(state, settings, Arc::clone(&policy)),
+                writer,
+                epoch,
+                clouds,
+                plan_interval: config.planner.min_interval,
+                full_plan_interval: config.planner.full_interval,
+                clock: Arc::clone(&clock),
+            },
+            &tasks,
+        );
+        let started = running.time.now();
+        let policy_text = Arc::new(RwLock::new(PolicyText {
+            text,
+            loaded: started,
+            refused: None,
+        }));
+        let closing = CancellationToken::new();
+        let handlers = Arc::new(Handlers {
+            fleet: running.handle.clone(),
+            published: Arc::clone(&running.published),
+            time: running.time.clone(),
+            history,
+            providers: providers.clone(),
+            policy: Arc::clone(&policy_text),
+            started,
+            closing: closing.clone(),
+        });
+        let limits = CallLimits {
+            max_request_bytes: config.server.limits.max_request_bytes as usize,
+            handler_timeout: config.server.limits.request_timeout,
+        };
+        let router = http::authenticated(router(&handlers, limits), gate);
+        let connection_limits = ConnectionLimits {
+            idle: config.server.limits.idle_timeout,
+            shutdown: config.server.limits.shutdown_timeout,
+        };
+        let http = Tasks::new();
+        let connections = Tasks::under(&http.token());
+        http.spawn(
+            "accept",
+            http::serve(
+                listener,
+                router,
+                connection_limits,
+                Arc::clone(&clock),
+                connections,
+            ),
+        );
+        let watcher = Watcher {
+            handlers: Arc::clone(&handlers),
+            config,
+            config_file,
+            text: policy_text,
+            clock: Arc::clone(&clock),
+        };
+        let token = tasks.token();
+        tasks.spawn("watch files", watcher.run(token));
+        tracing::info!(addr = %address, "control plane ready");
+        Ok(Self {
+            address,
+            running,
+            handlers,
+            providers,
+            closing,
+            http,
+            tasks,
+            clock,
+        })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL for callers on this machine.
+    pub fn url(&self) -> String {
+        url_of(self.address)
+    }
+
+    /// What readers see.
+    pub const fn published(&self) -> &Arc<crate::publish::Published> {
+        &self.running.published
+    }
+
+    /// What all handlers share.
+    pub const fn handlers(&self) -> &Arc<Handlers> {
+        &self.handlers
+    }
+
+    /// Completes when a task of the control plane panicked, which must end the process: the rest
+    /// would go on without it.
+    pub async fn failed(&self) -> navarch_time::TaskFailure {
+        tokio::select! {
+            failure = self.tasks.failed() => failure,
+            failure = self.http.failed() => failure,
+        }
+    }
+
+    /// Ends everything in order: streams, requests, machines of embedded clouds, the fleet with
+    /// everything applied made durable.
+    pub async fn stop(self) {
+        self.closing.cancel();
+        let http = async {
+            self.http.token().cancel();
+            self.http.shutdown(&*self.clock, STOP).await
+        };
+        let providers = async {
+            for provider in self.providers.values() {
+                provider.shutdown().await;
+            }
+        };
+        tokio::join!(http, providers);
+        drop(self.handlers);
+        drop(self.running);
+        self.tasks.shutdown(&*self.clock, STOP).await;
+        tracing::info!("control plane stopped");
+    }
+}
+
+fn url_of(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://{}:{}", Ipv4Addr::LOCALHOST, address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+async fn listen(address: &str) -> Result<TcpListener, StartError> {
+    let full = if address.starts_with(':') {
+        format!("0.0.0.0{address}")
+    } else {
+        address.to_owned()
+    };
+    TcpListener::bind(&full).await.map_err(|error| {
+        let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
+            "the port is in use; stop what listens there, or choose another with --listen"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        StartError::Listen {
+            address: address.to_owned(),
+            problem,
+        }
+    })
+}
+
+fn read_token(auth: &AuthConfig) -> Result<Option<String>, StartError> {
+    match auth {
+        AuthConfig::Environment(name) => {
+            Ok(std::env::var(name).ok().filter(|token| !token.is_empty()))
+        }
+        AuthConfig::File(path) => match std::fs::read_to_string(path) {
+            Ok(text) if text.trim().is_empty() => Err(StartError::Token {
+                path: path.clone(),
+                error: std::io::Error::other("the file is empty"),
+            }),
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) => Err(StartError::Token {
+                path: path.clone(),
+                error,
+            }),
+        },
+    }
+}
+
+/// The policy of a file, or the built-in one, with its text.
+fn load_policy(path: Option<&Path>) -> Result<(Arc<HealthPolicy>, String), StartError> {
+    let Some(path) = path else {
+        return Ok((
+            HealthPolicy::builtin(),
+            HealthPolicy::builtin_text().to_owned(),
+        ));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| StartError::PolicyFile {
+        path: path.to_owned(),
+        error,
+    })?;
+    let policy =
+        HealthPolicy::parse(&path.display().to_string(), &text).map_err(StartError::Policy)?;
+    Ok((Arc::new(policy), text))
+}
+
+async fn open_provider(
+    name: &ProviderName,
+    kind: &ProviderKind,
+    config: &Config,
+    access: &AgentAccess,
+    agent: &AgentCommand,
+    clock: &SharedClock,
+) -> Result<Arc<dyn Provider>, String> {
+    match kind {
+        ProviderKind::Fake {
+            gpu_count,
+            url: Some(url),
+        } => {
+            let options = HttpOptions {
+                url: url.clone(),
+                gpu_count: *gpu_count,
+                access: access.clone(),
+                page_size: 0,
+            };
+            let provider =
+                FakeHttp::new(options).map_err(|error: FakeHttpError| error.to_string())?;
+            Ok(Arc::new(provider))
+        }
+        ProviderKind::Fake {
+            gpu_count,
+            url: None,
+        } => {
+            let directory = config.store.data_dir.join("fake").join(name.as_str());
+            let mut cloud = CloudOptions::new(directory, agent.clone());
+            cloud.access = access.clone();
+            cloud.clock = Arc::clone(clock);
+            let options = EmbeddedOptions {
+                cloud,
+                gpu_count: *gpu_count,
+                page_size: 0,
+            };
+            let provider = FakeEmbedded::open(options)
+                .await
+                .map_err(|error: CloudError| error.to_string())?;
+            Ok(Arc::new(provider))
+        }
+    }
+}
+
+fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
+    let ready = Arc::clone(handlers);
+    let scraped = Arc::clone(handlers);
+    service::routes(handlers, limits)
+        .route("/healthz", any(|| async { "ok" }))
+        .route(
+            "/readyz",
+            any(move || {
+                // Ready means that the fleet loop answers and the store can be read.
+                let readable = ready.history.event_range().is_ok();
+                let alive = !ready.closing.is_cancelled();
+                async move {
+                    if readable && alive {
+                        (StatusCode::OK, "ready")
+                    } else {
+                        (StatusCode::SERVICE_UNAVAILABLE, "database not ready")
+                    }
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || {
+                let page = metrics::page(&scraped);
+                async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page) }
+            }),
+        )
+}
+
+/// Watches the configuration and the health policy, and applies what may change live.
+struct Watcher {
+    handlers: Arc<Handlers>,
+    config: Config,
+    config_file: Option<PathBuf>,
+    text: Arc<RwLock<PolicyText>>,
+    clock: SharedClock,
+}
+
+/// What tells whether a file changed.
+type Mark = Option<(std::time::SystemTime, u64)>;
+
+fn mark(path: Option<&Path>) -> Mark {
+    let data = std::fs::metadata(path?).ok()?;
+    Some((data.modified().ok()?, data.len()))
+}
+
+impl Watcher {
+    async fn run(mut self, closing: CancellationToken) {
+        let mut hangup = hangups();
+        let mut policy_mark = mark(self.config.server.health_policy.as_deref());
+        let mut config_mark = mark(self.config_file.as_deref());
+        loop {
+            let asked = tokio::select! {
+                () = closing.cancelled() => return,
+                () = hangup.next() => true,
+                () = self.clock.sleep(WATCH_FILES) => false,
+            };
+            let now = mark(self.config_file.as_deref());
+            if asked || now != config_mark {
+                config_mark = now;
+                self.reload_config().await;
+            }
+            let now = mark(self.config.server.health_policy.as_deref());
+            if asked || now != policy_mark {
+                policy_mark = now;
+                self.reload_policy().await;
+            }
+        }
+    }
+
+    async fn reload_config(&mut self) {
+        let Some(path) = &self.config_file else {
+            return;
+        };
+        let (new, warnings) = match Config::load(path) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                tracing::error!(%errors, "the new configuration is refused; the old one stays");
+                return;
+            }
+        };
+        for warning in warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let reload = navarch_config::Reload::new(&self.config, &new);
+        for change in &reload.restart {
+            tracing::warn!(%change, "this change needs a restart");
+        }
+        for change in &reload.live {
+            tracing::info!(%change, "configuration changed");
+        }
+        self.config = reload.config;
+        let providers = &self.handlers.providers;
+        let settings = Settings::new(&self.config, |name| {
+            providers
+                .get(name)
+                .map_or(Idempotency::None, |provider| provider.idempotency())
+        });
+        self.apply(Input::Configure(Arc::new(settings))).await;
+    }
+
+    async fn reload_policy(&self) {
+        let path = self.config.server.health_policy.as_deref();
+        let now = self.handlers.time.now();
+        match load_policy(path) {
+            Ok((policy, text)) => {
+                {
+                    let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
+                    held.refused = None;
+                    if held.text == text {
+                        return;
+                    }
+                    held.text = text;
+                    held.loaded = now;
+                }
+                tracing::info!(
+                    path = policy.source(),
+                    rules = policy.rules().len(),
+                    "loaded health policy"
+                );
+                self.apply(Input::SetPolicy(policy)).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new health policy is refused; the old one stays");
+                self.text
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .refused = Some((now, error.to_string()));
+            }
+        }
+    }
+
+    async fn apply(&self, input: Input) {
+        if let Err(error) = self.handlers.fleet.submit(input).await {
+            tracing::error!(%error, "a reload was not applied");
+        }
+    }
+}
+
+/// Hang-up signals, where the system has them.
+struct Hangups {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+fn hangups() -> Hangups {
+    #[cfg(unix)]
+    {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        if let Err(error) = &signal {
+            tracing::warn!(%error, "SIGHUP cannot be heard; files are still watched");
+        }
+        Hangups {
+            signal: signal.ok(),
+        }
+    }
+    #[cfg(not(unix))]
+    Hangups {}
+}
+
+impl Hangups {
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,223 @@
+//! Package `navarch`: what existing agents and the classic commands call.
+
+use navarch_api::service::{Call, ControlPlane};
+use navarch_api::{ApiError, Reply as Listed, convert, requests, wire};
+use navarch_core::liveness::Deaf;
+use navarch_core::{Input, Reply};
+use navarch_model::Time;
+
+use super::Handlers;
+use crate::http::PeerAddress;
+
+impl ControlPlane for Handlers {
+    async fn register_node(
+        &self,
+        call: Call,
+        request: wire::RegisterNodeRequest,
+    ) -> Result<wire::RegisterNodeResponse, ApiError> {
+        let address = call
+            .extension::<PeerAddress>()
+            .map(|peer| peer.0.ip().to_string())
+            .unwrap_or_default();
+        let registration = requests::registration(request, address)?;
+        let (node, session) = (registration.node.clone(), registration.session.clone());
+        self.ask_for_agent(Input::Register(registration)).await?;
+        if let Some(id) = node {
+            let silent = self
+                .published
+                .node(&id)
+                .is_some_and(|node| node.silent_since.is_some());
+            self.published
+                .pulses
+                .register(id, session, silent, self.time.now());
+        }
+        Ok(wire::RegisterNodeResponse {
+            success: true,
+            message: "registration successful".to_owned(),
+            config: convert::node_config(&self.published.settings()).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn report_health(
+        &self,
+        _call: Call,
+        request: wire::ReportHealthRequest,
+    ) -> Result<wire::ReportHealthResponse, ApiError> {
+        let report = requests::report(request, Time(self.time.now().wall.0))?;
+        match self.ask_for_agent(Input::Report(report)).await? {
+            Reply::Reported(concluded) => Ok(wire::ReportHealthResponse {
+                acknowledged: true,
+                node_status: concluded.number().into(),
+                ..Default::default()
+            }),
+            other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    async fn send_heartbeat(
+        &self,
+        _call: Call,
+        request: wire::HeartbeatRequest,
+    ) -> Result<wire::HeartbeatResponse, ApiError> {
+        let beat = requests::beat(request)?;
+        let heard = self.published.pulses.beat(
+            &beat.node,
+            beat.session.as_ref(),
+            beat.sample,
+            self.time.now(),
+        );
+        match heard {
+            Ok(None) => {}
+            // Soft state: nothing has to be durable before the beat is acknowledged.
+            Ok(Some(_)) => self.fleet.feed(Input::Back { node: beat.node }),
+            Err(Deaf::Unknown) => return Err(self.unknown_node(&beat.node)),
+            Err(Deaf::Superseded) => {
+                return Err(ApiError::failed_precondition(format!(
+                    "session superseded: another agent registered as {} since",
+                    beat.node
+                )));
+            }
+        }
+        Ok(wire::HeartbeatResponse {
+            acknowledged: true,
+            ..Default::default()
+        })
+    }
+
+    async fn get_node_commands(
+        &self,
+        _call: Call,
+        request: wire::GetNodeCommandsRequest,
+    ) -> Result<wire::GetNodeCommandsResponse, ApiError> {
+        let (node, _session) = requests::poll(&request)?;
+        // Nothing waits for most polls, and those cost no turn of the loop.
+        let waits = self.published.read(|state| {
+            state
+                .commands
+                .values()
+                .any(|command| command.node == node && !command.state.is_final())
+        });
+        if !waits {
+            return Ok(wire::GetNodeCommandsResponse::default());
+        }
+        match self.ask_for_agent(Input::Poll { node }).await? {
+            Reply::Commands(commands) => Ok(wire::GetNodeCommandsResponse {
+                commands: commands
+                    .iter()
+                    .map(|command| convert::node_command(command))
+                    .collect(),
+                ..Default::default()
+            }),
+            other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    async fn list_nodes(
+        &self,
+        _call: Call,
+        request: wire::ListNodesRequest,
+    ) -> Result<Listed<wire::ListNodesResponse>, ApiError> {
+        let query = requests::nodes(request)?;
+        let nodes = self.published.read(|state| {
+            state
+                .nodes
+                .values()
+                .filter(|node| query.matches(node))
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        Ok(Listed::Message(wire::ListNodesResponse {
+            nodes: nodes.iter().map(|node| self.node_info(node)).collect(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_node(
+        &self,
+        _call: Call,
+        request: wire::GetNodeRequest,
+    ) -> Result<wire::GetNodeResponse, ApiError> {
+        let node = self.find_node(&requests::node(&request)?)?;
+        Ok(wire::GetNodeResponse {
+            node: self.node_info(&node).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn issue_command(
+        &self,
+        _call: Call,
+        request: wire::IssueCommandRequest,
+    ) -> Result<wire::IssueCommandResponse, ApiError> {
+        let order = requests::command(request)?;
+        let input = Input::Command {
+            node: order.node,
+            kind: order.kind,
+            parameters: order.parameters,
+        };
+        match self.ask(input).await? {
+            Reply::Commanded {
+                id,
+                issued,
+                holds,
+                status: concluded,
+            } => Ok(wire::IssueCommandResponse {
+                command_id: id.as_str().to_owned(),
+                issued_at: convert::timestamp(issued).into(),
+                remaining_holds: holds,
+                node_status: concluded.number().into(),
+                ..Default::default()
+            }),
+            other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    async fn list_instances(
+        &self,
+        _call: Call,
+        request: wire::ListInstancesRequest,
+    ) -> Result<Listed<wire::ListInstancesResponse>, ApiError> {
+        let query = requests::instances(request)?;
+        let instances = self.published.read(|state| {
+            state
+                .instances
+                .values()
+                .filter(|instance| query.matches(instance))
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        Ok(Listed::Message(wire::ListInstancesResponse {
+            instances: instances
+                .iter()
+                .map(|instance| convert::instance(instance))
+                .collect(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_instance(
+        &self,
+        _call: Call,
+        request: wire::GetInstanceRequest,
+    ) -> Result<wire::GetInstanceResponse, ApiError> {
+        let id = requests::instance(&request)?;
+        let known = self
+            .published
+            .read(|state| state.instances.get(&id).cloned());
+        let found = match known {
+            Some(instance) => Some(instance),
+            None => self
+                .history
+                .instance(&id)
+                .map_err(|error| super::unreadable(&error))?,
+        };
+        let Some(instance) = found else {
+            return Err(ApiError::not_found(format!("instance not found: {id}")));
+        };
+        Ok(wire::GetInstanceResponse {
+            instance: convert::instance(&instance).into(),
+            ..Default::default()
+        })
+    }
+}

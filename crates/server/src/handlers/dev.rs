@@ -1,0 +1,97 @@
+//! `navarch.v1.DevService`: faults to order, handed to the fake provider.
+
+use navarch_api::service::{Call, Dev};
+use navarch_api::{ApiError, requests, v1};
+use navarch_model::{ProviderError, ProviderErrorKind};
+use navarch_providers::{Fault, FaultKind};
+
+use super::Handlers;
+
+impl Dev for Handlers {
+    async fn inject_fault(
+        &self,
+        _call: Call,
+        request: v1::InjectFaultRequest,
+    ) -> Result<v1::InjectFaultResponse, ApiError> {
+        let ordered = requests::inject_fault(request)?;
+        let (provider, instance) = self.machine_of(&ordered.node)?;
+        let faults = provider.faults().ok_or_else(|| no_faults(&ordered.node))?;
+        let mut fault = Fault::new(kind(ordered.kind)?);
+        fault.gpu = ordered.gpu.and_then(|gpu| u32::try_from(gpu).ok());
+        fault.code = ordered.code.and_then(|code| u32::try_from(code).ok());
+        fault.message = Some(ordered.message).filter(|message| !message.is_empty());
+        for (key, value) in &ordered.values {
+            let wrong = || {
+                ApiError::invalid_argument(format!("values.{key} is {value:?}, which is no number"))
+            };
+            match key.as_str() {
+                "temperature" => fault.temperature = Some(value.parse().map_err(|_| wrong())?),
+                "sbe" => fault.sbe = Some(value.parse().map_err(|_| wrong())?),
+                "dbe" => fault.dbe = Some(value.parse().map_err(|_| wrong())?),
+                "link" => fault.link = Some(value.parse().map_err(|_| wrong())?),
+                _ => {
+                    return Err(ApiError::invalid_argument(format!(
+                        "values has {key:?}; use temperature, sbe, dbe or link"
+                    )));
+                }
+            }
+        }
+        faults.inject(&instance, &fault).await.map_err(refused)?;
+        let place = ordered
+            .gpu
+            .map_or_else(String::new, |gpu| format!(" on GPU {gpu}"));
+        let code = ordered
+            .code
+            .map_or_else(String::new, |code| format!(" {code}"));
+        Ok(v1::InjectFaultResponse {
+            message: format!(
+                "{}{code} injected into {}{place}",
+                ordered.kind, ordered.node
+            ),
+            ..Default::default()
+        })
+    }
+
+    async fn clear_fault(
+        &self,
+        _call: Call,
+        request: v1::ClearFaultRequest,
+    ) -> Result<v1::ClearFaultResponse, ApiError> {
+        let ordered = requests::clear_fault(&request)?;
+        let (provider, instance) = self.machine_of(&ordered.node)?;
+        let faults = provider.faults().ok_or_else(|| no_faults(&ordered.node))?;
+        let only = ordered.kind.map(kind).transpose()?;
+        faults.clear(&instance, only).await.map_err(refused)?;
+        let kinds = match ordered.kind {
+            Some(kind) => vec![kind.to_owned()],
+            None => requests::FAULT_KINDS
+                .iter()
+                .map(|kind| (*kind).to_owned())
+                .collect(),
+        };
+        Ok(v1::ClearFaultResponse {
+            message: format!("{} repaired: the machine rebooted", ordered.node),
+            kinds,
+            ..Default::default()
+        })
+    }
+}
+
+fn kind(word: &str) -> Result<FaultKind, ApiError> {
+    FaultKind::from_word(word)
+        .ok_or_else(|| ApiError::invalid_argument(format!("kind {word:?} is not a fault")))
+}
+
+fn no_faults(node: &navarch_model::NodeId) -> ApiError {
+    ApiError::unimplemented(format!(
+        "faults are ordered at machines of a fake provider, and node {node} is none"
+    ))
+}
+
+fn refused(error: ProviderError) -> ApiError {
+    match error.kind {
+        ProviderErrorKind::Configuration => ApiError::invalid_argument(error.message),
+        ProviderErrorKind::NotFound => ApiError::not_found(error.message),
+        _ => ApiError::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,127 @@
+//! The handlers: a checked request becomes an input or a query, an answer becomes a message.
+
+mod agents;
+mod control_plane;
+mod dev;
+mod fleet;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use navarch_api::ApiError;
+use navarch_core::{Input, Reply};
+use navarch_model::{InstanceId, Node, NodeId, ProviderName, Stamp};
+use navarch_providers::Provider;
+use navarch_store::{History, StoreError};
+use navarch_time::CancellationToken;
+
+use crate::fleet::{FleetClock, FleetHandle, SubmitError};
+use crate::publish::Published;
+
+/// How often a quiet stream says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The text of the health policy in force, and what became of a newer one.
+#[derive(Debug, Clone, Default)]
+pub struct PolicyText {
+    /// The whole text.
+    pub text: String,
+    /// When it was loaded.
+    pub loaded: Stamp,
+    /// Why a newer text was refused, and when.
+    pub refused: Option<(Stamp, String)>,
+}
+
+/// What all handlers share.
+pub struct Handlers {
+    /// Feeds the fleet.
+    pub fleet: FleetHandle,
+    /// Reads it.
+    pub published: Arc<Published>,
+    /// Its time.
+    pub time: FleetClock,
+    /// What was committed, records that left memory included.
+    pub history: Arc<dyn History>,
+    /// The providers, for faults to order.
+    pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
+    /// The health policy's text.
+    pub policy: Arc<RwLock<PolicyText>>,
+    /// When this control plane started.
+    pub started: Stamp,
+    /// Told when streams must end.
+    pub closing: CancellationToken,
+}
+
+impl Handlers {
+    async fn ask(&self, input: Input) -> Result<Reply, ApiError> {
+        self.fleet.submit(input).await.map_err(refused)
+    }
+
+    async fn ask_for_agent(&self, input: Input) -> Result<Reply, ApiError> {
+        self.fleet.submit_agent(input).await.map_err(refused)
+    }
+
+    /// One node, in memory or on record.
+    fn find_node(&self, id: &NodeId) -> Result<Arc<Node>, ApiError> {
+        if let Some(node) = self.published.node(id) {
+            return Ok(node);
+        }
+        match self.history.node(id).map_err(|error| unreadable(&error))? {
+            Some(node) => Ok(node),
+            None => Err(self.unknown_node(id)),
+        }
+    }
+
+    fn unknown_node(&self, id: &NodeId) -> ApiError {
+        ApiError::not_found(format!("node not found: {id}"))
+    }
+
+    fn node_info(&self, node: &Node) -> navarch_api::wire::NodeInfo {
+        let beat = self.published.pulses.last_beat(&node.id);
+        navarch_api::convert::node(node, beat, self.time.now())
+    }
+
+    fn policy_text(&self) -> PolicyText {
+        self.policy
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The provider and instance of a node, for faults to order.
+    fn machine_of(&self, node: &NodeId) -> Result<(Arc<dyn Provider>, InstanceId), ApiError> {
+        let Some(node) = self.published.node(node) else {
+            return Err(self.unknown_node(node));
+        };
+        let instance = node.instance.as_ref().and_then(|id| {
+            self.published
+                .read(|state| state.instances.get(id).cloned())
+        });
+        let no_faults = || {
+            ApiError::unimplemented(format!(
+                "faults are ordered at machines of a fake provider, and node {} is none",
+                node.id
+            ))
+        };
+        let instance = instance.ok_or_else(no_faults)?;
+        let provider = self
+            .providers
+            .get(&instance.offering.provider)
+            .ok_or_else(no_faults)?;
+        Ok((Arc::clone(provider), instance.id.clone()))
+    }
+}
+
+fn refused(error: SubmitError) -> ApiError {
+    match error {
+        SubmitError::Rejected(rejection) => rejection.into(),
+        SubmitError::Overloaded => ApiError::resource_exhausted(error.to_string()),
+        SubmitError::Unavailable(_) => ApiError::unavailable(error.to_string()),
+    }
+}
+
+fn unreadable(error: &StoreError) -> ApiError {
+    tracing::error!(%error, "the store cannot be read");
+    ApiError::internal("the store cannot be read; the server's log says why")
+}

@@ -46,7 +46,7 @@ pub(super) fn of_fleet_time<P: buffa::ProtoBox<Timestamp>>(
     now: Stamp,
 ) -> MessageField<Timestamp, P> {
     MessageField::from(at.filter(|at| *at < Time::NEVER).map(|at| {
-        let ahead = at.0.saturating_sub(now.wall.0);
+        let ahead = at.0.saturating_sub(now.core.0);
         timestamp_of_micros(now.wall.0.saturating_add(ahead))
     }))
 }

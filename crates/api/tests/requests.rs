@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use navarch_api::{ApiError, Code, requests, v1, wire};
 use navarch_model::{
-    Automation, CommandState, Event, EventKind, InstanceState, NodeCommandType, NodeId, NodeStatus,
-    PoolName, Stamp, Subject, Time,
+    Automation, CommandState, Event, EventKind, HealthEventType, HealthWatchSystem, InstanceState,
+    NodeCommandType, NodeId, NodeStatus, PoolName, Stamp, Subject, Time,
 };
 
 fn refused<T: std::fmt::Debug>(checked: Result<T, ApiError>, expected: &str) {
@@ -259,6 +259,40 @@ fn a_registration_becomes_what_the_fleet_takes() {
         requests::registration(minus, String::new()),
         "gpus[0].memory_total is -1; it cannot be negative",
     );
+}
+
+#[test]
+fn a_report_becomes_what_the_fleet_takes() {
+    let request = wire::ReportHealthRequest {
+        node_id: text("node-1"),
+        boot_id: text("boot-2"),
+        session_id: text("session"),
+        sequence: 7,
+        full: true,
+        events: vec![wire::HealthEvent {
+            gpu_index: -1,
+            watch: text("xid"),
+            boot_id: text("boot-1"),
+            event_type: wire::HealthEventType::Xid.into(),
+            system: wire::HealthWatchSystem::Driver.into(),
+            metrics: BTreeMap::from([(text("xid_code"), text("79"))]),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let made = requests::report(request, Time(5)).expect("it is sound");
+    assert_eq!((made.sequence, made.full), (7, true));
+    assert_eq!(made.boot.expect("it was said").as_str(), "boot-2");
+    assert_eq!(made.session.expect("it was said").as_str(), "session");
+    let fact = &made.facts[0];
+    assert_eq!(fact.boot.as_ref().expect("it was said").as_str(), "boot-1");
+    assert_eq!(
+        (fact.happened, fact.gpu, fact.watch.as_str()),
+        (5, None, "xid")
+    );
+    assert_eq!(fact.event_type, HealthEventType::Xid);
+    assert_eq!(fact.system, HealthWatchSystem::Driver);
+    assert_eq!(fact.metrics["xid_code"], "79");
 }
 
 #[test]

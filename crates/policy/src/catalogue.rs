@@ -230,9 +230,22 @@ pub struct Advice {
 }
 
 impl Advice {
+    /// The word for policies where nobody names a rung.
+    pub const UNKNOWN: &'static str = "unknown";
+
+    /// Every word for policies.
+    pub const WORDS: [&'static str; 6] = [
+        Repair::None.word(),
+        Repair::RestartApp.word(),
+        Repair::ResetGpu.word(),
+        Repair::Reboot.word(),
+        Repair::Replace.word(),
+        Self::UNKNOWN,
+    ];
+
     /// The word for policies: a rung, or `unknown`.
     pub fn word(&self) -> &'static str {
-        self.repair.map_or("unknown", Repair::word)
+        self.repair.map_or(Self::UNKNOWN, Repair::word)
     }
 }
 

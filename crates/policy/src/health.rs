@@ -9,6 +9,7 @@ mod event;
 mod file;
 mod limits;
 mod place;
+mod quick;
 mod sample;
 mod value;
 
@@ -233,16 +234,15 @@ impl HealthPolicy {
 
     fn judge(&self, event: &EventFacts<'_>, note: &mut dyn FnMut(usize, Trial)) -> EventVerdict {
         let advice = event.advice();
-        let bit = check::bit(event.event_type, event.system);
         let scope = Scope::new(*event, advice, &self.patterns);
         let context = context(&scope);
         let mut findings = oversize(event);
         let mut matched = None;
         for (at, rule) in self.rules.iter().enumerate() {
-            let outcome = if rule.compiled.mask & bit == 0 {
-                Outcome::False
-            } else {
-                rule.compiled.run(&context)
+            let outcome = match rule.compiled.decide(event, advice.as_ref()) {
+                Some(true) => Outcome::True,
+                Some(false) => Outcome::False,
+                None => rule.compiled.run(&context),
             };
             let error = match outcome {
                 Outcome::True => {

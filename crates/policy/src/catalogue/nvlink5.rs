@@ -260,12 +260,19 @@ pub fn says_fatal(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::Meaning::*;
     use super::*;
+
+    type Case = (
+        u16,
+        u32,
+        Option<u32>,
+        Option<u32>,
+        Option<(&'static str, Meaning)>,
+    );
 
     #[test]
     fn decodes_both_layouts() {
-        let cases: &[(u16, u32, Option<u32>, Option<u32>, Option<(&str, Meaning)>)] = &[
+        let cases: &[Case] = &[
             (144, 0x21, Some(0x1), Some(570), Some(("SAW_MVB", Ignore))),
             (
                 144,

@@ -3,22 +3,20 @@
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use navarch_model::{HealthEventType, HealthWatchSystem};
 use regex::RegexBuilder;
 
 use super::condition::Problem;
-use super::event::{FIELDS, system_name};
+use super::event::FIELDS;
 use super::limits::MAX_PATTERN_BYTES;
+use super::quick::{Test, WordTest};
 use super::value::{MAX_METRICS, Pattern};
 
 /// What the checks found out.
 pub(super) struct Checked {
-    /// The kinds of events for which the condition can be anything but false.
-    pub(super) mask: u128,
+    /// What can be decided without the interpreter.
+    pub(super) test: Test,
     /// How many steps it may take.
     pub(super) steps: u64,
-    /// Whether it is the condition `true`.
-    pub(super) always: bool,
 }
 
 /// Functions that are called with everything in brackets.
@@ -99,17 +97,16 @@ pub(super) fn check(
         problems.sort_by_key(|problem| problem.offset);
         return Err(problems);
     }
-    let mask = mask(expression);
-    if mask == 0 {
+    let test = Test::of(expression);
+    if test.kinds() == 0 {
         warnings.push(Problem::new(
             place(places, expression),
             "condition is never true: no event has this event_type and system",
         ));
     }
     Ok(Checked {
-        mask,
+        test,
         steps: cost(expression),
-        always: is_literal(expression, true),
     })
 }
 
@@ -117,14 +114,11 @@ pub(super) fn check(
 fn place(places: &SourceInfo, expression: &IdedExpr) -> usize {
     places
         .offset_for(expression.id)
-        .map_or(0, |(start, _)| start as usize)
+        .and_then(|(start, _)| places.source.get(..start as usize))
+        .map_or(0, |before| before.chars().count())
 }
 
-fn is_literal(expression: &IdedExpr, value: bool) -> bool {
-    matches!(&expression.expr, Expr::Literal(LiteralValue::Boolean(it)) if *it.inner() == value)
-}
-
-fn string(expression: &IdedExpr) -> Option<&str> {
+pub(super) fn string(expression: &IdedExpr) -> Option<&str> {
     match &expression.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
         _ => None,
@@ -193,6 +187,8 @@ impl Names<'_> {
             _ => {}
         }
         match &mut expression.expr {
+            // The arguments of a macro used the wrong way may name its items.
+            Expr::Call(call) if MACROS.contains(&call.func_name.as_str()) => {}
             Expr::Call(call) => {
                 for part in call.target.as_deref_mut().into_iter().chain(&mut call.args) {
                     self.walk(part);
@@ -317,13 +313,15 @@ impl Names<'_> {
         if self.scope.iter().any(|name| name == "event") {
             return;
         }
+        let Some(known) = test.field.words() else {
+            return;
+        };
         for word in &test.words {
-            if test.vocabulary.mask(word) == 0 {
-                let known = test.vocabulary.words();
-                let hint = nearest(word, known);
+            if !known.contains(word) {
+                let hint = nearest(word, known.iter().copied());
                 self.warnings.push(Problem::new(
                     place(self.places, at),
-                    format!("event.{} is never {word:?}{hint}", test.vocabulary.field()),
+                    format!("event.{} is never {word:?}{hint}", test.field.name()),
                 ));
             }
         }
@@ -493,129 +491,4 @@ fn cost(expression: &IdedExpr) -> u64 {
         Expr::Struct(_) | Expr::Literal(_) | Expr::Ident(_) | Expr::Unspecified => 0,
     };
     inner.saturating_add(1)
-}
-
-/// The bit of a kind of event: one per event type and system.
-pub(super) fn bit(event_type: HealthEventType, system: HealthWatchSystem) -> u128 {
-    let at = event_type.number() * SYSTEMS + system.number();
-    1_u128.checked_shl(at.cast_unsigned()).unwrap_or(0)
-}
-
-const SYSTEMS: i32 = 12;
-
-/// The kinds of events for which an expression can be anything but false, errors included. It may
-/// name too many kinds, never too few: for the others the expression is false, whatever their
-/// metrics.
-fn mask(expression: &IdedExpr) -> u128 {
-    match &expression.expr {
-        Expr::Literal(LiteralValue::Boolean(it)) if !it.inner() => 0,
-        Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
-            (operators::LOGICAL_AND, [left, right]) => mask(left) & mask(right),
-            (operators::LOGICAL_OR, [left, right]) => mask(left) | mask(right),
-            _ => WordTest::of(call).map_or(u128::MAX, |test| test.mask()),
-        },
-        _ => u128::MAX,
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Vocabulary {
-    EventType,
-    System,
-}
-
-impl Vocabulary {
-    fn of(expression: &IdedExpr) -> Option<Self> {
-        let Expr::Select(select) = &expression.expr else {
-            return None;
-        };
-        if select.test || !matches!(&select.operand.expr, Expr::Ident(name) if name == "event") {
-            return None;
-        }
-        match select.field.as_str() {
-            "event_type" => Some(Self::EventType),
-            "system" => Some(Self::System),
-            _ => None,
-        }
-    }
-
-    fn field(self) -> &'static str {
-        match self {
-            Self::EventType => "event_type",
-            Self::System => "system",
-        }
-    }
-
-    fn words(self) -> Vec<&'static str> {
-        match self {
-            Self::EventType => HealthEventType::ALL.iter().map(|it| it.short()).collect(),
-            Self::System => HealthWatchSystem::ALL
-                .iter()
-                .map(|it| system_name(*it))
-                .collect(),
-        }
-    }
-
-    fn mask(self, word: &str) -> u128 {
-        let mut mask = 0;
-        for &event_type in HealthEventType::ALL {
-            for &system in HealthWatchSystem::ALL {
-                let same = match self {
-                    Self::EventType => event_type.short() == word,
-                    Self::System => system_name(system) == word,
-                };
-                if same {
-                    mask |= bit(event_type, system);
-                }
-            }
-        }
-        mask
-    }
-}
-
-/// A comparison of `event.event_type` or `event.system` with words.
-struct WordTest<'e> {
-    vocabulary: Vocabulary,
-    words: Vec<&'e str>,
-    negated: bool,
-}
-
-impl<'e> WordTest<'e> {
-    fn of(call: &'e CallExpr) -> Option<Self> {
-        let [left, right] = call.args.as_slice() else {
-            return None;
-        };
-        let (vocabulary, words, negated) = match call.func_name.as_str() {
-            operators::EQUALS | operators::NOT_EQUALS => {
-                let (vocabulary, word) = match (Vocabulary::of(left), Vocabulary::of(right)) {
-                    (Some(vocabulary), None) => (vocabulary, string(right)?),
-                    (None, Some(vocabulary)) => (vocabulary, string(left)?),
-                    _ => return None,
-                };
-                let negated = call.func_name == operators::NOT_EQUALS;
-                (vocabulary, vec![word], negated)
-            }
-            operators::IN => {
-                let Expr::List(list) = &right.expr else {
-                    return None;
-                };
-                let words: Option<Vec<_>> = list.elements.iter().map(string).collect();
-                (Vocabulary::of(left)?, words?, false)
-            }
-            _ => return None,
-        };
-        Some(Self {
-            vocabulary,
-            words,
-            negated,
-        })
-    }
-
-    fn mask(&self) -> u128 {
-        let mask = self
-            .words
-            .iter()
-            .fold(0, |mask, word| mask | self.vocabulary.mask(word));
-        if self.negated { !mask } else { mask }
-    }
 }

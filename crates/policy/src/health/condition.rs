@@ -8,8 +8,11 @@ use cel::common::types::CelBool;
 use cel::{Context, Env, ExecutionError, Value};
 
 use super::check::{self, Checked};
+use super::event::EventFacts;
 use super::limits::{MAX_CONDITION_BYTES, MAX_STEPS, too_deep};
+use super::quick::Test;
 use super::value::{Pattern, Scope};
+use crate::catalogue::Advice;
 
 /// What the reference offers too: the standard functions and macros, without optional values.
 static ENV: LazyLock<Arc<Env>> =
@@ -37,18 +40,11 @@ impl Problem {
 /// A condition that is ready to run.
 #[derive(Debug)]
 pub(super) struct Condition {
-    program: Program,
-    /// The kinds of events it can be true for, one bit each; see [`check::bit`].
-    pub(super) mask: u128,
+    expression: Box<IdedExpr>,
+    /// What can be decided without the interpreter.
+    test: Test,
     /// How many steps it may take.
     pub(super) steps: u64,
-}
-
-#[derive(Debug)]
-enum Program {
-    /// The condition `true`.
-    Always,
-    Expression(Box<IdedExpr>),
 }
 
 /// How a condition ended for one event.
@@ -90,11 +86,7 @@ impl Condition {
             )]);
         }
         let (mut expression, places) = parse(source)?;
-        let Checked {
-            mask,
-            steps,
-            always,
-        } = check::check(&mut expression, &places, patterns, warnings)?;
+        let Checked { test, steps } = check::check(&mut expression, &places, patterns, warnings)?;
         if steps > MAX_STEPS {
             return Err(vec![Problem::new(
                 0,
@@ -104,30 +96,27 @@ impl Condition {
             )]);
         }
         Ok(Self {
-            program: if always {
-                Program::Always
-            } else {
-                Program::Expression(Box::new(expression))
-            },
-            mask,
+            expression: Box::new(expression),
+            test,
             steps,
         })
     }
 
     /// Whether it is true for every event.
     pub(super) fn is_always(&self) -> bool {
-        matches!(self.program, Program::Always)
+        self.test == Test::Constant(true)
+    }
+
+    /// What it gives for an event, if that can be said without running it.
+    pub(super) fn decide(&self, event: &EventFacts<'_>, advice: Option<&Advice>) -> Option<bool> {
+        self.test.decide(event, advice)
     }
 
     /// Runs it.
     pub(super) fn run(&self, context: &Context<'_, '_>) -> Outcome {
-        let expression = match &self.program {
-            Program::Always => return Outcome::True,
-            Program::Expression(expression) => expression,
-        };
         // The interpreter is not ours: a panic in it fails the rule, not the control plane.
         let value = catch_unwind(AssertUnwindSafe(|| {
-            match Value::resolve_val(expression, context) {
+            match Value::resolve_val(&self.expression, context) {
                 Ok(value) => match value.downcast_ref::<CelBool>() {
                     Some(bool) if *bool.inner() => Outcome::True,
                     Some(_) => Outcome::False,
@@ -172,17 +161,46 @@ fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), Vec<Problem>> {
     }));
     match parsed {
         Ok(Ok(parsed)) => Ok(parsed),
-        Ok(Err(errors)) => Err(errors
-            .errors
-            .iter()
-            .take(3)
-            .map(|error| Problem::new(offset(source, error.pos), clip(&error.msg)))
-            .collect()),
+        Ok(Err(errors)) => {
+            let mut problems: Vec<_> = errors
+                .errors
+                .iter()
+                .filter(|error| !error.msg.starts_with("Incomplete"))
+                .map(|error| Problem::new(offset(source, error.pos), plain(&error.msg)))
+                .collect();
+            problems.truncate(3);
+            if problems.is_empty() {
+                problems.push(Problem::new(0, "the condition is incomplete"));
+            }
+            Err(problems)
+        }
         Err(_) => Err(vec![Problem::new(0, "the parser failed on this condition")]),
     }
 }
 
-/// A place given as line from 1 and column from 0, in characters from the beginning.
+/// The parser's message without what it would have taken instead, which is nearly everything.
+fn plain(message: &str) -> String {
+    let text = message.trim_start_matches("Syntax error: ");
+    let what = [
+        "mismatched input ",
+        "extraneous input ",
+        "no viable alternative at input ",
+        "token recognition error at: ",
+    ]
+    .into_iter()
+    .find_map(|begin| text.strip_prefix(begin))
+    .map(|rest| rest.split(" expecting ").next().unwrap_or(rest));
+    match what {
+        _ if text.starts_with("missing") && text.ends_with("<EOF>'") => {
+            "the condition ends too early".to_owned()
+        }
+        Some(what) if what.contains("<EOF>") => "the condition ends too early".to_owned(),
+        Some(what) => format!("unexpected {}", clip(what)),
+        None => clip(text),
+    }
+}
+
+/// A place given as line and column from 1, in characters from the beginning.
 fn offset(source: &str, (line, column): (isize, isize)) -> usize {
     let lines = usize::try_from(line - 1).unwrap_or(0);
     let before: usize = source
@@ -190,5 +208,5 @@ fn offset(source: &str, (line, column): (isize, isize)) -> usize {
         .take(lines)
         .map(|line| line.chars().count())
         .sum();
-    before + usize::try_from(column).unwrap_or(0)
+    before + usize::try_from(column - 1).unwrap_or(0)
 }

@@ -437,5 +437,11 @@ fn yaml_message(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
     let text = text.split(" at line ").next().unwrap_or_default();
-    text.trim_end_matches([':', ' ']).to_owned()
+    let text = text
+        .split(", set DuplicateKeyPolicy")
+        .next()
+        .unwrap_or_default();
+    text.trim_end_matches([':', ' '])
+        .replace("sequence start", "a list")
+        .replace("mapping start", "a mapping")
 }

@@ -39,21 +39,28 @@ impl<'f> Placed<'f> {
     }
 
     fn literal_block(&self, offset: usize) -> Option<(usize, usize)> {
-        let wanted = self.text.lines().next()?;
-        let (line, column) = self.start;
-        // The parser may point at the indicator or at the first line of the text.
-        let indicator = |line: usize| {
-            let (_, value) = self.lines.get(line.checked_sub(1)?)?.split_once(": ")?;
-            value.trim_start().starts_with('|').then_some(line + 1)
+        let (line, _) = self.start;
+        // The parser may point at the indicator or at the first line of the text that is not blank.
+        let line_at = |line: usize| self.lines.get(line.checked_sub(1)?);
+        let first = (1..=line)
+            .rev()
+            .find(|&at| at < line && line_at(at).is_some_and(|text| !text.trim().is_empty()));
+        let indicator = |at: usize| {
+            let (_, value) = line_at(at)?.split_once(": ")?;
+            value.trim_start().starts_with('|').then_some(at + 1)
         };
-        let first = indicator(line).or_else(|| indicator(line - 1).filter(|_| column > 1))?;
+        let first = indicator(line).or_else(|| indicator(first?))?;
         let before: String = self.text.chars().take(offset).collect();
         let row = before.matches('\n').count();
         let in_row = before.chars().rev().take_while(|c| *c != '\n').count();
-        let text = self.lines.get(first - 1)?;
-        let indent = text.len() - text.trim_start().len();
-        text.trim_start()
-            .starts_with(wanted.trim())
-            .then_some((first + row, indent + in_row + 1))
+        let (blank, wanted) = self
+            .text
+            .lines()
+            .enumerate()
+            .find(|(_, line)| !line.trim().is_empty())?;
+        let written = self.lines.get(first - 1 + blank)?;
+        let spaces = |line: &str| line.len() - line.trim_start_matches(' ').len();
+        let indent = spaces(written).checked_sub(spaces(wanted))?;
+        (written.trim() == wanted.trim()).then_some((first + row, indent + in_row + 1))
     }
 }

@@ -6,10 +6,19 @@ use navarch_model::{HealthEventType, HealthWatchSystem};
 
 use super::event::EventFactsOwned;
 
+/// A name, the type, system and watch of the event, and its metrics.
+type Sample = (
+    &'static str,
+    HealthEventType,
+    HealthWatchSystem,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
 /// Readings as agents send them: the event, and its name for messages.
 pub(super) fn events() -> Vec<(&'static str, EventFactsOwned)> {
     use {HealthEventType as Type, HealthWatchSystem as System};
-    let typed: [(&str, Type, System, &str, &[(&str, &str)]); 11] = [
+    let typed: [Sample; 11] = [
         ("xid", Type::Xid, System::Driver, "", &[("xid_code", "79")]),
         (
             "thermal",

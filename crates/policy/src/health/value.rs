@@ -74,7 +74,7 @@ fn text<'b, 'v>(text: &'v str) -> CowVal<'b, 'v> {
 }
 
 /// A name used as key: `event.name`, `event["name"]`.
-fn key_of<'b>(key: &'b dyn Val) -> Result<&'b str, ExecutionError> {
+fn key_of(key: &dyn Val) -> Result<&str, ExecutionError> {
     key.downcast_ref::<CelString<'_>>()
         .map(|name| name.inner())
         .ok_or_else(|| ExecutionError::UnexpectedType {
@@ -142,7 +142,7 @@ impl Indexer for EventValue<'_> {
             "event_type" => text(facts.event_type.short()),
             "system" => text(system_name(facts.system)),
             "watch" => text(facts.watch),
-            "repair" => text(self.advice.as_ref().map_or("unknown", Advice::word)),
+            "repair" => text(self.advice.as_ref().map_or(Advice::UNKNOWN, Advice::word)),
             "gpu_index" => CowVal::owned(CelInt::from(i64::from(facts.gpu_index))),
             "gpu_uuid" => text(facts.gpu_uuid),
             "message" => text(facts.message),

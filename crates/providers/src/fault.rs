@@ -82,6 +82,9 @@ pub struct Fault {
     /// The index of the NVLink, counted from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<u32>,
+    /// Whether the driver does not even count the GPU any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<bool>,
 }
 
 impl Fault {
@@ -96,6 +99,40 @@ impl Fault {
             sbe: None,
             dbe: None,
             link: None,
+            missing: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The agent reads what we send as a fault of its GPUs; both sides must use the same words.
+    #[test]
+    fn agents_understand_every_fault() {
+        for kind in FaultKind::ALL {
+            let mut fault = Fault::new(kind);
+            fault.message = Some("injected".to_owned());
+            match kind {
+                FaultKind::Xid => (fault.gpu, fault.code) = (Some(3), Some(79)),
+                FaultKind::Thermal => fault.temperature = Some(97),
+                FaultKind::Memory => (fault.sbe, fault.dbe) = (Some(1), Some(2)),
+                FaultKind::Nvlink => fault.link = Some(4),
+                FaultKind::DeviceError => fault.missing = Some(true),
+                FaultKind::BackendError | FaultKind::BootFailure => {}
+            }
+            let sent = serde_json::to_value(&fault).expect("plain data");
+            let understood: navarch_gpu::fake::Fault =
+                serde_json::from_value(sent.clone()).expect("understood");
+            let mut back = serde_json::to_value(&understood).expect("plain data");
+            assert_eq!(understood.kind().name(), kind.word());
+            let back = back.as_object_mut().expect("an object");
+            back.retain(|field, _| sent.get(field).is_some());
+            assert_eq!(Some(&*back), sent.as_object());
+            assert_eq!(FaultKind::from_word(kind.word()), Some(kind));
+        }
+        let theirs = navarch_gpu::fake::FaultKind::ALL.len();
+        assert_eq!(theirs, FaultKind::ALL.len(), "the agent knows another kind");
     }
 }

@@ -2,6 +2,24 @@
 
 use super::*;
 
+/// A process that does not outlive a test that fails, nor hold the test's output open.
+struct Child(std::process::Child);
+
+impl Child {
+    fn spawn(command: &mut Command) -> Self {
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(quiet.spawn().expect("a process"))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may have ended, as it should.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[tokio::test]
 async fn the_agent_is_told_who_it_is() {
     let directory = TempDir::new().expect("a directory");
@@ -79,13 +97,12 @@ async fn a_start_waits_for_the_old_process_of_a_machine() {
     drop(provider);
     let home = home(&directory.path().canonicalize().expect("exists"), &machine);
     // A process that is known by its argument alone, as after a crash before the pid was saved.
-    let mut old = Command::new("/bin/sh")
+    let mut command = Command::new("/bin/sh");
+    command
         .args(["-c", GOOD, "agent"])
         .arg(format!("--state-dir={}", home.join("state").display()))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("a process");
+        .stdin(Stdio::piped());
+    let mut old = Child::spawn(&mut command);
     std::fs::remove_file(home.join("pid")).expect("the pid file was there");
     let provider = embedded(directory.path(), GOOD).await;
     let listed = provider
@@ -97,9 +114,9 @@ async fn a_start_waits_for_the_old_process_of_a_machine() {
         !home.join("pid").exists(),
         "nothing starts while the old process runs"
     );
-    drop(old.stdin.take());
+    drop(old.0.stdin.take());
     process_of(directory.path(), &machine, None).await;
-    let ended = old.try_wait().expect("a child");
+    let ended = old.0.try_wait().expect("a child");
     assert!(
         ended.is_some(),
         "the new process started before the old one was gone"
@@ -116,18 +133,16 @@ async fn an_old_process_that_does_not_end_is_killed() {
     let first = process_of(directory.path(), &machine, None).await;
     provider.shutdown().await;
     drop(provider);
-    let mut old = Command::new("/bin/sh")
-        .args(["-c", STUBBORN])
-        .process_group(0)
-        .spawn()
-        .expect("a process");
-    let identity = Identity::of(old.id()).expect("it runs");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", STUBBORN]).process_group(0);
+    let mut old = Child::spawn(&mut command);
+    let identity = Identity::of(old.0.id()).expect("it runs");
     identity
         .save(&home(directory.path(), &machine).join("pid"))
         .expect("written");
     let provider = embedded(directory.path(), GOOD).await;
     process_of(directory.path(), &machine, Some(identity).or(Some(first))).await;
-    let status = old.wait().expect("a child");
+    let status = old.0.wait().expect("a child");
     assert_eq!(status.signal(), Some(9), "{status}");
     provider.shutdown().await;
 }
@@ -290,20 +305,19 @@ async fn machines_end_within_two_seconds_of_their_parents_death() {
     let directory = TempDir::new().expect("a directory");
     let this = std::env::current_exe().expect("a program");
     let name = "fake::tests::processes::machines_end_within_two_seconds_of_their_parents_death";
-    let mut host = Command::new(this)
+    let mut command = Command::new(this);
+    command
         .args(["--exact", name, "--nocapture"])
-        .env(HOST, directory.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("a process");
+        .env(HOST, directory.path());
+    let mut host = Child::spawn(&mut command);
     let clock = RealClock::shared();
     let load = |name: &str| Identity::load(&directory.path().join(name));
     let ready = eventually(&clock, LONG, async || {
         load("nv-1").is_some() && load("nv-2").is_some_and(|hung| state_of(hung) == Some('T'))
     });
     assert!(ready.await, "the host did not start its machines");
-    host.kill().expect("killed");
-    host.wait().expect("a child");
+    host.0.kill().expect("killed");
+    host.0.wait().expect("a child");
     for name in ["nv-1", "nv-2"] {
         let process = load(name).expect("saved");
         let gone = is_gone_soon(process, Duration::from_secs(2)).await;

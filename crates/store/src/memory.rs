@@ -120,19 +120,33 @@ impl Contents {
     }
 
     fn prune_events(&mut self, wall: Time, keep: &Retention) -> usize {
-        let mut removed = 0;
+        let newest = self.events.keys().next_back().copied().unwrap_or(0);
         let too_old = wall - keep.events_age;
-        while removed < keep.batch && self.events.len() > 1 {
-            let Some(oldest) = self.events.first_entry() else {
-                break;
-            };
-            if oldest.get().last.wall >= too_old && self.events_bytes <= keep.events_bytes {
-                break;
+        let old: Vec<u64> = self
+            .events
+            .values()
+            .filter(|event| event.last.wall < too_old && event.sequence < newest)
+            .map(|event| event.sequence)
+            .take(keep.batch)
+            .collect();
+        for sequence in &old {
+            self.drop_event(*sequence);
+        }
+        let mut removed = old.len();
+        while removed < keep.batch && self.events_bytes > keep.events_bytes {
+            match self.events.keys().next().copied() {
+                Some(oldest) if oldest < newest => self.drop_event(oldest),
+                _ => break,
             }
-            self.events_bytes -= bytes_of(&oldest.remove());
             removed += 1;
         }
         removed
+    }
+
+    fn drop_event(&mut self, sequence: u64) {
+        if let Some(event) = self.events.remove(&sequence) {
+            self.events_bytes -= bytes_of(&event);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use fleet::MetaRow;
+pub(crate) use node::NodeRow;
 
 /// A value of the model and its form on disk.
 pub(crate) trait OnDisk: Sized {
@@ -41,14 +42,22 @@ pub(crate) trait OnDisk: Sized {
 
 /// The JSON text of a value.
 pub(crate) fn encode<T: OnDisk>(value: &T) -> String {
-    serde_json::to_string(&value.to_row()).expect("rows have texts as keys and no floats")
+    encode_row(&value.to_row())
+}
+
+/// The JSON text of a row.
+pub(crate) fn encode_row(row: &impl Serialize) -> String {
+    serde_json::to_string(row).expect("rows have texts as keys and no floats")
 }
 
 /// The value of a JSON text; the error says where it is wrong.
 pub(crate) fn decode<T: OnDisk>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text)
-        .map(T::from_row)
-        .map_err(|error| error.to_string())
+    decode_row(text).map(T::from_row)
+}
+
+/// The row of a JSON text.
+pub(crate) fn decode_row<R: DeserializeOwned>(text: &str) -> Result<R, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Types whose form in JSON is fixed by their meaning: plain values, ids, and words that are

@@ -122,26 +122,49 @@ rows! {
         expires: Option<Time>,
         drained: Option<Stamp>,
     }
+}
 
-    /// A registered agent.
-    NodeRow for Node {
-        id: NodeId,
-        incarnation: u32,
-        lifecycle: Lifecycle,
-        instance: Option<InstanceId>,
-        pool: Option<PoolName>,
-        description: Arc<Description>,
-        gpus_expected: u32,
-        boot: Option<BootId>,
-        session: Option<SessionId>,
-        report_sequence: u64,
-        holds: BTreeMap<HoldKind, Hold>,
-        reported: HealthStatus,
-        registered: Stamp,
-        fresh_since: Stamp,
-        silent_since: Option<Stamp>,
-        terminated: Option<Stamp>,
-        open_incidents: BTreeMap<IncidentId, HealthStatus>,
-        address: String,
-    }
+/// A macro for the fields of a node that are in its row, named once.
+macro_rules! node_row {
+    ($($field:ident: $type:ty),+ $(,)?) => {
+        /// A registered agent, without its description, which is a row of its own.
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct NodeRow {
+            $($field: <$type as OnDisk>::Row),+
+        }
+
+        impl NodeRow {
+            /// The row of a node.
+            pub(crate) fn new(node: &Node) -> Self {
+                let Node { description: _, $($field),+ } = node;
+                Self { $($field: <$type as OnDisk>::to_row($field)),+ }
+            }
+
+            /// The node of a row and its description.
+            pub(crate) fn into_node(self, description: Arc<Description>) -> Node {
+                Node { description, $($field: <$type as OnDisk>::from_row(self.$field)),+ }
+            }
+        }
+    };
+}
+
+node_row! {
+    id: NodeId,
+    incarnation: u32,
+    lifecycle: Lifecycle,
+    instance: Option<InstanceId>,
+    pool: Option<PoolName>,
+    gpus_expected: u32,
+    boot: Option<BootId>,
+    session: Option<SessionId>,
+    report_sequence: u64,
+    holds: BTreeMap<HoldKind, Hold>,
+    reported: HealthStatus,
+    registered: Stamp,
+    fresh_since: Stamp,
+    silent_since: Option<Stamp>,
+    terminated: Option<Stamp>,
+    open_incidents: BTreeMap<IncidentId, HealthStatus>,
+    address: String,
 }

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::fault::{damaged_row, fault};
 use crate::query::clamp;
-use crate::rows::{OnDisk, decode};
+use crate::rows::{NodeRow, OnDisk, decode, decode_row};
 use crate::{EventQuery, History, IncidentQuery, Order, StoreError};
 
 /// How many idle connections stay open. Higher costs memory and file handles, lower opens the
@@ -221,7 +221,25 @@ impl History for Arc<Readers> {
     }
 
     fn node(&self, id: &NodeId) -> Result<Option<Arc<Node>>, StoreError> {
-        self.one("nodes", id.as_str())
+        let texts: Option<(String, String)> = self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT nodes.row, descriptions.row
+                     FROM nodes JOIN descriptions ON node = id WHERE id = ?1",
+                )?
+                .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })?;
+        let Some((node, description)) = texts else {
+            return Ok(None);
+        };
+        let whole = || -> Result<Node, String> {
+            let node: NodeRow = decode_row(&node)?;
+            Ok(node.into_node(decode(&description)?))
+        };
+        whole()
+            .map(|node| Some(Arc::new(node)))
+            .map_err(|detail| damaged_row(&self.database, "nodes", id.as_str(), &detail))
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<Arc<Instance>>, StoreError> {

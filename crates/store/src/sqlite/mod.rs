@@ -3,6 +3,7 @@
 mod directory;
 mod fault;
 mod history;
+mod load;
 mod open;
 mod prune;
 mod schema;
@@ -13,14 +14,14 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use navarch_model::{Change, FleetId, IdSource, State, Time};
+use navarch_model::{Change, FleetId, IdSource, Node, State, Time};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::rows::{MetaRow, OnDisk, decode};
 use crate::{History, Pruned, Retention, Store, StoreError};
 use directory::DirectoryLock;
-use fault::{damaged_row, fault};
+use fault::fault;
 use history::Readers;
+use write::Described;
 
 pub use directory::{DATABASE_FILE, FLEET_ID_FILE, LOCK_FILE};
 pub use open::Opening;
@@ -35,6 +36,7 @@ pub struct SqliteStore {
     database: PathBuf,
     fleet: FleetId,
     opening: Opening,
+    described: Described,
     // The last field, so that the directory is free only once the database is closed.
     _lock: DirectoryLock,
 }
@@ -93,32 +95,6 @@ impl SqliteStore {
         transaction.commit().map_err(&fault)?;
         Ok(value)
     }
-
-    /// Every live record of a table.
-    fn rows<T: OnDisk>(
-        &self,
-        table: &'static str,
-        sql: &str,
-        mut take: impl FnMut(T),
-    ) -> Result<(), StoreError> {
-        let fault = self.fault("read");
-        let mut statement = self.connection.prepare_cached(sql).map_err(&fault)?;
-        let mut rows = statement.query([]).map_err(&fault)?;
-        while let Some(row) = rows.next().map_err(&fault)? {
-            let key = row
-                .get_ref(0)
-                .and_then(|key| Ok(key.as_str()?))
-                .map_err(&fault)?;
-            let text = row
-                .get_ref(1)
-                .and_then(|text| Ok(text.as_str()?))
-                .map_err(&fault)?;
-            let value =
-                decode(text).map_err(|detail| damaged_row(&self.database, table, key, &detail))?;
-            take(value);
-        }
-        Ok(())
-    }
 }
 
 fn held_epoch(connection: &Connection) -> Result<u64, rusqlite::Error> {
@@ -129,62 +105,9 @@ fn held_epoch(connection: &Connection) -> Result<u64, rusqlite::Error> {
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<State, StoreError> {
-        let fault = self.fault("read");
-        let mut state = State::new(self.fleet.clone());
-        let (epoch, text, last): (u64, String, Option<i64>) = self
-            .connection
-            .query_row(
-                "SELECT epoch, row, (SELECT max(sequence) FROM events) FROM meta",
-                [],
-                |row| {
-                    Ok((
-                        row.get::<_, i64>(0)?.unsigned_abs(),
-                        row.get(1)?,
-                        row.get(2)?,
-                    ))
-                },
-            )
-            .map_err(&fault)?;
-        let row: MetaRow = serde_json::from_str(&text)
-            .map_err(|error| damaged_row(&self.database, "meta", "", &error.to_string()))?;
-        let mut meta = row.into_meta(self.fleet.clone(), epoch);
-        meta.last_event = meta.last_event.max(last.unwrap_or(0).unsigned_abs());
-        state.meta = Arc::new(meta);
-
-        self.rows("pools", "SELECT name, row FROM pools", |pool| {
-            state.apply(&Change::Pool(pool));
-        })?;
-        self.rows(
-            "unclaimed",
-            "SELECT provider_id, row FROM unclaimed",
-            |one| {
-                state.apply(&Change::Unclaimed(one));
-            },
-        )?;
-        self.rows(
-            "instances",
-            "SELECT id, row FROM instances WHERE live = 1",
-            |one| {
-                state.apply(&Change::Instance(one));
-            },
-        )?;
-        self.rows("nodes", "SELECT id, row FROM nodes WHERE live = 1", |one| {
-            state.apply(&Change::Node(one));
-        })?;
-        self.rows(
-            "incidents",
-            "SELECT id, row FROM incidents WHERE live = 1",
-            |one| {
-                state.apply(&Change::Incident(one));
-            },
-        )?;
-        self.rows(
-            "commands",
-            "SELECT id, row FROM commands WHERE live = 1",
-            |one| {
-                state.apply(&Change::Command(one));
-            },
-        )?;
+        let state = load::load(&self.connection, &self.database, &self.fleet)?;
+        let described = |node: &Arc<Node>| (node.id.clone(), Arc::clone(&node.description));
+        self.described = state.nodes.values().map(described).collect();
         Ok(state)
     }
 
@@ -204,7 +127,13 @@ impl Store for SqliteStore {
         for change in changes {
             crate::check(change, &self.fleet, || self.database.display().to_string())?;
         }
-        self.transact(epoch, |connection| write::changes(connection, changes))
+        // After a failure it is unknown what the database has, so nothing is.
+        let mut described = std::mem::take(&mut self.described);
+        self.transact(epoch, |connection| {
+            write::changes(connection, changes, &mut described)
+        })?;
+        self.described = described;
+        Ok(())
     }
 
     fn reader(&self) -> Box<dyn History> {

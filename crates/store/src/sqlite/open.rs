@@ -1,5 +1,6 @@
 //! Opening a data directory: make it, check it, or say why not.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::history::Readers;
 use super::schema::{APPLICATION_ID, migrate, version_of};
 use super::{FLEET_ID_FILE, SqliteStore};
 use crate::StoreError;
-use crate::rows::MetaRow;
+use crate::rows::{MetaRow, encode_row};
 
 /// How long a call waits for another connection of this process. Higher holds up the writer, lower
 /// fails where waiting would do.
@@ -29,7 +30,7 @@ const WRITER_CACHE_KIB: i32 = 8 * 1024;
 
 /// After how many pages the log goes into the database. Higher lets the log grow and makes each
 /// such pause longer, lower syncs the database more often.
-const CHECKPOINT_PAGES: i32 = 4000;
+const CHECKPOINT_PAGES: i32 = 16_000;
 
 /// How many statements stay prepared: more than there are.
 const STATEMENTS: usize = 64;
@@ -89,6 +90,7 @@ pub(super) fn open(
         database,
         fleet,
         opening,
+        described: BTreeMap::new(),
         _lock: lock,
     })
 }
@@ -150,8 +152,7 @@ fn create(directory: &Path, fleet: &FleetId, migrations: &[&str]) -> Result<(), 
     let failed = |error| fault(&database, "make", error);
     let mut connection = Connection::open(&new).map_err(failed)?;
     migrate(&mut connection, migrations, 0, |connection| {
-        let meta = serde_json::to_string(&MetaRow::new(&State::new(fleet.clone()).meta))
-            .expect("rows have texts as keys and no floats");
+        let meta = encode_row(&MetaRow::new(&State::new(fleet.clone()).meta));
         connection.execute(
             "INSERT INTO meta (one, fleet, epoch, row) VALUES (1, ?1, 0, ?2)",
             (fleet.as_str(), meta),

@@ -1,33 +1,42 @@
 //! Changes as statements.
 
-use navarch_model::{Change, Command, Event, Incident, Instance, Node};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{Change, Command, Description, Event, Incident, Instance, Node, NodeId};
 use rusqlite::{Connection, Params};
 
-use crate::rows::{MetaRow, encode};
+use crate::rows::{MetaRow, NodeRow, encode, encode_row};
+
+/// The descriptions that the database is known to have, of nodes in use.
+pub(super) type Described = BTreeMap<NodeId, Arc<Description>>;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Makes the changes, within the caller's transaction.
-pub(super) fn changes(connection: &Connection, changes: &[Change]) -> Result<()> {
+pub(super) fn changes(
+    connection: &Connection,
+    changes: &[Change],
+    described: &mut Described,
+) -> Result<()> {
     // Every input may bring a new one; only the last of a batch is ever seen.
     let last_meta = changes
         .iter()
         .rposition(|change| matches!(change, Change::Meta(_)));
     for (index, change) in changes.iter().enumerate() {
         if !matches!(change, Change::Meta(_)) || last_meta == Some(index) {
-            make(connection, change)?;
+            make(connection, change, described)?;
         }
     }
     Ok(())
 }
 
-fn make(connection: &Connection, change: &Change) -> Result<()> {
+fn make(connection: &Connection, change: &Change, described: &mut Described) -> Result<()> {
     let run =
         |sql: &str, values: &[&str]| execute(connection, sql, rusqlite::params_from_iter(values));
     match change {
         Change::Meta(meta) => {
-            let row = serde_json::to_string(&MetaRow::new(meta))
-                .expect("rows have texts as keys and no floats");
+            let row = encode_row(&MetaRow::new(meta));
             run("UPDATE meta SET row = ?1", &[&row])
         }
         Change::Pool(pool) => run(
@@ -48,12 +57,18 @@ fn make(connection: &Connection, change: &Change) -> Result<()> {
             "DELETE FROM unclaimed WHERE provider = ?1 AND provider_id = ?2",
             &[provider.as_str(), id.as_str()],
         ),
-        Change::Node(node) => put_node(connection, node),
+        Change::Node(node) => {
+            put_node(connection, node)?;
+            put_description(connection, node, described)
+        }
         Change::Instance(instance) => put_instance(connection, instance),
         Change::Command(command) => put_command(connection, command),
         Change::Incident(incident) => put_incident(connection, incident),
         Change::Event(event) => put_event(connection, event),
-        Change::ForgetNode(id) => run("UPDATE nodes SET live = 0 WHERE id = ?1", &[id.as_str()]),
+        Change::ForgetNode(id) => {
+            described.remove(id);
+            run("UPDATE nodes SET live = 0 WHERE id = ?1", &[id.as_str()])
+        }
         Change::ForgetInstance(id) => run(
             "UPDATE instances SET live = 0 WHERE id = ?1",
             &[id.as_str()],
@@ -81,9 +96,28 @@ fn put_node(connection: &Connection, node: &Node) -> Result<()> {
         (
             node.id.as_str(),
             node.terminated.map(|at| at.wall.0),
-            encode(node),
+            encode_row(&NodeRow::new(node)),
         ),
     )
+}
+
+/// Writes the description if it is another than the database has: it is most of a node, and
+/// most changes of a node leave it alone.
+fn put_description(connection: &Connection, node: &Node, described: &mut Described) -> Result<()> {
+    let same = |known: &Arc<Description>| {
+        Arc::ptr_eq(known, &node.description) || *known == node.description
+    };
+    if described.get(&node.id).is_some_and(same) {
+        return Ok(());
+    }
+    execute(
+        connection,
+        "INSERT INTO descriptions (node, row) VALUES (?1, ?2)
+         ON CONFLICT (node) DO UPDATE SET row = excluded.row",
+        (node.id.as_str(), encode(&*node.description)),
+    )?;
+    described.insert(node.id.clone(), Arc::clone(&node.description));
+    Ok(())
 }
 
 fn put_instance(connection: &Connection, instance: &Instance) -> Result<()> {

@@ -29,6 +29,15 @@ CREATE TABLE nodes (
 CREATE INDEX nodes_live ON nodes (id) WHERE live = 1;
 CREATE INDEX nodes_ended ON nodes (ended) WHERE live = 0;
 
+-- The large part of a node, which seldom changes.
+CREATE TABLE descriptions (
+    node TEXT PRIMARY KEY,
+    row TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER descriptions_go AFTER DELETE ON nodes BEGIN
+    DELETE FROM descriptions WHERE node = old.id;
+END;
+
 CREATE TABLE instances (
     id TEXT PRIMARY KEY,
     live INTEGER NOT NULL DEFAULT 1,

@@ -36,6 +36,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct KernelLogReader {
     file: File,
+    /// The record to start after, until all that was there is read: a number from
+    /// an earlier boot must not silence what comes.
     after: Option<u64>,
     buffer: Box<[u8]>,
     partial: Vec<u8>,
@@ -87,11 +89,17 @@ impl KernelLogReader {
                 return Ok(line);
             }
             match self.file.read(&mut self.buffer) {
-                Ok(0) => return Ok(Outcome::End),
+                Ok(0) => {
+                    self.after = None;
+                    return Ok(Outcome::End);
+                }
                 Ok(length) => self.split(length),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok(Outcome::Empty),
+                    ErrorKind::WouldBlock => {
+                        self.after = None;
+                        return Ok(Outcome::Empty);
+                    }
                     // What we were about to read was overwritten, or was longer
                     // than the buffer; the next read goes on after it.
                     ErrorKind::BrokenPipe | ErrorKind::InvalidInput => return Ok(Outcome::Lost),
@@ -187,6 +195,17 @@ mod tests {
         for (reader, (start, expected)) in readers.iter_mut().zip(cases) {
             assert_eq!(drain(reader), expected, "{start:?}");
         }
+    }
+
+    #[test]
+    fn a_number_of_an_earlier_boot_silences_nothing_that_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kmsg");
+        std::fs::write(&path, "6,1,1,-;a\n").unwrap();
+        let mut reader = KernelLogReader::open(&path, Start::After(5000)).unwrap();
+        assert_eq!(drain(&mut reader), []);
+        append(&path, b"6,2,2,-;b\n");
+        assert_eq!(drain(&mut reader), [record("6,2,2,-;b")]);
     }
 
     #[test]

@@ -248,7 +248,8 @@ impl Machine {
             tracing::warn!(machine = %self.id, pid, "agent did not end in time and was killed");
         }
         signal_group(pid, Signal::Kill);
-        if let Err(error) = child.wait().await {
+        // Where there are no groups, this alone ends it.
+        if let Err(error) = child.kill().await {
             tracing::warn!(machine = %self.id, pid, %error, "cannot wait for an agent");
         }
     }

@@ -140,3 +140,114 @@ impl Pages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use navarch_model::ProviderErrorKind;
+
+    use super::*;
+
+    fn view(id: &str, tags: &[(&str, &str)], status: CloudStatus) -> InstanceView {
+        let tags = tags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        InstanceView {
+            id: id.to_owned(),
+            name: "nv-1".to_owned(),
+            client_token: "nv-1".to_owned(),
+            tags: tags.collect::<BTreeMap<_, _>>(),
+            region: String::new(),
+            zone: String::new(),
+            instance_type: "i".to_owned(),
+            status,
+            created_at: 0,
+        }
+    }
+
+    fn page(ids: &[&str], next: &str) -> Result<Page, ProviderError> {
+        let tags = [(TAG_FLEET, "ours"), (TAG_INSTANCE, "nv-1")];
+        let views = ids.iter().map(|id| view(id, &tags, CloudStatus::Running));
+        Ok(Page {
+            instances: views.collect(),
+            next_page_token: next.to_owned(),
+        })
+    }
+
+    /// The listing that the pages make: its ids, and whether it is complete.
+    fn listing(
+        pages: Vec<Result<Page, ProviderError>>,
+    ) -> Result<(Vec<String>, bool), ProviderError> {
+        let mut listing = Pages::of(&FleetId::new("ours"), 2);
+        let mut asked = Vec::new();
+        for page in pages {
+            asked.push(listing.next_query().page_token);
+            if let Some(listing) = listing.add(page)? {
+                let ids = listing
+                    .machines
+                    .iter()
+                    .map(|machine| machine.provider_id.to_string());
+                return Ok((ids.collect(), listing.complete));
+            }
+        }
+        panic!("the listing goes on after {asked:?}");
+    }
+
+    #[test]
+    fn a_listing_is_complete_only_when_its_last_page_was_read() {
+        let broken = || Err(ProviderError::new(ProviderErrorKind::Transient, "no"));
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        for (pages, expected) in [
+            (vec![page(&[], "")], Ok((ids(&[]), true))),
+            (
+                vec![page(&["a"], "1"), page(&["b"], "")],
+                Ok((ids(&["a", "b"]), true)),
+            ),
+            (vec![page(&["a"], "1"), broken()], Ok((ids(&["a"]), false))),
+            // A cloud that goes round in circles.
+            (
+                vec![page(&["a"], "1"), page(&["b"], "1")],
+                Ok((ids(&["a", "b"]), false)),
+            ),
+            (vec![broken()], broken().map(|_: Page| (ids(&[]), false))),
+        ] {
+            assert_eq!(listing(pages), expected);
+        }
+    }
+
+    #[test]
+    fn machines_of_others_are_left_out_even_where_the_cloud_shows_them() {
+        let tagged = |id: &str, tags: &[(&str, &str)]| view(id, tags, CloudStatus::Running);
+        let shown = Page {
+            instances: vec![
+                tagged("a", &[(TAG_FLEET, "theirs"), (TAG_INSTANCE, "nv-1")]),
+                tagged("b", &[]),
+                tagged("c", &[(TAG_FLEET, "ours")]),
+                tagged("d", &[(TAG_FLEET, "not an id"), (TAG_INSTANCE, "nv-1")]),
+            ],
+            next_page_token: String::new(),
+        };
+        assert_eq!(listing(vec![Ok(shown)]), Ok((vec!["c".to_owned()], true)));
+    }
+
+    #[test]
+    fn of_several_machines_with_one_name_the_live_one_is_ours() {
+        let made = |id: &str, status| view(id, &[], status);
+        let ended = CloudStatus::Terminated;
+        let live = CloudStatus::Running;
+        for (views, expected) in [
+            (vec![], None),
+            (vec![made("a", ended)], Some("a")),
+            (vec![made("a", ended), made("b", ended)], Some("b")),
+            (vec![made("a", live), made("b", ended)], Some("a")),
+            (
+                vec![made("a", ended), made("b", CloudStatus::Terminating)],
+                Some("b"),
+            ),
+        ] {
+            let best = best_of(&views).map(|machine| machine.provider_id.to_string());
+            assert_eq!(best.as_deref(), expected);
+        }
+    }
+}

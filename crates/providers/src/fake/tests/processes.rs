@@ -142,6 +142,11 @@ async fn an_old_process_that_does_not_end_is_killed() {
         .expect("written");
     let provider = embedded(directory.path(), GOOD).await;
     process_of(directory.path(), &machine, Some(identity).or(Some(first))).await;
+    assert!(
+        identity.is_gone(),
+        "the machine started beside its old process"
+    );
+    assert!(is_gone_soon(identity, LONG).await);
     let status = old.0.wait().expect("a child");
     assert_eq!(status.signal(), Some(9), "{status}");
     provider.shutdown().await;
@@ -379,4 +384,82 @@ async fn what_cannot_be_written_down_does_not_happen() {
     std::fs::remove_dir(&blocked).expect("removed");
     provider.launch(&spec("nv-1")).await.expect("a machine");
     provider.shutdown().await;
+}
+
+/// Calls of every kind, many at once, and agents that are killed: in the end each machine that
+/// the cloud shows as live has one process, and no other process is left.
+#[tokio::test]
+async fn machines_follow_the_records_whatever_happens_at_once() {
+    use navarch_time::{Rng as _, SeededRng};
+    let directory = TempDir::new().expect("a directory");
+    let provider = embedded(directory.path(), GOOD).await;
+    let cloud = provider.cloud();
+    let mut rng = SeededRng::named(7, "deeds");
+    for _ in 0..8 {
+        let tasks = Tasks::new();
+        for _ in 0..12 {
+            let cloud = cloud.clone();
+            let name = format!("nv-{}", rng.below(8));
+            let deed = rng.below(6);
+            tasks.spawn("deed", async move {
+                let spec = spec(&name);
+                let request = super::super::translate::request_for(&spec, 1, "", None);
+                let query = super::super::translate::query_for(&spec.fleet, &spec.instance);
+                let instance = name.clone();
+                match deed {
+                    0 | 1 => drop(cloud.launch(request).await),
+                    2 => {
+                        let page = cloud.page(query).await.expect("no fault is on order");
+                        for view in page.instances {
+                            cloud.terminate(&view.id).await.expect("accepted");
+                        }
+                    }
+                    3 => drop(cloud.order(CloudFault::Vanish { instance }).await),
+                    4 => drop(cloud.order(CloudFault::Hang { instance }).await),
+                    _ => cloud.clear_orders(None).await.expect("cleared"),
+                }
+            });
+        }
+        let clock = RealClock::shared();
+        let done = eventually(&clock, LONG, async || tasks.names().is_empty()).await;
+        assert!(done, "{:?}", tasks.names());
+    }
+    cloud.clear_orders(None).await.expect("cleared");
+    let clock = RealClock::shared();
+    let mut seen = (Vec::new(), Vec::new());
+    let settled = eventually(&clock, LONG, async || {
+        let page = cloud.page(PageQuery::default()).await.expect("a page");
+        let mut live: Vec<_> = page
+            .instances
+            .iter()
+            .filter(|view| view.status != CloudStatus::Terminated)
+            .map(|view| view.id.clone())
+            .collect();
+        live.sort();
+        seen = (live, agents_of(directory.path()));
+        seen.0 == seen.1
+    });
+    assert!(
+        settled.await,
+        "machines {:?}, processes {:?}",
+        seen.0,
+        seen.1
+    );
+    provider.shutdown().await;
+    assert_eq!(agents_of(directory.path()), Vec::<String>::new());
+}
+
+/// The machines for which a process runs, once for each process.
+fn agents_of(directory: &Path) -> Vec<String> {
+    let machines = directory.canonicalize().expect("exists").join("machines");
+    let running = super::super::process::with_argument(super::super::machine::STATE_FLAG);
+    let mut ids: Vec<_> = running
+        .into_iter()
+        .filter_map(|(path, _)| {
+            let id = path.strip_prefix(&machines).ok()?.iter().next()?;
+            Some(id.to_string_lossy().into_owned())
+        })
+        .collect();
+    ids.sort();
+    ids
 }

@@ -16,10 +16,10 @@ pub(super) const MAX_CONDITION_BYTES: usize = 8 << 10;
 /// The longest name of a rule or class, in characters: it appears in events, metrics and tables.
 pub(super) const MAX_NAME_CHARS: usize = 100;
 
-/// The deepest nesting of brackets, chains of operators included. Shipped rules need less than ten;
-/// parsing and running one level takes several stack frames, of which a thread of two megabytes
-/// holds some hundred times more than this.
-const MAX_DEPTH: u32 = 64;
+/// The deepest nesting: brackets, and operators that chain up. Shipped rules need up to nine. The
+/// interpreter takes about 30 kB of stack for each level in a debug build, so a thread of one
+/// megabyte holds 32; in a release build it takes less.
+const MAX_DEPTH: u32 = 24;
 
 /// The most steps of one condition: each pass through a comprehension counts its body.
 pub(super) const MAX_STEPS: u64 = 20_000;
@@ -30,74 +30,103 @@ pub(super) const MAX_FILE_STEPS: u64 = 200_000;
 /// The memory that one compiled regular expression may take, in bytes.
 pub(super) const MAX_PATTERN_BYTES: usize = 256 << 10;
 
+/// What is open at one place of a condition: the levels below an open bracket.
+#[derive(Default)]
+struct Level {
+    /// Operators that hang on each other: `a.b + c < d`.
+    chained: u32,
+    /// Conditionals that hang on each other: `a ? b : c ? d : e`.
+    conditional: u32,
+    /// `&&` and `||`, of which the parser makes a balanced tree.
+    logical: u32,
+}
+
+impl Level {
+    const fn depth(&self) -> u32 {
+        self.chained + self.conditional + (u32::BITS - self.logical.leading_zeros())
+    }
+}
+
 /// Finds the place, in bytes, where a condition nests deeper than the parser and the interpreter
 /// can follow. It reads tokens only: a condition that it misreads is refused by the parser.
 pub(super) fn too_deep(condition: &str) -> Option<usize> {
-    // Per open bracket: operators that chain up within it, and conditionals.
-    let mut levels = vec![(0_u32, 0_u32)];
-    let mut depth = 0_u32;
     let bytes = condition.as_bytes();
+    let mut levels = vec![Level::default()];
     let mut at = 0;
     while at < bytes.len() {
-        let byte = bytes[at];
-        let rest = &condition.as_bytes()[at..];
+        let rest = &bytes[at..];
         let open = levels.len();
         let top = levels.last_mut()?;
-        match byte {
-            b'/' if rest.starts_with(b"//") => {
-                at += rest
-                    .iter()
-                    .position(|&byte| byte == b'\n')
-                    .unwrap_or(rest.len());
-                continue;
-            }
-            b'"' | b'\'' => {
-                let raw = at > 0
-                    && matches!(bytes[at - 1], b'r' | b'R')
-                    && (at < 2 || !is_word(bytes[at - 2]) || matches!(bytes[at - 2], b'b' | b'B'));
-                at += string_length(rest, raw);
-                continue;
-            }
+        let length = match rest[0] {
+            b'/' if rest.starts_with(b"//") => rest
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .unwrap_or(rest.len()),
+            b'"' | b'\'' => string_length(rest, is_raw(&bytes[..at])),
             b'(' | b'[' | b'{' => {
-                top.0 += 1;
-                depth += 1;
-                levels.push((0, 0));
+                top.chained += 1;
+                levels.push(Level::default());
+                1
             }
             b')' | b']' | b'}' if open > 1 => {
-                let (chained, conditional) = levels.pop()?;
-                depth -= chained + conditional;
+                levels.pop();
+                1
             }
             b',' => {
-                depth -= top.0 + top.1;
-                *top = (0, 0);
+                *top = Level::default();
+                1
             }
-            b'&' | b'|' | b':' => {
-                depth -= top.0;
-                top.0 = 0;
+            b'&' | b'|' => {
+                top.chained = 0;
+                top.logical += 1;
+                1 + usize::from(rest.get(1) == Some(&rest[0]))
+            }
+            b':' => {
+                top.chained = 0;
+                1
             }
             b'?' => {
-                depth = depth - top.0 + 1;
-                *top = (0, top.1 + 1);
+                *top = Level {
+                    conditional: top.conditional + 1,
+                    ..Level::default()
+                };
+                1
             }
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'=' | b'!' | b'.' => {
-                top.0 += 1;
-                depth += 1;
+            b'=' | b'!' | b'<' | b'>' => {
+                top.chained += 1;
+                1 + usize::from(rest.get(1) == Some(&b'='))
             }
-            b'i' if rest.starts_with(b"in")
-                && !rest.get(2).copied().is_some_and(is_word)
-                && (at == 0 || !is_word(bytes[at - 1])) =>
-            {
-                top.0 += 1;
-                depth += 1;
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'.' => {
+                top.chained += 1;
+                1
             }
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
+            byte if is_word(byte) => {
+                let length = rest
+                    .iter()
+                    .position(|&byte| !is_word(byte))
+                    .unwrap_or(rest.len());
+                top.chained += u32::from(&rest[..length] == b"in");
+                length
+            }
+            _ => 1,
+        };
+        if levels.iter().map(Level::depth).sum::<u32>() > MAX_DEPTH {
             return Some(at);
         }
-        at += 1;
+        at += length;
     }
     None
+}
+
+/// Whether the string literal behind `before` is a raw one: `r"…"`, `br"…"`.
+fn is_raw(before: &[u8]) -> bool {
+    let word = before
+        .iter()
+        .rev()
+        .take_while(|&&byte| is_word(byte))
+        .count();
+    let prefix = &before[before.len() - word..];
+    prefix.len() <= 2 && prefix.iter().any(|byte| matches!(byte, b'r' | b'R'))
 }
 
 const fn is_word(byte: u8) -> bool {
@@ -134,7 +163,7 @@ mod tests {
     fn deep_conditions_are_found() {
         let deep = [
             "(".repeat(100),
-            format!("{}1{}", "[".repeat(65), "]".repeat(65)),
+            format!("{}1{}", "[".repeat(25), "]".repeat(25)),
             "!".repeat(100),
             "-".repeat(100) + "1",
             "1+".repeat(100) + "1",
@@ -146,6 +175,7 @@ mod tests {
             "a ? ".repeat(100),
             format!("\"{}", "\\\"".repeat(3)) + "\" + " + &"(".repeat(100),
             "f(a.b, g(".repeat(40),
+            "(a||a||a||a||".repeat(10),
         ];
         for condition in &deep {
             assert!(too_deep(condition).is_some(), "{condition}");
@@ -162,7 +192,8 @@ mod tests {
             format!("a == \"{}\"", "(".repeat(500)),
             format!("a == r\"\\\" && b == '{}'", "(".repeat(500)),
             format!("a == '''{}'''", "('".repeat(200)),
-            "a ? b : c || ".repeat(20),
+            "a ? b : c || ".repeat(10),
+            vec!["a.b == 1"; 900].join("||"),
             ")))))".repeat(100),
         ];
         for condition in &wide {

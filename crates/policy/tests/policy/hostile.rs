@@ -82,12 +82,15 @@ fn nesting_is_refused_before_it_is_parsed() {
 #[test]
 fn the_deepest_that_is_allowed_loads_and_runs() {
     let fine = [
-        format!("{}true{}", "(".repeat(60), ")".repeat(60)),
-        format!("{}true", "!".repeat(60)),
-        format!("{} == 61", vec!["1"; 61].join(" + ")),
+        format!("{}true{}", "(".repeat(24), ")".repeat(24)),
+        format!("{}true{}", "!(".repeat(12), ")".repeat(12)),
+        format!("{} == 24", vec!["1"; 24].join(" + ")),
         vec!["event.metrics.xid_code == 1"; 250].join(" || "),
+        vec!["event == 1"; 580].join(" || "),
+        format!("{}true{}", "[1].all(x, ".repeat(7), ")".repeat(7)),
+        format!("{}1{} == []", "[".repeat(22), "]".repeat(22)),
         format!("event.metrics.xid_code in [{}]", vec!["7"; 2000].join(", ")),
-        "event.gpu_index == 1 ? true : ".repeat(20) + "false",
+        "event.gpu_index == 1 ? true : ".repeat(22) + "false",
     ];
     for condition in &fine {
         let policy = one_rule(condition);

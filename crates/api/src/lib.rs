@@ -17,6 +17,7 @@ pub mod service;
 pub mod v1;
 pub mod wire;
 
+pub use buffa_types::google::protobuf::Timestamp;
 pub use client::{AddressError, Cause, Client, ClientBuilder, ClientError, Incoming};
 pub use error::{ApiError, Code};
 pub use reply::{List, Part, Reply};

@@ -1,3 +1,115 @@
-//! The `navarch` command.
+//! The `navarch` command: operators' commands, and every program of Navarch in one binary.
 
-fn main() {}
+mod args;
+mod client;
+mod commands;
+mod logging;
+mod output;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command};
+use client::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Quiet) => ExitCode::FAILURE,
+        Err(failure) => {
+            output::complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime of as many threads as the command needs.
+fn block_on<T>(
+    threads: Threads,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Cores => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build().map_err(Failure::Io)?;
+    runtime.block_on(work)
+}
+
+enum Threads {
+    One,
+    Cores,
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Dev(dev) => match dev.order {
+            None => block_on(Threads::Cores, commands::dev::run(&global, dev.run)),
+            Some(order) => block_on(Threads::One, commands::dev::order(&global, order)),
+        },
+        Command::Server(server) => {
+            block_on(Threads::Cores, commands::serve::server(&global, server))
+        }
+        Command::FakeCloud(cloud) => {
+            block_on(Threads::Cores, commands::serve::fake_cloud(&global, cloud))
+        }
+        Command::Agent(agent) => block_on(Threads::One, commands::serve::agent(*agent)),
+        Command::List(list) => block_on(Threads::One, commands::nodes::list(&global, list)),
+        Command::Get { node } => block_on(Threads::One, commands::nodes::get(&global, &node)),
+        Command::Cordon(order) => block_on(
+            Threads::One,
+            commands::nodes::command(&global, commands::nodes::CORDON, order),
+        ),
+        Command::Drain(order) => block_on(
+            Threads::One,
+            commands::nodes::command(&global, commands::nodes::DRAIN, order),
+        ),
+        Command::Uncordon(order) => block_on(
+            Threads::One,
+            commands::nodes::command(&global, commands::nodes::UNCORDON, order),
+        ),
+        Command::Terminate(order) => block_on(
+            Threads::One,
+            commands::nodes::command(&global, commands::nodes::TERMINATE, order),
+        ),
+        Command::Instance(order) => {
+            block_on(Threads::One, commands::instances::run(&global, order))
+        }
+        Command::Incident(order) => {
+            block_on(Threads::One, commands::incidents::run(&global, order))
+        }
+        Command::Events(events) => block_on(Threads::One, commands::events::run(&global, events)),
+        Command::Explain(order) => block_on(Threads::One, commands::explain::run(&global, order)),
+        Command::Pool(order) => block_on(Threads::One, commands::pools::run(&global, order)),
+        Command::Automation(order) => {
+            block_on(Threads::One, commands::pools::automation(&global, order))
+        }
+        Command::Breaker(order) => block_on(Threads::One, commands::pools::breaker(&global, order)),
+        Command::Node(order) => block_on(Threads::One, commands::nodes::node(&global, order)),
+        Command::Policy(order) => block_on(Threads::One, commands::policy::run(&global, order)),
+        Command::Config(args::Config::Check { file }) => commands::policy::check_config(&file),
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "navarch",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Version => {
+            output::say(&format!(
+                "navarch version {}\n  commit:     {}\n  platform:   {}/{}",
+                env!("CARGO_PKG_VERSION"),
+                option_env!("NAVARCH_COMMIT").unwrap_or("unknown"),
+                std::env::consts::OS,
+                std::env::consts::ARCH,
+            ));
+            Ok(())
+        }
+    }
+}

@@ -158,7 +158,6 @@ impl App {
         let history = Arc::from(store.reader());
         let limits = WriterLimits {
             rows: config.store.batch_rows as usize,
-            linger: config.store.batch_wait,
             ..WriterLimits::default()
         };
         let (policy, text) = load_policy(config.server.health_policy.as_deref())?;

@@ -511,7 +511,7 @@ impl Releaser {
                 Release::Barrier(done) => {
                     broken = None;
                     // The owner waits for it, unless it was aborted.
-                    drop(done.send(()));
+                    let _ = done.send(());
                     continue;
                 }
             };

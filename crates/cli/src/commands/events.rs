@@ -1,0 +1,89 @@
+//! `navarch events`.
+
+use navarch_api::v1;
+use serde_json::Value;
+
+use crate::args::{Events, Format, Global};
+use crate::client::{Doing as _, Failure, connect};
+use crate::output::{for_programs, say};
+use crate::values;
+
+/// `navarch events`.
+pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
+    let client = connect(global)?;
+    let filter = v1::EventFilter {
+        node_id: asked.node,
+        instance_id: asked.instance,
+        pool: asked.pool,
+        incident_id: asked.incident,
+        kinds: asked.kinds,
+        ..Default::default()
+    };
+    let request = v1::ListEventsRequest {
+        filter: filter.clone().into(),
+        limit: asked.limit,
+        latest: true,
+        ..Default::default()
+    };
+    let page = client.list_events(request).await.doing("list events")?;
+    if !asked.follow {
+        let all = Value::Array(page.events.iter().map(values::event).collect());
+        if !for_programs(global.output, &all)? {
+            for event in &page.events {
+                say(&line(event));
+            }
+        }
+        return Ok(());
+    }
+    print(global.output, &page.events)?;
+    let request = v1::WatchEventsRequest {
+        filter: filter.into(),
+        after_sequence: Some(page.resume_after_sequence),
+        ..Default::default()
+    };
+    let mut stream = client.watch_events(request).await.doing("watch events")?;
+    while let Some(answer) = stream.next().await.doing("watch events")? {
+        print(global.output, &answer.events)?;
+    }
+    Ok(())
+}
+
+/// Prints events as they come: for programs, one JSON object a line.
+fn print(format: Format, events: &[v1::Event]) -> Result<(), Failure> {
+    for event in events {
+        match format {
+            Format::Table | Format::Wide => say(&line(event)),
+            Format::Json => say(&values::event(event).to_string()),
+            Format::Yaml => {
+                say("---");
+                for_programs(format, &values::event(event))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One event on one line.
+pub fn line(event: &v1::Event) -> String {
+    let about = [
+        &event.node_id,
+        &event.instance_id,
+        &event.incident_id,
+        &event.pool,
+    ]
+    .into_iter()
+    .find(|id| !id.is_empty())
+    .map_or("-", String::as_str);
+    let times = if event.count > 1 {
+        format!(" ({} times)", event.count)
+    } else {
+        String::new()
+    };
+    format!(
+        "{}  {:<24} {:<18} {}{times}",
+        values::clock(event.time.as_option()),
+        event.kind,
+        about,
+        event.message
+    )
+}

@@ -1,0 +1,82 @@
+//! `navarch explain`.
+
+use navarch_api::v1;
+
+use crate::args::{Explain, Global};
+use crate::client::{Doing as _, Failure, connect, suggest};
+use crate::output::{for_programs, say};
+use crate::values;
+
+/// `navarch explain`.
+pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
+    let client = connect(global)?;
+    let Explain::Node { node, limit } = order;
+    let request = v1::ExplainNodeRequest {
+        node_id: node.clone(),
+        limit,
+        ..Default::default()
+    };
+    let told = match client.explain_node(request).await.doing("explain node") {
+        Ok(told) => told,
+        Err(failure) => return Err(suggest(&client, &node, failure).await),
+    };
+    if for_programs(global.output, &values::explanation(&told))? {
+        return Ok(());
+    }
+    say(&told.summary);
+    if !told.open_incidents.is_empty() {
+        say("\nOpen incidents:");
+        for incident in &told.open_incidents {
+            say(&format!(
+                "  {}  {} {} by rule {}: {}; requires {}",
+                incident.incident_id,
+                values::health_status(incident.severity.to_i32())
+                    .short()
+                    .to_ascii_uppercase(),
+                incident.class,
+                incident.rule,
+                incident.citation,
+                incident.required_repair
+            ));
+        }
+    }
+    if !told.waits.is_empty() {
+        say("\nWaits for:");
+        for wait in &told.waits {
+            say(&format!("  {}", wait_line(wait)));
+        }
+    }
+    say("\nWhat happened:");
+    if told.truncated {
+        say("  (older lines are left out; see --limit)");
+    }
+    for line in &told.lines {
+        let times = if line.count > 1 {
+            format!(" ({} times)", line.count)
+        } else {
+            String::new()
+        };
+        say(&format!(
+            "  {}  {:<9} {:<24} {}{times}",
+            values::clock(line.time.as_option()),
+            line.step,
+            line.kind,
+            line.text
+        ));
+    }
+    Ok(())
+}
+
+/// One wait on one line.
+pub fn wait_line(wait: &v1::Wait) -> String {
+    let until = values::time(wait.until.as_option()).map_or_else(String::new, |_| {
+        format!(
+            " (looked at again {})",
+            values::clock(wait.until.as_option())
+        )
+    });
+    format!(
+        "{} waits for {}: {}{until}",
+        wait.action, wait.guard, wait.text
+    )
+}

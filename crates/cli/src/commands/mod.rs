@@ -1,0 +1,11 @@
+//! The commands, a file for each noun.
+
+pub mod dev;
+pub mod events;
+pub mod explain;
+pub mod incidents;
+pub mod instances;
+pub mod nodes;
+pub mod policy;
+pub mod pools;
+pub mod serve;

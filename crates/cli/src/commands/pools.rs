@@ -1,0 +1,202 @@
+//! `navarch pool`, `automation` and `breaker`.
+
+use navarch_api::v1;
+use navarch_model::Automation;
+use serde_json::Value;
+
+use super::explain::wait_line;
+use crate::args::{AutomationArgs, Breaker, Global, Pool};
+use crate::client::{Doing as _, Failure, connect};
+use crate::output::{for_programs, remark, say, table};
+use crate::values;
+
+/// `navarch pool`.
+pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
+    let client = connect(global)?;
+    match order {
+        Pool::List => {
+            let pools = client
+                .list_pools(v1::ListPoolsRequest::default())
+                .await
+                .doing("list pools")?
+                .pools;
+            if for_programs(
+                global.output,
+                &Value::Array(pools.iter().map(values::pool).collect()),
+            )? {
+                return Ok(());
+            }
+            if pools.is_empty() {
+                remark("No pools configured");
+                return Ok(());
+            }
+            let rows: Vec<Vec<String>> = pools
+                .iter()
+                .map(|pool| {
+                    vec![
+                        pool.name.clone(),
+                        pool.provider.clone(),
+                        pool.instance_type.clone(),
+                        format!("{}..{}", pool.min_nodes, pool.max_nodes),
+                        pool.asked_nodes.to_string(),
+                        pool.alive_nodes.to_string(),
+                        pool.active_nodes.to_string(),
+                        pool.unhealthy_nodes.to_string(),
+                        values::mode(pool.automation.to_i32()).to_owned(),
+                        pool.open_breakers.join(","),
+                    ]
+                })
+                .collect();
+            say(&table(
+                &[
+                    "Pool",
+                    "Provider",
+                    "Instance Type",
+                    "Bounds",
+                    "Asked",
+                    "Alive",
+                    "Active",
+                    "Unhealthy",
+                    "Automation",
+                    "Open Breakers",
+                ],
+                &rows,
+            ));
+        }
+        Pool::Explain { pool } => {
+            let request = v1::GetPlanRequest {
+                pool,
+                ..Default::default()
+            };
+            let plan = client.get_plan(request).await.doing("get the plan")?;
+            if !for_programs(global.output, &values::plan(&plan))? {
+                show_plan(&plan);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show_plan(plan: &v1::GetPlanResponse) {
+    for (provider, why) in &plan.suspect_providers {
+        say(&format!("Listing of {provider} is not believed: {why}"));
+    }
+    for pool in &plan.pools {
+        say(&format!(
+            "Pool {}: {} of {} machines ACTIVE, {} alive ({}..{}), automation {}",
+            pool.pool,
+            pool.active_nodes,
+            pool.asked_nodes,
+            pool.alive_nodes,
+            pool.min_nodes,
+            pool.max_nodes,
+            values::mode(pool.automation.to_i32())
+        ));
+        for planned in &pool.planned {
+            say(&format!("  next: {planned}"));
+        }
+        for wait in &pool.waits {
+            say(&format!("  {}", wait_line(wait)));
+        }
+        for guard in &pool.guards {
+            let mark = if guard.blocks { "stops" } else { "ok" };
+            say(&format!(
+                "  guard {:<22} {mark:<6} {}",
+                guard.name, guard.text
+            ));
+        }
+    }
+}
+
+/// `navarch automation`.
+pub async fn automation(global: &Global, order: AutomationArgs) -> Result<(), Failure> {
+    let client = connect(global)?;
+    let Some(mode) = order.mode else {
+        let switches = client
+            .get_automation(v1::GetAutomationRequest::default())
+            .await
+            .doing("get the automation switches")?;
+        if !for_programs(global.output, &values::automation(&switches))? {
+            show(&switches);
+        }
+        return Ok(());
+    };
+    let request = v1::SetAutomationRequest {
+        mode: match mode {
+            Automation::On => v1::AutomationMode::AUTOMATION_MODE_ON,
+            Automation::Observe => v1::AutomationMode::AUTOMATION_MODE_OBSERVE,
+            Automation::Off => v1::AutomationMode::AUTOMATION_MODE_OFF,
+        }
+        .into(),
+        pool: order.pool.clone(),
+        reason: order.reason,
+        ..Default::default()
+    };
+    let after = client
+        .set_automation(request)
+        .await
+        .doing("set the automation switch")?;
+    let after = v1::GetAutomationResponse {
+        fleet: after.fleet,
+        pools: after.pools,
+        ..Default::default()
+    };
+    if !for_programs(global.output, &values::automation(&after))? {
+        show(&after);
+    }
+    Ok(())
+}
+
+fn show(switches: &v1::GetAutomationResponse) {
+    let described = |setting: Option<&v1::AutomationSetting>| {
+        let Some(setting) = setting else {
+            return "on".to_owned();
+        };
+        let mode = values::mode(setting.mode.to_i32());
+        if setting.reason.is_empty() {
+            mode.to_owned()
+        } else {
+            format!("{mode} ({})", setting.reason)
+        }
+    };
+    let mut rows = vec![vec![
+        "(fleet)".to_owned(),
+        described(switches.fleet.as_option()),
+        switches
+            .fleet
+            .as_option()
+            .map_or("on", |fleet| values::mode(fleet.mode.to_i32()))
+            .to_owned(),
+    ]];
+    for pool in &switches.pools {
+        rows.push(vec![
+            pool.pool.clone(),
+            described(pool.setting.as_option()),
+            values::mode(pool.effective.to_i32()).to_owned(),
+        ]);
+    }
+    say(&table(&["Pool", "Automation", "In Force"], &rows));
+}
+
+/// `navarch breaker`.
+pub async fn breaker(global: &Global, order: Breaker) -> Result<(), Failure> {
+    let client = connect(global)?;
+    let Breaker::Reset { pool, signature } = order;
+    let request = v1::ResetBreakerRequest {
+        pool,
+        signature,
+        ..Default::default()
+    };
+    let reset = client
+        .reset_breaker(request)
+        .await
+        .doing("reset breakers")?
+        .signatures;
+    if reset.is_empty() {
+        say("No breaker was open");
+    }
+    for name in reset {
+        say(&format!("Breaker of {name} reset"));
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `navarch server`, `fake-cloud` and `agent`: the programs of a fleet.
+
+use navarch_config::Config;
+use navarch_providers::fake::{AgentCommand, CloudOptions};
+use navarch_server::{App, Options};
+use navarch_time::{CancellationToken, RealClock};
+use tokio::net::TcpListener;
+
+use crate::args::{FakeCloud, Global, Server};
+use crate::client::Failure;
+use crate::logging;
+use crate::output::{remark, say};
+
+/// Completes when the process is told to end.
+pub async fn told_to_end() -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Io)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Io)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.map_err(Failure::Io)
+}
+
+/// The program that machines of a fake cloud run: this one, as an agent.
+pub fn own_agent() -> Result<AgentCommand, Failure> {
+    let program = std::env::current_exe().map_err(Failure::Io)?;
+    Ok(AgentCommand {
+        program,
+        args: vec!["agent".to_owned()],
+    })
+}
+
+/// Runs a control plane until it is told to end, or a part of it broke.
+pub async fn until_told(app: App) -> Result<(), Failure> {
+    let broken = tokio::select! {
+        told = told_to_end() => { told?; None }
+        failure = app.failed() => Some(failure),
+    };
+    tracing::info!("received shutdown signal");
+    app.stop().await;
+    match broken {
+        None => Ok(()),
+        Some(failure) => Err(Failure::Said(format!("the control plane broke: {failure}"))),
+    }
+}
+
+/// `navarch server`.
+pub async fn server(global: &Global, asked: Server) -> Result<(), Failure> {
+    logging::start(global, None)?;
+    let (mut config, warnings) =
+        Config::load(&asked.config).map_err(|errors| Failure::Said(errors.to_string()))?;
+    for warning in warnings {
+        remark(&format!("Warning: {warning}"));
+    }
+    if let Some(listen) = asked.listen {
+        config.server.address = listen;
+    }
+    if let Some(data_dir) = asked.data_dir {
+        config.store.data_dir = data_dir;
+    }
+    tracing::info!(
+        addr = config.server.address,
+        "starting Navarch Control Plane"
+    );
+    let app = App::start(Options {
+        config,
+        config_file: Some(asked.config),
+        agent: own_agent()?,
+        insecure_no_auth: asked.insecure_no_auth,
+        clock: RealClock::shared(),
+    })
+    .await
+    .map_err(|error| Failure::Said(error.to_string()))?;
+    say(&format!("Listening on {}", app.url()));
+    until_told(app).await
+}
+
+/// `navarch fake-cloud`.
+pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure> {
+    logging::start(global, None)?;
+    let listener = TcpListener::bind(&asked.listen)
+        .await
+        .map_err(|error| Failure::Said(format!("cannot listen on {}: {error}", asked.listen)))?;
+    let address = listener.local_addr().map_err(Failure::Io)?;
+    let stop = CancellationToken::new();
+    let options = CloudOptions::new(asked.data_dir, own_agent()?);
+    let serving = navarch_providers::fake::serve(listener, options, stop.clone());
+    let mut serving = std::pin::pin!(serving);
+    say(&format!("Listening on http://{address}"));
+    tokio::select! {
+        ended = serving.as_mut() => {
+            return ended.map_err(|error| Failure::Said(error.to_string()));
+        }
+        told = told_to_end() => told?,
+    }
+    stop.cancel();
+    serving
+        .await
+        .map_err(|error| Failure::Said(error.to_string()))
+}
+
+/// `navarch agent`.
+pub async fn agent(args: navarch_node::Args) -> Result<(), Failure> {
+    navarch_node::run(args)
+        .await
+        .map_err(|error| Failure::Said(error.to_string()))
+}

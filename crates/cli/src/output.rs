@@ -1,0 +1,62 @@
+//! What people and programs see: tables, JSON, YAML; data on standard output, the rest on error.
+
+use std::io::Write as _;
+
+use comfy_table::{ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
+use serde_json::Value;
+
+use crate::args::Format;
+use crate::client::Failure;
+
+/// Prints data.
+pub fn say(text: &str) {
+    // A reader that went away, such as `head`, is no error.
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Prints what is not data.
+pub fn remark(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// Prints why a command failed.
+pub fn complain(failure: &Failure) {
+    remark(&format!("Error: {failure}"));
+}
+
+/// Prints values for programs; answers false for formats that people read.
+pub fn for_programs(format: Format, value: &Value) -> Result<bool, Failure> {
+    match format {
+        Format::Table | Format::Wide => return Ok(false),
+        Format::Json => {
+            let text = serde_json::to_string_pretty(value);
+            say(&text.map_err(|error| Failure::Said(error.to_string()))?);
+        }
+        Format::Yaml => {
+            let text = serde_saphyr::to_string(value);
+            say(text
+                .map_err(|error| Failure::Said(error.to_string()))?
+                .trim_end());
+        }
+    }
+    Ok(true)
+}
+
+/// Light box drawing without rules between rows.
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('┌', '─', '┬', '┐'))
+    .header_lines(ContentLineStyle::new('│', '│', '│'))
+    .content_lines(ContentLineStyle::new('│', '│', '│'))
+    .bottom_border(LineStyle::new('└', '─', '┴', '┘'));
+
+/// A table in light lines: the heading is the first row, no rule under it, one space of padding.
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.add_row(heading);
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string()
+}

@@ -1,9 +1,9 @@
-//! Writes the messages, service stubs and clients from the wire contract.
+//! Writes the messages from the wire contract.
 
 use std::path::{Path, PathBuf};
 
-use buffa_codegen::MapRepr;
-use connectrpc_build::CodeGenConfig;
+use buffa_codegen::generated::descriptor::FileDescriptorSet;
+use buffa_codegen::{CodeGenConfig, GeneratedFileKind, IncludeMode, MapRepr};
 
 /// Every file of the contract, relative to `proto/`.
 const FILES: [&str; 9] = [
@@ -24,8 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", root.display());
 
-    let descriptors = out.join("contract.binpb");
-    std::fs::write(&descriptors, compile(&root)?)?;
+    let descriptors = compile(&root)?;
+    // Tests read it.
+    std::fs::write(out.join("contract.binpb"), &descriptors)?;
 
     let mut messages = CodeGenConfig::default();
     messages.generate_json = true;
@@ -35,13 +36,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     messages.preserve_unknown_fields = false;
     messages.emit_register_fn = false;
     messages.generate_with_setters = false;
-    connectrpc_build::Config::new()
-        .buffa_config(messages)
-        .descriptor_set(&descriptors)
-        .files(&FILES)
-        .include_file("generated.rs")
-        .emit_rerun_directives(false)
-        .compile()?;
+
+    let set: FileDescriptorSet =
+        buffa_codegen::tooling_decode_options()?.decode_from_slice(&descriptors)?;
+    let mut packages = Vec::new();
+    for file in buffa_codegen::generate(&set.file, &FILES.map(str::to_owned), &messages)? {
+        std::fs::write(out.join(&file.name), &file.content)?;
+        if file.kind == GeneratedFileKind::PackageMod {
+            packages.push((file.name, file.package));
+        }
+    }
+    let tree = buffa_codegen::generate_module_tree(&packages, IncludeMode::OutDir, false);
+    std::fs::write(out.join("generated.rs"), tree)?;
     Ok(())
 }
 

@@ -6,9 +6,7 @@ macro_rules! every_service {
     ($make:ident) => {
         $make! {
             /// Package `navarch`: what existing agents and the classic commands call.
-            ControlPlane, control_plane, ControlPlaneService, ControlPlaneServiceServer,
-            ControlPlaneServiceClient, crate::generated::navarch,
-            "/navarch.ControlPlaneService/" {
+            ControlPlane, control_plane, crate::wire, "/navarch.ControlPlaneService/" {
                 /// Announces a machine, or announces it again.
                 unary register_node "RegisterNode" (RegisterNodeRequest) -> RegisterNodeResponse;
                 /// Delivers raw facts; the answer carries the node's status after them.
@@ -31,8 +29,7 @@ macro_rules! every_service {
             }
 
             /// `navarch.v1.AgentService`: what our agents call beyond the classic service.
-            Agents, agents, AgentService, AgentServiceServer, AgentServiceClient,
-            crate::generated::navarch::v1, "/navarch.v1.AgentService/" {
+            Agents, agents, crate::v1, "/navarch.v1.AgentService/" {
                 /// Reports what became of a command. A repeat changes nothing.
                 unary acknowledge_command "AcknowledgeCommand"
                     (AcknowledgeCommandRequest) -> AcknowledgeCommandResponse;
@@ -42,8 +39,7 @@ macro_rules! every_service {
             }
 
             /// `navarch.v1.FleetService`: what operators ask and order.
-            Fleet, fleet, FleetService, FleetServiceServer, FleetServiceClient,
-            crate::generated::navarch::v1, "/navarch.v1.FleetService/" {
+            Fleet, fleet, crate::v1, "/navarch.v1.FleetService/" {
                 /// Says who answers.
                 unary get_server_info "GetServerInfo"
                     (GetServerInfoRequest) -> GetServerInfoResponse;
@@ -83,8 +79,7 @@ macro_rules! every_service {
             }
 
             /// `navarch.v1.DevService`: faults to order from a fake provider's machines.
-            Dev, dev, DevService, DevServiceServer, DevServiceClient,
-            crate::generated::navarch::v1, "/navarch.v1.DevService/" {
+            Dev, dev, crate::v1, "/navarch.v1.DevService/" {
                 /// Makes a machine show a fault.
                 unary inject_fault "InjectFault" (InjectFaultRequest) -> InjectFaultResponse;
                 /// Takes faults away, with the evidence of a repair.

@@ -6,9 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use buffa::bytes::Bytes;
+use connectrpc::dispatcher::codegen::{
+    RequestStream, StreamingResult, UnaryResult, encode_response_stream, unimplemented_streaming,
+    unimplemented_unary,
+};
 use connectrpc::{
-    ConnectError, ConnectRpcService, DeadlinePolicy, Encodable, Limits, Protocol, RequestContext,
-    Response, ServiceRequest, ServiceResult, ServiceStream,
+    CodecFormat, ConnectError, ConnectRpcService, DeadlinePolicy, Dispatcher, Limits,
+    MethodDescriptor, Payload, Protocol, RequestContext, Response, ServiceStream, Spec, StreamType,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
@@ -94,7 +99,7 @@ impl Default for CallLimits {
 }
 
 impl CallLimits {
-    fn apply<D: connectrpc::Dispatcher>(self, dispatcher: D) -> ConnectRpcService<D> {
+    fn apply<D: Dispatcher>(self, dispatcher: D) -> ConnectRpcService<D> {
         ConnectRpcService::new(dispatcher)
             .with_limits(
                 Limits::default()
@@ -108,9 +113,6 @@ impl CallLimits {
             )
     }
 }
-
-/// Fits handlers to the generated services.
-struct Adapter<H>(Arc<H>);
 
 /// Waits for a handler. A panic becomes an error in the caller's protocol; the panic hook has
 /// reported it.
@@ -165,35 +167,56 @@ macro_rules! declare {
     };
 }
 
-macro_rules! adapt {
-    (stream $method:ident $request:ident, $response:ident) => {
-        async fn $method(
-            &self,
-            context: RequestContext,
-            request: ServiceRequest<'_, $request>,
-        ) -> ServiceResult<ServiceStream<impl Encodable<$response> + Send + use<H>>> {
-            let request = request.to_owned_message();
-            let answers = guard(self.0.$method(Call(context), request)).await?;
-            Response::ok(guard_stream(answers))
+/// Answers a unary call if it is this method.
+macro_rules! answer_unary {
+    (stream $($rest:tt)*) => {};
+    ($kind:ident $self:ident $method:ident $name:literal $request:ident $response:ident:
+        $called:ident, $context:ident, $message:ident, $format:ident) => {
+        if $called == Some($name) {
+            let handlers = Arc::clone(&$self.0);
+            return Box::pin(async move {
+                let request = $message.take_message::<$request>()?;
+                let answer = guard(handlers.$method(Call($context), request)).await?;
+                Response::new(answer).encode::<$response>($format)
+            });
         }
     };
-    ($kind:ident $method:ident $request:ident, $response:ident) => {
-        async fn $method<'a>(
-            &'a self,
-            context: RequestContext,
-            request: ServiceRequest<'_, $request>,
-        ) -> ServiceResult<impl Encodable<$response> + Send + use<'a, H>> {
-            let request = request.to_owned_message();
-            Response::ok(guard(self.0.$method(Call(context), request)).await?)
+}
+
+/// Answers a streaming call if it is this method.
+macro_rules! answer_stream {
+    (stream $self:ident $method:ident $name:literal $request:ident $response:ident:
+        $called:ident, $context:ident, $message:ident, $format:ident) => {
+        if $called == Some($name) {
+            let handlers = Arc::clone(&$self.0);
+            return Box::pin(async move {
+                let request = Payload::new($message, $format)
+                    .with_decode_options($context.decode_options().clone())
+                    .take_message::<$request>()?;
+                let answers = guard(handlers.$method(Call($context), request)).await?;
+                let answers = guard_stream(answers);
+                Ok(Response::new(encode_response_stream::<$response, _, _>(
+                    answers, $format,
+                )))
+            });
         }
+    };
+    ($kind:ident $($rest:tt)*) => {};
+}
+
+macro_rules! stream_type {
+    (stream) => {
+        StreamType::ServerStream
+    };
+    ($other:ident) => {
+        StreamType::Unary
     };
 }
 
 macro_rules! make_services {
     ($(
         $(#[$doc:meta])*
-        $service:ident, $module:ident, $generated:ident, $server:ident, $client:ident,
-        $package:path, $prefix:literal {$(
+        $service:ident, $module:ident, $package:path, $prefix:literal {$(
             $(#[$method_doc:meta])*
             $kind:ident $method:ident $name:literal ($request:ident) -> $response:ident;
         )+}
@@ -208,17 +231,83 @@ macro_rules! make_services {
                 $(declare! { $(#[$method_doc])* $kind $method $request, $response })+
             }
 
-            impl<H: $service> package::$generated for Adapter<H> {
-                $(adapt! { $kind $method $request, $response })+
+            /// Hands the calls of one service to its handlers. Messages are decoded once, to
+            /// owned values; the library's own stubs decode JSON twice.
+            struct Calls<H>(Arc<H>);
+
+            /// The name of the called method, if it is one of this service.
+            fn method(path: &str) -> Option<&str> {
+                path.strip_prefix($prefix.trim_start_matches('/'))
+            }
+
+            impl<H: $service> Dispatcher for Calls<H> {
+                fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
+                    match method(path)? {
+                        $($name => Some(descriptor(concat!($prefix, $name), stream_type!($kind))),)+
+                        _ => None,
+                    }
+                }
+
+                fn call_unary(
+                    &self,
+                    path: &str,
+                    context: RequestContext,
+                    request: Payload,
+                    format: CodecFormat,
+                ) -> UnaryResult {
+                    let called = method(path);
+                    $(answer_unary! {
+                        $kind self $method $name $request $response:
+                        called, context, request, format
+                    })+
+                    let _ = (called, context, request, format);
+                    unimplemented_unary(path)
+                }
+
+                fn call_server_streaming(
+                    &self,
+                    path: &str,
+                    context: RequestContext,
+                    request: Bytes,
+                    format: CodecFormat,
+                ) -> StreamingResult {
+                    let called = method(path);
+                    $(answer_stream! {
+                        $kind self $method $name $request $response:
+                        called, context, request, format
+                    })+
+                    let _ = (called, context, request, format);
+                    unimplemented_streaming(path)
+                }
+
+                fn call_client_streaming(
+                    &self,
+                    path: &str,
+                    _: RequestContext,
+                    _: RequestStream,
+                    _: CodecFormat,
+                ) -> UnaryResult {
+                    unimplemented_unary(path)
+                }
+
+                fn call_bidi_streaming(
+                    &self,
+                    path: &str,
+                    _: RequestContext,
+                    _: RequestStream,
+                    _: CodecFormat,
+                ) -> StreamingResult {
+                    unimplemented_streaming(path)
+                }
             }
 
             pub(super) fn routes<H: $service>(
                 handlers: &Arc<H>,
                 limits: CallLimits,
             ) -> axum::Router {
-                let server = package::$server::new(Adapter(Arc::clone(handlers)));
+                let calls = Calls(Arc::clone(handlers));
                 axum::Router::new()
-                    .route_service(concat!($prefix, "{method}"), limits.apply(server))
+                    .route_service(concat!($prefix, "{method}"), limits.apply(calls))
             }
         }
         pub use $module::$service;)+
@@ -236,6 +325,14 @@ macro_rules! make_services {
             axum::Router::new()$(.merge($module::routes(handlers, limits)))+
         }
     };
+}
+
+fn descriptor(path: &'static str, stream_type: StreamType) -> MethodDescriptor {
+    let descriptor = match stream_type {
+        StreamType::ServerStream => MethodDescriptor::server_streaming(),
+        _ => MethodDescriptor::unary(false),
+    };
+    descriptor.with_spec(Spec::server(path, stream_type))
 }
 
 macro_rules! is_stream {

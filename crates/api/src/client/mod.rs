@@ -231,8 +231,7 @@ macro_rules! call {
 macro_rules! make_client {
     ($(
         $(#[$doc:meta])*
-        $service:ident, $module:ident, $generated:ident, $server:ident, $client:ident,
-        $package:path, $prefix:literal {$(
+        $service:ident, $module:ident, $package:path, $prefix:literal {$(
             $(#[$method_doc:meta])*
             $kind:ident $method:ident $name:literal ($request:ident) -> $response:ident;
         )+}

@@ -59,18 +59,21 @@ pub trait Rng: Send {
 
     /// `duration` changed by up to `fraction` of it in either direction, evenly.
     ///
-    /// The fraction is brought into `[0, 1]`; not-a-number counts as 0.
+    /// The fraction is brought into `[0, 1]`; not-a-number counts as 0. It draws
+    /// once, whatever the fraction.
     fn jitter(&mut self, duration: Duration, fraction: f64) -> Duration {
         let spread = if fraction.is_nan() {
             0.0
         } else {
             fraction.clamp(0.0, 1.0)
         };
-        let factor = 1.0 + spread * (2.0 * self.unit() - 1.0);
-        if spread == 0.0 {
-            return duration;
+        let swing = spread * (2.0 * self.unit() - 1.0);
+        let offset = scale(duration, swing.abs());
+        if swing < 0.0 {
+            duration.saturating_sub(offset)
+        } else {
+            duration.saturating_add(offset)
         }
-        scale(duration, factor)
     }
 }
 

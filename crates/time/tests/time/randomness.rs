@@ -245,9 +245,9 @@ proptest! {
     ) {
         let jittered = SeededRng::named(seed, "jitter").jitter(duration, fraction);
         let spread = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-        let seconds = duration.as_secs_f64();
-        let off = (jittered.as_secs_f64() - seconds).abs();
-        prop_assert!(off <= seconds * spread * (1.0 + 1e-9) + 2e-9, "{duration:?} {jittered:?}");
+        let off = jittered.abs_diff(duration).as_secs_f64();
+        let allowed = duration.as_secs_f64() * spread * (1.0 + 1e-9) + 1e-9;
+        prop_assert!(off <= allowed, "{duration:?} {jittered:?}");
     }
 
     #[test]

@@ -95,8 +95,11 @@ fn hammer(seed: u64) {
     const OWNERS: usize = 4;
     const MOVERS: usize = 2;
     const HELD_MAX: usize = 12;
-    const ROUNDS: usize = 25;
+    const ROUNDS: usize = 40;
     const STEPS: usize = 400;
+    // More than the owners' steps, so that the time moves until they are through.
+    // No thread yields: on a busy machine each yield would cost a time slice.
+    const MOVES: usize = 1_500;
 
     let clock = VirtualClock::new();
     let barrier = Barrier::new(OWNERS + MOVERS + 1);
@@ -133,11 +136,10 @@ fn hammer(seed: u64) {
                 let mut rng = SeededRng::named(seed, "mover").child(&mover.to_string());
                 barrier.wait();
                 for _ in 0..ROUNDS {
-                    for _ in 0..STEPS {
+                    for _ in 0..MOVES {
                         let seconds = rng.below(4);
                         clock.advance(s(seconds));
                         moved.fetch_add(seconds, Ordering::SeqCst);
-                        thread::yield_now();
                     }
                     barrier.wait();
                     barrier.wait();

@@ -120,8 +120,8 @@ pub enum Command {
     Dev(Dev),
     /// Run the control plane.
     Server(Server),
-    /// Run the agent of a GPU machine.
-    Agent(Box<navarch_node::Args>),
+    /// Run the agent of a GPU machine; see `navarch agent --help`.
+    Agent,
     /// Run a fake cloud of its own, for tests.
     FakeCloud(FakeCloud),
     /// List nodes.
@@ -174,6 +174,14 @@ pub enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `navarch agent`, which has the flags of `navarch-node` and none of the others'.
+#[derive(Debug, Parser)]
+#[command(name = "navarch agent", version)]
+pub struct Agent {
+    #[command(flatten)]
+    pub args: navarch_node::Args,
 }
 
 /// `navarch dev`.

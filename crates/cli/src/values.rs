@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use navarch_api::{v1, wire};
 use navarch_model::{
-    HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeCommandType, NodeStatus,
+    HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeStatus,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,6 @@ words! {
     node_status, NodeStatus;
     health_status, HealthStatus;
     instance_state, InstanceState;
-    command_type, NodeCommandType;
     event_type, HealthEventType;
     system, HealthWatchSystem;
 }

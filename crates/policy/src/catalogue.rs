@@ -153,6 +153,8 @@ pub struct Facts<'a> {
     pub error_status: Option<u32>,
     /// The driver's major version.
     pub driver_branch: Option<u32>,
+    /// Whether the kernel's words call an NVSwitch error fatal.
+    pub switch_fatal: Option<bool>,
     /// The kernel's words.
     pub message: &'a str,
 }
@@ -309,7 +311,7 @@ pub fn advise_sxid(code: u32, facts: &Facts<'_>) -> Advice {
             cite: Cite::Switch(row),
         },
         None => Advice {
-            repair: None,
+            repair: (facts.switch_fatal == Some(true)).then_some(Repair::ResetGpu),
             cite: Cite::UnknownSxid(code),
         },
     }

@@ -88,7 +88,7 @@ pub struct EventVerdict {
     pub class: Arc<str>,
     /// How the fault ends.
     pub kind: FaultKind,
-    /// The repair it requires.
+    /// The repair it requires; none while there are findings.
     pub repair: Repair,
     /// Who says so besides the rule: the row of the catalogue, or the driver.
     pub citation: Option<String>,
@@ -284,7 +284,7 @@ fn verdict(
     if result == HealthStatus::Healthy
         && let Some(first) = findings.first()
     {
-        // A rule that cannot run makes nothing healthy, and is no reason to repair anything.
+        // Where a rule cannot run, nothing is known to be healthy.
         return EventVerdict {
             result: HealthStatus::Degraded,
             rule: first.rule.clone(),
@@ -299,6 +299,8 @@ fn verdict(
     let advised = advice.and_then(|advice| advice.repair);
     let repair = match (matched.and_then(|rule| rule.action), result) {
         (_, HealthStatus::Healthy | HealthStatus::Unknown) => Repair::None,
+        // The rule that could not run may have been the one that exempts this event.
+        _ if !findings.is_empty() => Repair::None,
         (Some(action), _) => action,
         // Degraded machines keep their work; nothing beyond the application is at stake.
         (None, HealthStatus::Degraded) => advised.unwrap_or_default().min(Repair::RestartApp),

@@ -93,8 +93,8 @@ impl EventFacts<'_> {
 
     /// What the driver or the catalogue says that this event asks for; none where neither speaks.
     ///
-    /// The metrics `recovery_action`, `intr_info`, `error_status` and `driver_version` count beside
-    /// the code, `xid_code` or `sxid_code`.
+    /// The metrics `recovery_action`, `intr_info`, `error_status`, `driver_version` and `sxid_fatal`
+    /// count beside the code, `xid_code` or `sxid_code`.
     pub fn advice(&self) -> Option<Advice> {
         let facts = || Facts {
             recovery_action: self
@@ -107,6 +107,10 @@ impl EventFacts<'_> {
                 .metrics
                 .get("driver_version")
                 .and_then(|version| version.split('.').next()?.parse().ok()),
+            switch_fatal: self
+                .metrics
+                .get("sxid_fatal")
+                .map(|text| Metric::of(text) == Metric::Bool(true)),
             message: self.message,
         };
         if let Some(code) = self.xid_code() {

@@ -39,7 +39,12 @@ pub(super) fn events() -> Vec<(&'static str, EventFactsOwned)> {
             Type::Memory,
             System::Mem,
             "memory",
-            &[("ecc_sbe_count", "3"), ("ecc_dbe_count", "0")],
+            &[
+                ("ecc_sbe_count", "3"),
+                ("ecc_dbe_count", "0"),
+                ("row_remap_pending", "true"),
+                ("row_remap_failed", "false"),
+            ],
         ),
         (
             "nvlink",

@@ -120,7 +120,9 @@ fn a_failing_rule_does_not_hide_a_later_one() {
         (hot.result, hot.rule.as_deref()),
         (HealthStatus::Unhealthy, Some("later"))
     );
-    assert_eq!((hot.repair, hot.findings.len()), (Repair::Reboot, 1));
+    assert_eq!((hot.repair, hot.findings.len()), (Repair::None, 1));
+    let judged = verdict(&policy, "event_type=thermal gpu_index=2 note=x");
+    assert_eq!((judged.repair, judged.findings.len()), (Repair::Reboot, 0));
     let power = verdict(&policy, "event_type=power gpu_index=3 note=x");
     assert_eq!(
         (power.result, power.rule.as_deref()),

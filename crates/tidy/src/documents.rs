@@ -112,6 +112,20 @@ pub fn is_current(path: &Path, found: Option<&str>, generated: &str) -> Vec<Find
     )]
 }
 
+/// The metrics that source declares with `family(name, kind, help)`, as a Markdown table.
+pub fn metrics_table(source: &str) -> String {
+    let mut table = "| Metric | Type | Meaning |\n|---|---|---|\n".to_owned();
+    for call in source.split(".family(").skip(1) {
+        let mut arguments = call.split('"').skip(1).step_by(2);
+        if let (Some(name), Some(kind), Some(help)) =
+            (arguments.next(), arguments.next(), arguments.next())
+        {
+            table.push_str(&format!("| `{name}` | {kind} | {help}. |\n"));
+        }
+    }
+    table
+}
+
 /// Every file in `examples` is used by a test, so that it cannot rot.
 pub fn examples_are_tested(files: &[File]) -> Vec<Finding> {
     let tests: Vec<&File> = files
@@ -260,6 +274,21 @@ mod tests {
         assert_eq!(line(Some("a\n")), Some(2));
         assert_eq!(line(Some("a\nb\nc\n")), Some(3));
         assert_eq!(line(None), Some(1));
+    }
+
+    #[test]
+    fn metrics_are_read_from_their_declarations() {
+        let source = "fn family(&self) {}\npage.family(\n    \"a_total\",\n    \"counter\",\n    \"As\",\n);\n\
+                      page.sample(\"a_total\", &[], 1);\npage.family(\"b\", \"gauge\", \"Bs\");\n";
+        let rows: Vec<String> = metrics_table(source)
+            .lines()
+            .skip(2)
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            rows,
+            ["| `a_total` | counter | As. |", "| `b` | gauge | Bs. |"]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is known to fail, and one test in `tests/repository.rs` that runs it on the real tree. A
 //! finding says where, what is wrong, and what to do instead.
 
+pub mod code;
 pub mod documents;
 pub mod licences;
 pub mod scripts;

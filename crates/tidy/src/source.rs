@@ -1,5 +1,6 @@
 //! Rules about Rust source: what its text must and must not hold.
 
+use crate::code::only_code;
 use crate::{File, Finding};
 
 /// The crate that may use `unsafe`, its test library included.
@@ -41,28 +42,31 @@ pub fn waits_without_sleeping(file: &File) -> Vec<Finding> {
     if may_wait(file) {
         return Vec::new();
     }
+    let sleeps = code_lines(file).into_iter().filter_map(|(number, code)| {
+        let found = SLEEPS.iter().find(|sleep| code.contains(*sleep))?;
+        Some((number, *found))
+    });
     // A test may sleep on a virtual clock, where no real time passes.
-    let real = in_tests(file).any(|(_, code)| code.contains("RealClock"));
-    let slept = |number: usize, code: &str| {
-        real && [".sleep(", ".sleep_until("]
-            .iter()
-            .any(|call| code.contains(call))
-            && in_tests(file).any(|(line, _)| line == number)
-    };
-    code_lines(file)
-        .filter_map(|(number, code)| {
-            let found = SLEEPS
-                .iter()
-                .find(|sleep| code.contains(*sleep))
-                .or_else(|| slept(number, code).then_some(&"RealClock::sleep"))?;
-            Some(Finding::at(
+    let mut tests = test_lines(file);
+    if !tests.iter().any(|(_, code)| code.contains("RealClock")) {
+        tests.clear();
+    }
+    let real = tests.into_iter().filter_map(|(number, code)| {
+        let calls = [".sleep(", ".sleep_until("];
+        let slept = calls.iter().any(|call| code.contains(call));
+        slept.then_some((number, "RealClock::sleep"))
+    });
+    sleeps
+        .chain(real)
+        .map(|(number, found)| {
+            Finding::at(
                 &file.path,
                 number,
                 format!(
                     "`{found}` waits for real time; use navarch_time::Clock with a virtual clock, \
                      or the polling helper in crates/cli/tests/support where real processes run"
                 ),
-            ))
+            )
         })
         .collect()
 }
@@ -70,6 +74,7 @@ pub fn waits_without_sleeping(file: &File) -> Vec<Finding> {
 /// No test is switched off.
 pub fn ignores_no_test(file: &File) -> Vec<Finding> {
     attributes(file)
+        .into_iter()
         .filter(|(_, attribute)| names(attribute, "ignore"))
         .map(|(number, _)| {
             Finding::at(
@@ -84,6 +89,7 @@ pub fn ignores_no_test(file: &File) -> Vec<Finding> {
 /// A lint is set aside only with the reason, and by `expect` where the code is ours.
 pub fn sets_lints_aside_with_reason(file: &File) -> Vec<Finding> {
     attributes(file)
+        .into_iter()
         .filter(|(_, attribute)| names(attribute, "allow") || names(attribute, "expect"))
         .filter(|(_, attribute)| !attribute.contains("reason"))
         .map(|(number, _)| {
@@ -103,6 +109,7 @@ pub fn banned_methods_have_homes(file: &File) -> Vec<Finding> {
         return Vec::new();
     }
     attributes(file)
+        .into_iter()
         .filter(|(_, attribute)| attribute.contains("clippy::disallowed_methods"))
         .map(|(number, _)| {
             Finding::at(
@@ -165,6 +172,7 @@ pub fn unsafe_has_one_home(file: &File) -> Vec<Finding> {
         return Vec::new();
     }
     code_lines(file)
+        .into_iter()
         .filter(|(_, code)| {
             ["unsafe {", "unsafe fn ", "unsafe impl ", "unsafe extern "]
                 .iter()
@@ -180,30 +188,33 @@ pub fn unsafe_has_one_home(file: &File) -> Vec<Finding> {
         .collect()
 }
 
-/// The lines of a Rust file without their comments, numbered from 1.
-fn code_lines(file: &File) -> impl Iterator<Item = (usize, &str)> {
-    let lines = if file.is_rust() && !file.is_tidy() {
-        file.text.as_str()
-    } else {
-        ""
-    };
-    lines.lines().enumerate().map(|(index, line)| {
-        let code = line.split_once("//").map_or(line, |(code, _)| code);
-        (index + 1, code)
-    })
+/// The lines of a Rust file without comments and the insides of strings, numbered from 1.
+fn code_lines(file: &File) -> Vec<(usize, String)> {
+    if !file.is_rust() {
+        return Vec::new();
+    }
+    let code = only_code(&file.text);
+    let lines = code.lines().map(str::to_owned).enumerate();
+    lines.map(|(index, line)| (index + 1, line)).collect()
 }
 
-/// The code lines that are compiled for tests alone: all of a file in `tests`, and what follows
-/// the first `#[cfg(test)]` elsewhere, where modules of tests stand at the end.
-fn in_tests(file: &File) -> impl Iterator<Item = (usize, &str)> {
-    let whole = file.is_test();
-    code_lines(file).skip_while(move |(_, code)| !whole && code.trim() != "#[cfg(test)]")
+/// The code lines that are compiled for tests alone: all of a test file, and what follows the
+/// first `#[cfg(test)]` elsewhere, where modules of tests stand at the end.
+fn test_lines(file: &File) -> Vec<(usize, String)> {
+    let mut lines = code_lines(file);
+    if !file.is_test() {
+        let first = lines
+            .iter()
+            .position(|(_, code)| code.trim() == "#[cfg(test)]");
+        lines.drain(..first.unwrap_or(lines.len()));
+    }
+    lines
 }
 
 /// The attributes of a Rust file, each as one text with the number of its first line.
-fn attributes(file: &File) -> impl Iterator<Item = (usize, String)> {
+fn attributes(file: &File) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    let mut lines = code_lines(file);
+    let mut lines = code_lines(file).into_iter();
     while let Some((number, line)) = lines.next() {
         let line = line.trim();
         if !line.starts_with("#[") && !line.starts_with("#![") {
@@ -217,7 +228,7 @@ fn attributes(file: &File) -> impl Iterator<Item = (usize, String)> {
         }
         found.push((number, attribute));
     }
-    found.into_iter()
+    found
 }
 
 /// How many square brackets are open at the end of the text.
@@ -342,6 +353,7 @@ mod tests {
             "#[expect(dead_code)]\n",
             "#[allow(\n    dead_code,\n    unused\n)]\n",
             "#[cfg_attr(test, allow(dead_code))]\n",
+            "#[allow(dead_code, doc = \"the reason\")]\n",
         ] {
             assert_eq!(lines_of(rule, "crates/a/src/b.rs", bad), [1], "{bad:?}");
         }
@@ -349,6 +361,8 @@ mod tests {
             "#[expect(dead_code, reason = \"the C side reads it\")]\n",
             "#[expect(\n    dead_code,\n    reason = \"long\"\n)]\n",
             "#[derive(Debug)]\n",
+            "#[arg(default_value = \"http://localhost\")]\n/// allow(this)\nx: u8,\n",
+            "let sample = \"\n#[allow(dead_code)]\n\";\n",
             "value.expect(\"it is there\");\n",
         ] {
             assert!(

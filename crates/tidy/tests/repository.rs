@@ -195,6 +195,27 @@ the column and the nearest known key. Durations are written as in `30s`, `1m30s`
 }
 
 #[test]
+fn the_metrics_reference_is_current() {
+    let intro = "\
+# Metrics reference
+
+This page is generated from `crates/server/src/metrics.rs`. Do not edit it: run
+`NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` after you change a metric.
+
+The control plane writes its metrics at `/metrics`, in the text format of Prometheus, from the
+state as of the last commit.
+";
+    let source = tree::root().join("crates/server/src/metrics.rs");
+    let source = fs::read_to_string(source).expect("the metrics are written in one file");
+    let table = documents::metrics_table(&source);
+    assert!(
+        table.contains("navarch_nodes_total"),
+        "no metric is found in the source: {table}"
+    );
+    check_generated("docs/metrics.md", &format!("{intro}\n{table}"));
+}
+
+#[test]
 fn every_example_is_tested() {
     check(&documents::examples_are_tested(&files()));
 }

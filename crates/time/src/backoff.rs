@@ -49,8 +49,8 @@ impl Backoff {
 
     /// The delay before jitter.
     fn base(&self, attempt: u32) -> Duration {
-        if self.initial.is_zero() || self.initial >= self.max {
-            return self.initial.min(self.max);
+        if self.initial >= self.max {
+            return self.max;
         }
         let multiplier = if self.multiplier > 1.0 {
             self.multiplier

@@ -139,25 +139,22 @@ impl VirtualClock {
 
     /// Turns automatic moves on or off. They are off at first.
     ///
-    /// When on, a sleep that is polled before it is due asks to be polled again
-    /// at once. If no sleeper was made, reset, fired or dropped between two polls
-    /// of the same sleep, the second moves the time to the earliest deadline of
-    /// *all* sleepers, at most one deadline a poll. So every task that can run
-    /// gets a turn between two moves, and sleeps end in the order of deadlines.
+    /// When on, the first of the sleepers that were polled, in the order in which
+    /// they fire, asks to be polled again at once. If no sleeper was made, reset,
+    /// fired or dropped between two of its polls, the second moves the time to the
+    /// earliest deadline of *all* sleepers. So every task that can run gets a turn
+    /// between two moves, and sleeps end in the order in which they fire.
     ///
     /// It is deterministic where the order of polls is: on a current-thread
     /// runtime with no work outside it. A task that needs more than one turn to
     /// reach its own sleep may find that the time has moved on; where that
     /// matters use [`run`](VirtualClock::run).
     ///
-    /// Turning it on wakes the present sleepers, so that they take part.
+    /// Sleepers that are there when it is turned on take part.
     pub fn auto_advance(&self, on: bool) {
         self.shared.with(|state, wakes| {
             state.auto_advance = on;
-            if on {
-                let wakers = state.sleepers.values_mut().filter_map(Option::take);
-                wakes.wake.extend(wakers);
-            }
+            state.wake_driver(wakes);
         });
     }
 
@@ -311,7 +308,7 @@ struct State {
     now: Duration,
     wall_at_zero: i64,
     auto_advance: bool,
-    /// Grows whenever a sleeper is made, reset, fired or dropped.
+    /// Grows whenever sleepers are made, reset, fired or dropped.
     changes: u64,
     next_id: u64,
     /// Every sleeper, with the waker of its last poll.
@@ -331,6 +328,27 @@ impl State {
         (deadline < Duration::MAX).then_some(deadline)
     }
 
+    /// Who moves the time when that is automatic: the first sleeper that was
+    /// polled. Nobody does when there is nothing to move to.
+    fn driver(&self) -> Option<(Key, &Waker)> {
+        if !self.auto_advance || self.earliest().is_none() {
+            return None;
+        }
+        let polled = |(key, waker): (&Key, _)| Option::as_ref(waker).map(|waker| (*key, waker));
+        self.sleepers.iter().find_map(polled)
+    }
+
+    fn wake_driver(&self, wakes: &mut Wakes) {
+        let waker = self.driver().map(|(_, waker)| waker.clone());
+        wakes.wake.extend(waker);
+    }
+
+    /// Notes that the sleepers are others than before.
+    fn changed(&mut self, wakes: &mut Wakes) {
+        self.changes += 1;
+        self.wake_driver(wakes);
+    }
+
     /// Sets the time, unless that is in the past, and fires who is due.
     fn move_to(&mut self, target: Duration, wakes: &mut Wakes) -> usize {
         self.now = self.now.max(target);
@@ -342,7 +360,9 @@ impl State {
             wakes.wake.extend(entry.remove());
             fired += 1;
         }
-        self.changes += fired as u64;
+        if fired > 0 {
+            self.changed(wakes);
+        }
         fired
     }
 
@@ -352,9 +372,9 @@ impl State {
             When::After(duration) => self.now.saturating_add(duration),
             When::At(deadline) => deadline,
         };
-        self.changes += 1;
         if deadline <= self.now {
             wakes.wake.extend(waker);
+            self.changed(wakes);
             return None;
         }
         let key = (deadline, self.take_id());
@@ -364,6 +384,7 @@ impl State {
             .waiters
             .extract_if(.., |_, (wanted, _)| *wanted <= count);
         wakes.wake.extend(reached.map(|(_, (_, waker))| waker));
+        self.changed(wakes);
         Some(key)
     }
 }
@@ -395,31 +416,28 @@ impl Sleeper for VirtualSleeper {
         };
         let waker = context.waker().clone();
         this.shared.with(|state, wakes| {
-            if !state.sleepers.contains_key(&key) {
+            let Some(slot) = state.sleepers.get_mut(&key) else {
                 wakes.discard.push(waker);
                 this.key = None;
                 return Poll::Ready(());
+            };
+            wakes.forget(slot.replace(waker));
+            if state.driver().is_none_or(|(driver, _)| driver != key) {
+                return Poll::Pending;
             }
-            if state.auto_advance
-                && let Some(earliest) = state.earliest()
-            {
-                if this.seen == Some(state.changes) {
+            let quiet = this.seen == Some(state.changes);
+            match state.earliest() {
+                Some(earliest) if quiet => {
                     state.move_to(earliest, wakes);
                 }
-                this.seen = Some(state.changes);
-                wakes.wake.push(waker.clone());
+                _ => state.wake_driver(wakes),
             }
-            match state.sleepers.get_mut(&key) {
-                Some(slot) => {
-                    wakes.forget(slot.replace(waker));
-                    Poll::Pending
-                }
-                None => {
-                    wakes.discard.push(waker);
-                    this.key = None;
-                    Poll::Ready(())
-                }
+            this.seen = Some(state.changes);
+            if state.sleepers.contains_key(&key) {
+                return Poll::Pending;
             }
+            this.key = None;
+            Poll::Ready(())
         })
     }
 
@@ -440,8 +458,8 @@ impl Drop for VirtualSleeper {
         if let Some(key) = self.key {
             self.shared.with(|state, wakes| {
                 if let Some(waker) = state.sleepers.remove(&key) {
-                    state.changes += 1;
                     wakes.forget(waker);
+                    state.changed(wakes);
                 }
             });
         }

@@ -347,8 +347,9 @@ fn auto_advance_takes_sleeps_in_the_order_of_deadlines() {
 
 async fn in_the_order_of_deadlines() {
     let golden = ["10ms c", "20ms b", "20ms d", "30ms a", "45ms a", "50ms d"];
-    for _ in 0..20 {
+    for on_at_first in [false, true] {
         let clock = VirtualClock::new();
+        clock.auto_advance(on_at_first);
         let trace = Trace::default();
         let mut tasks = JoinSet::new();
         let plan: [(&str, &[u64]); 4] = [
@@ -367,11 +368,41 @@ async fn in_the_order_of_deadlines() {
                 }
             });
         }
-        // On while the others sleep already, to see that they take part.
-        clock.wait_for_sleepers(4).await;
-        clock.auto_advance(true);
+        if !on_at_first {
+            // Those who sleep already take part.
+            clock.wait_for_sleepers(4).await;
+            clock.auto_advance(true);
+        }
         tasks.join_all().await;
-        assert_eq!(*trace.lock().unwrap(), golden);
+        assert_eq!(*trace.lock().unwrap(), golden, "on at first: {on_at_first}");
+    }
+}
+
+#[test]
+fn auto_advance_waits_a_turn_after_every_change() {
+    type Change = fn(&VirtualClock, &mut Vec<Sleep>);
+    let changes: [(&str, Change); 4] = [
+        ("made", |clock, others| others.push(clock.sleep(s(50)))),
+        ("reset", |_, others| others[0].reset(s(40))),
+        ("dropped", |_, others| others.clear()),
+        ("fired", |clock, _| {
+            clock.advance(s(5));
+        }),
+    ];
+    for (name, change) in changes {
+        let clock = VirtualClock::new();
+        clock.auto_advance(true);
+        let mut others = vec![clock.sleep(s(5))];
+        let mut sleep = clock.sleep(s(20));
+        assert!(!done(&mut sleep), "{name}: the first poll only looks");
+        assert_eq!(clock.monotonic(), s(0), "{name}");
+        change(&clock, &mut others);
+        let before = clock.monotonic();
+        assert!(!done(&mut sleep));
+        assert_eq!(clock.monotonic(), before, "{name}: a change in between");
+        let next = clock.next_deadline().unwrap();
+        done(&mut sleep);
+        assert_eq!(clock.monotonic(), next, "{name}: none in between");
     }
 }
 

@@ -5,6 +5,8 @@ mod clocks;
 #[cfg(test)]
 mod ordering;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod randomness;
 #[cfg(test)]
 mod stress;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use navarch_time::{Clock, Interval, OsRng, Rng, SeededRng, Sleep, VirtualClock, timeout};
+use navarch_time::{
+    Clock, Interval, OsRng, RealClock, Rng, SeededRng, Sleep, VirtualClock, timeout,
+};
 use tokio::task::JoinSet;
 
 use crate::support::{WakeCount, poll_with, s, watched};
@@ -35,10 +37,14 @@ struct Held {
 }
 
 impl Held {
-    fn new(clock: &VirtualClock, duration: Duration) -> Self {
+    /// A sleep of `duration`, told as that or, when `exact`, as a deadline.
+    fn new(clock: &VirtualClock, duration: Duration, exact: bool) -> Self {
         let earliest = clock.monotonic() + duration;
-        let sleep = clock.sleep(duration);
-        let latest = clock.monotonic() + duration;
+        let (sleep, latest) = if exact {
+            (clock.sleep_until(earliest), earliest)
+        } else {
+            (clock.sleep(duration), clock.monotonic() + duration)
+        };
         Self {
             sleep,
             earliest,
@@ -47,10 +53,15 @@ impl Held {
         }
     }
 
-    fn reset(&mut self, clock: &VirtualClock, duration: Duration) {
+    fn reset(&mut self, clock: &VirtualClock, duration: Duration, exact: bool) {
         self.earliest = clock.monotonic() + duration;
-        self.sleep.reset(duration);
-        self.latest = clock.monotonic() + duration;
+        self.latest = if exact {
+            self.sleep.reset_until(self.earliest);
+            self.earliest
+        } else {
+            self.sleep.reset(duration);
+            clock.monotonic() + duration
+        };
         self.armed = None;
     }
 
@@ -98,16 +109,16 @@ fn hammer(seed: u64) {
     const ROUNDS: usize = 40;
     const STEPS: usize = 400;
     // More than the owners' steps, so that the time moves until they are through.
-    // No thread yields: on a busy machine each yield would cost a time slice.
     const MOVES: usize = 1_500;
 
     let clock = VirtualClock::new();
+    let turns = Turns::new();
     let barrier = Barrier::new(OWNERS + MOVERS + 1);
     let waiting = AtomicUsize::new(0);
     let moved = AtomicU64::new(0);
     thread::scope(|scope| {
         for owner in 0..OWNERS {
-            let (clock, barrier, waiting) = (&clock, &barrier, &waiting);
+            let (clock, turns, barrier, waiting) = (&clock, &turns, &barrier, &waiting);
             scope.spawn(move || {
                 let mut rng = SeededRng::named(seed, "owner").child(&owner.to_string());
                 // Always a sleeper: whatever is reset, the count never dips.
@@ -116,6 +127,7 @@ fn hammer(seed: u64) {
                 barrier.wait();
                 for _ in 0..ROUNDS {
                     for _ in 0..STEPS {
+                        turns.pass(&mut rng);
                         anchor.reset(s(1 << 40));
                         step(clock, &mut rng, &mut held, HELD_MAX);
                         let count = clock.pending();
@@ -131,12 +143,13 @@ fn hammer(seed: u64) {
             });
         }
         for mover in 0..MOVERS {
-            let (clock, barrier, moved) = (&clock, &barrier, &moved);
+            let (clock, turns, barrier, moved) = (&clock, &turns, &barrier, &moved);
             scope.spawn(move || {
                 let mut rng = SeededRng::named(seed, "mover").child(&mover.to_string());
                 barrier.wait();
                 for _ in 0..ROUNDS {
                     for _ in 0..MOVES {
+                        turns.pass(&mut rng);
                         let seconds = rng.below(4);
                         clock.advance(s(seconds));
                         moved.fetch_add(seconds, Ordering::SeqCst);
@@ -161,14 +174,35 @@ fn hammer(seed: u64) {
     assert_eq!(clock.pending(), 0, "every sleep was dropped, seed {seed}");
 }
 
+/// Mixes the threads by giving up the processor now and then. On a busy machine
+/// that costs a time slice each time, so it ends after a while.
+struct Turns {
+    clock: RealClock,
+    until: Duration,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let clock = RealClock::new();
+        let until = clock.monotonic() + s(1);
+        Self { clock, until }
+    }
+
+    fn pass(&self, rng: &mut SeededRng) {
+        if rng.chance(0.25) && self.clock.monotonic() < self.until {
+            thread::yield_now();
+        }
+    }
+}
+
 fn step(clock: &VirtualClock, rng: &mut SeededRng, held: &mut Vec<Held>, held_max: usize) {
-    let duration = s(rng.below(30));
+    let (duration, exact) = (s(rng.below(30)), rng.chance(0.5));
     match (rng.below(5), rng.index(held.len())) {
-        (0 | 1, _) if held.len() < held_max => held.push(Held::new(clock, duration)),
+        (0 | 1, _) if held.len() < held_max => held.push(Held::new(clock, duration, exact)),
         (0 | 2, Some(at)) => {
             drop(held.swap_remove(at));
         }
-        (1 | 3, Some(at)) => held[at].reset(clock, duration),
+        (1 | 3, Some(at)) => held[at].reset(clock, duration, exact),
         (4, Some(at)) if held[at].poll(clock) => {
             drop(held.swap_remove(at));
         }

@@ -29,7 +29,7 @@ pub use writer::{Ticket, Writer, WriterLimits};
 
 /// Where the state of a fleet is kept.
 ///
-/// Every implementation passes the conformance suite in `tests/conformance`.
+/// Every implementation passes the conformance suite in `tests/store/conformance`.
 pub trait Store: Send {
     /// Reads the state that decisions are made from: everything that was committed, without
     /// events and without records that were forgotten.

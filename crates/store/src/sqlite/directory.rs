@@ -22,7 +22,17 @@ pub const LOCK_FILE: &str = "navarch.lock";
 /// Holds the data directory for this process.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file alone would not do: a process that is just being started by another
+    /// thread has it open too until it runs its own program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "cannot give the data directory's lock back before the end");
+        }
+    }
 }
 
 impl DirectoryLock {
@@ -51,7 +61,15 @@ impl DirectoryLock {
         }
         file.set_len(0).map_err(|error| fault(&error))?;
         writeln!(file, "{}", std::process::id()).map_err(|error| fault(&error))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+impl DirectoryLock {
+    /// The same open file once more, as a process has it that was forked and runs nothing yet.
+    pub(super) fn duplicate(&self) -> File {
+        self.file.try_clone().expect("the file can be opened again")
     }
 }
 

@@ -38,7 +38,8 @@ pub struct SqliteStore {
     opening: Opening,
     described: Described,
     // The last field, so that the directory is free only once the database is closed.
-    _lock: DirectoryLock,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held, not used"))]
+    lock: DirectoryLock,
 }
 
 impl SqliteStore {

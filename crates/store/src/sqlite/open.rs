@@ -32,6 +32,10 @@ const WRITER_CACHE_KIB: i32 = 8 * 1024;
 /// such pause longer, lower syncs the database more often.
 const CHECKPOINT_PAGES: i32 = 16_000;
 
+/// Up to which size the whole database is checked at each start. Higher makes a start with a long
+/// history slower, lower finds damage among the events only when they are read.
+const CHECK_WHOLE_BYTES: u64 = 256 << 20;
+
 /// How many statements stay prepared: more than there are.
 const STATEMENTS: usize = 64;
 
@@ -65,7 +69,7 @@ pub(super) fn open(
         opening.created = true;
     }
     let mut connection = connect(&database)?;
-    check(&connection, &database)?;
+    check(&connection, &database, CHECK_WHOLE_BYTES)?;
     upgrade(&mut connection, &database, migrations, &mut opening)?;
     let failed = |error| fault(&database, "read", error);
     let fleet: String = connection
@@ -91,7 +95,7 @@ pub(super) fn open(
         fleet,
         opening,
         described: BTreeMap::new(),
-        _lock: lock,
+        lock,
     })
 }
 
@@ -195,18 +199,45 @@ fn connect(database: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Looks for damage.
-fn check(connection: &Connection, database: &Path) -> Result<(), StoreError> {
-    let answer: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| fault(database, "check", error))?;
-    if answer == "ok" {
-        return Ok(());
+/// Looks for damage. In a database of more than `most_bytes` the events are left out: they are
+/// nearly all of it, a start must not wait for them, and no decision is made from them.
+pub(super) fn check(
+    connection: &Connection,
+    database: &Path,
+    most_bytes: u64,
+) -> Result<(), StoreError> {
+    let failed = |error| fault(database, "check", error);
+    let bytes = std::fs::metadata(database)
+        .map_err(|error| system(database, "check", &error))?
+        .len();
+    let tables: Vec<String> = if bytes <= most_bytes {
+        Vec::new()
+    } else {
+        let mut statement = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'events'")
+            .map_err(failed)?;
+        let names = statement.query_map([], |row| row.get(0)).map_err(failed)?;
+        names.collect::<Result<_, _>>().map_err(failed)?
+    };
+    let mut checks: Vec<String> = tables
+        .iter()
+        .map(|table| format!("PRAGMA quick_check(\"{}\")", table.replace('"', "\"\"")))
+        .collect();
+    if checks.is_empty() {
+        checks.push("PRAGMA quick_check(1)".to_owned());
     }
-    Err(StoreError::Damaged {
-        path: database.to_owned(),
-        detail: answer.split_whitespace().collect::<Vec<_>>().join(" "),
-    })
+    for sql in checks {
+        let answer: String = connection
+            .query_row(&sql, [], |row| row.get(0))
+            .map_err(failed)?;
+        if answer != "ok" {
+            return Err(StoreError::Damaged {
+                path: database.to_owned(),
+                detail: answer.split_whitespace().collect::<Vec<_>>().join(" "),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Brings an older database to the present schema, after a copy.

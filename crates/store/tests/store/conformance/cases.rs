@@ -8,8 +8,8 @@ use navarch_time::{Clock, RealClock};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::Fixture;
-use crate::expected::Expected;
+use super::Fixture;
+use super::expected::Expected;
 use crate::support::Random;
 
 /// A runner of `cases` random cases, which leaves no file behind.

@@ -1,16 +1,8 @@
 //! One suite of tests for every store. A new store needs a `Fixture` and one line below.
 
-#[path = "../support/mod.rs"]
-#[cfg(test)]
-mod support;
-
-#[cfg(test)]
 mod cases;
-#[cfg(test)]
 mod expected;
-#[cfg(test)]
 mod history;
-#[cfg(test)]
 mod retention;
 
 use navarch_store::{MemoryDisk, MemoryStore, SqliteStore, Store};
@@ -30,7 +22,7 @@ struct Memory(MemoryDisk);
 
 impl Fixture for Memory {
     fn new() -> Self {
-        Self(MemoryDisk::new(support::fleet()))
+        Self(MemoryDisk::new(crate::support::fleet()))
     }
 
     fn open(&self) -> Box<dyn Store> {
@@ -47,7 +39,7 @@ impl Fixture for Sqlite {
     }
 
     fn open(&self) -> Box<dyn Store> {
-        let store = SqliteStore::open(self.0.path(), &mut support::Bits::new(1));
+        let store = SqliteStore::open(self.0.path(), &mut crate::support::Bits::new(1));
         Box::new(store.expect("the store can be opened"))
     }
 }
@@ -55,11 +47,11 @@ impl Fixture for Sqlite {
 macro_rules! suite {
     ($($module:ident::$case:ident),+ $(,)?) => {
         mod memory {
-            $(#[test] fn $case() { crate::$module::$case::<crate::Memory>(); })+
+            $(#[test] fn $case() { crate::conformance::$module::$case::<crate::conformance::Memory>(); })+
         }
 
         mod sqlite {
-            $(#[test] fn $case() { crate::$module::$case::<crate::Sqlite>(); })+
+            $(#[test] fn $case() { crate::conformance::$module::$case::<crate::conformance::Sqlite>(); })+
         }
     };
 }

@@ -8,8 +8,8 @@ use navarch_model::{
 };
 use navarch_store::{EventQuery, Order, Retention, Store};
 
-use crate::Fixture;
-use crate::cases::begin;
+use super::Fixture;
+use super::cases::begin;
 use crate::support::Random;
 
 /// The present.

@@ -10,9 +10,9 @@ use navarch_store::{EventQuery, IncidentCursor, IncidentQuery, MAX_LIMIT, Order,
 use navarch_time::spawn_thread;
 use proptest::prelude::*;
 
-use crate::Fixture;
-use crate::cases::{begin, runner};
-use crate::expected::Expected;
+use super::Fixture;
+use super::cases::{begin, runner};
+use super::expected::Expected;
 use crate::support::Random;
 
 /// A filter that is mostly absent, among the ids that [`Random`] gives, and one that it does not.

@@ -3,7 +3,7 @@
 //! Tests and the simulator check them after every step; production exports the number of
 //! violations as a metric that must stay 0.
 
-use crate::{HealthStatus, HoldKind, Lifecycle, State};
+use crate::{Change, HealthStatus, HoldKind, Lifecycle, State};
 
 /// A predicate that does not hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +14,97 @@ pub struct Violation {
     pub what: String,
 }
 
-/// Checks every predicate.
+impl Violation {
+    fn new(invariant: &'static str, what: String) -> Self {
+        Self { invariant, what }
+    }
+}
+
+/// Checks every predicate over a state.
 pub fn check(state: &State) -> Vec<Violation> {
     let mut found = Vec::new();
     bindings(state, &mut found);
     holds(state, &mut found);
+    open_incidents(state, &mut found);
+    ends(state, &mut found);
+    found
+}
+
+/// Checks what a change may do to a state: `before` is the state without it.
+pub fn check_change(before: &State, change: &Change) -> Vec<Violation> {
+    let mut found = Vec::new();
+    match change {
+        Change::Instance(after) => {
+            let Some(before) = before.instances.get(&after.id) else {
+                return found;
+            };
+            if before.phase != after.phase && !before.phase.may_become(after.phase) {
+                found.push(Violation::new(
+                    "legal_transitions",
+                    format!(
+                        "instance {} went from {} to {}",
+                        after.id,
+                        before.phase.word(),
+                        after.phase.word()
+                    ),
+                ));
+            }
+            if before.provider_id.is_some() && before.provider_id != after.provider_id {
+                found.push(Violation::new(
+                    "one_machine_per_instance",
+                    format!(
+                        "instance {} was {:?} and is {:?}",
+                        after.id, before.provider_id, after.provider_id
+                    ),
+                ));
+            }
+            if after.attempt < before.attempt || after.launches < before.launches {
+                found.push(Violation::new(
+                    "attempts_grow",
+                    format!("instance {} forgets attempts", after.id),
+                ));
+            }
+        }
+        Change::Node(after) => {
+            let Some(before) = before.nodes.get(&after.id) else {
+                return found;
+            };
+            if before.incarnation == after.incarnation
+                && before.lifecycle == Lifecycle::Terminated
+                && after.lifecycle == Lifecycle::Registered
+            {
+                found.push(Violation::new(
+                    "terminated_stays",
+                    format!("node {} came back without a new incarnation", after.id),
+                ));
+            }
+        }
+        Change::Incident(after) => {
+            let reopened = before
+                .incidents
+                .get(&after.id)
+                .is_some_and(|before| before.closed.is_some() && after.closed.is_none());
+            if reopened {
+                found.push(Violation::new(
+                    "closed_stays",
+                    format!("incident {} opened again", after.id),
+                ));
+            }
+        }
+        Change::ForgetInstance(id) => {
+            if before
+                .instances
+                .get(id)
+                .is_some_and(|instance| instance.phase.may_be_alive())
+            {
+                found.push(Violation::new(
+                    "open_state_is_kept",
+                    format!("instance {id} may be alive and is forgotten"),
+                ));
+            }
+        }
+        _ => {}
+    }
     found
 }
 
@@ -35,13 +121,13 @@ fn bindings(state: &State, found: &mut Vec<Violation>) {
             .get(id)
             .and_then(|instance| instance.node.as_ref());
         if back != Some(&node.id) {
-            found.push(Violation {
-                invariant: "bindings",
-                what: format!(
+            found.push(Violation::new(
+                "bindings",
+                format!(
                     "node {} is bound to {id}, which is bound to {back:?}",
                     node.id
                 ),
-            });
+            ));
         }
     }
 }
@@ -60,21 +146,85 @@ fn holds(state: &State, found: &mut Vec<Violation>) {
                 .is_some_and(|incident| incident.is_open());
             let held = node.holds.contains_key(&HoldKind::Incident(id.clone()));
             if !open || held != (*severity == HealthStatus::Unhealthy) {
-                found.push(Violation {
-                    invariant: "incident_holds",
-                    what: format!("node {}: incident {id} open {open}, held {held}", node.id),
-                });
+                found.push(Violation::new(
+                    "incident_holds",
+                    format!("node {}: incident {id} open {open}, held {held}", node.id),
+                ));
             }
         }
         for kind in node.holds.keys() {
             if let HoldKind::Incident(id) = kind
                 && !node.open_incidents.contains_key(id)
             {
-                found.push(Violation {
-                    invariant: "incident_holds",
-                    what: format!("node {}: a hold stands for closed incident {id}", node.id),
-                });
+                found.push(Violation::new(
+                    "incident_holds",
+                    format!("node {}: a hold stands for closed incident {id}", node.id),
+                ));
             }
+        }
+    }
+}
+
+/// An open incident is listed by its node, and each key is open at most once.
+fn open_incidents(state: &State, found: &mut Vec<Violation>) {
+    let mut keys = std::collections::BTreeSet::new();
+    for incident in state.incidents.values().filter(|one| one.is_open()) {
+        let listed = state
+            .nodes
+            .get(&incident.key.node)
+            .is_some_and(|node| node.open_incidents.contains_key(&incident.id));
+        if !listed || !keys.insert(&incident.key) {
+            found.push(Violation::new(
+                "open_incidents",
+                format!(
+                    "incident {} of {:?} is open; listed {listed}",
+                    incident.id, incident.key
+                ),
+            ));
+        }
+    }
+}
+
+/// What ended says when, and holds nothing.
+fn ends(state: &State, found: &mut Vec<Violation>) {
+    for instance in state.instances.values() {
+        if instance.phase.may_be_alive() == instance.ended.is_some() {
+            found.push(Violation::new(
+                "ends",
+                format!(
+                    "instance {} is {} and ended {:?}",
+                    instance.id,
+                    instance.phase.word(),
+                    instance.ended
+                ),
+            ));
+        }
+    }
+    for node in state.nodes.values() {
+        let terminated = node.lifecycle == Lifecycle::Terminated;
+        let holds = terminated && !(node.holds.is_empty() && node.open_incidents.is_empty());
+        if terminated != node.terminated.is_some() || holds {
+            found.push(Violation::new(
+                "ends",
+                format!(
+                    "node {} is {:?}, ended {:?}, holds {:?}",
+                    node.id,
+                    node.lifecycle,
+                    node.terminated,
+                    node.hold_names()
+                ),
+            ));
+        }
+        let live_machine = node
+            .instance
+            .as_ref()
+            .and_then(|id| state.instances.get(id))
+            .is_none_or(|instance| instance.phase.may_be_alive());
+        if !terminated && !live_machine {
+            found.push(Violation::new(
+                "ends",
+                format!("node {} outlives its instance", node.id),
+            ));
         }
     }
 }

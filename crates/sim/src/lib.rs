@@ -1,1 +1,23 @@
 //! The fleet simulator: the real core in virtual time.
+//!
+//! One thread, one ordered queue of events, no clock: the real Fleet with the real policy, store,
+//! liveness table and agent core meet a simulated cloud, network, and machines that break. The
+//! promises of the design are checked after every step. The same seed, configuration and build
+//! give the same bytes of trace.
+
+mod cloud;
+mod config;
+mod crash;
+pub mod fuzz;
+mod invariants;
+mod machine;
+mod queue;
+pub mod scenario;
+mod streams;
+mod trace;
+mod trouble;
+mod world;
+
+pub use config::{Config, Trouble};
+pub use crash::Bug;
+pub use world::Sim;

@@ -1,0 +1,294 @@
+//! The simulated cloud: machines that cost money, and answers that may lie or never come.
+
+use std::collections::BTreeMap;
+
+use navarch_core::{Effect, Input};
+use navarch_model::{
+    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, PoolName, ProviderError,
+    ProviderErrorKind, ProviderInstanceId, TerminateAnswer, Time,
+};
+
+/// How listings are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Partial,
+    Empty,
+    Stale,
+}
+
+/// What the cloud does wrong until a moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Modes {
+    pub(crate) launch_error: Option<(Time, ProviderErrorKind)>,
+    pub(crate) lost_answers: Time,
+    pub(crate) duds: Time,
+    pub(crate) listing: Option<(Time, Listing)>,
+    pub(crate) outage: Time,
+    pub(crate) slow: Time,
+}
+
+/// One machine as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Rented {
+    pub(crate) id: ProviderInstanceId,
+    pub(crate) instance: InstanceId,
+    pub(crate) fleet: FleetId,
+    pub(crate) pool: PoolName,
+    pub(crate) status: CloudStatus,
+    /// When it was gone.
+    pub(crate) gone: Option<Time>,
+    /// Whether it ever boots.
+    pub(crate) boots: bool,
+}
+
+impl Rented {
+    /// Whether it costs money.
+    pub(crate) const fn is_alive(&self) -> bool {
+        !matches!(self.status, CloudStatus::Terminated | CloudStatus::NotFound)
+    }
+
+    fn shown(&self) -> Machine {
+        Machine {
+            provider_id: self.id.clone(),
+            instance: Some(self.instance.clone()),
+            fleet: Some(self.fleet.clone()),
+            status: self.status,
+        }
+    }
+}
+
+/// What a call did to the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Nothing.
+    Nothing,
+    /// A machine was made.
+    Made(ProviderInstanceId),
+    /// A machine begins to go.
+    Ending(ProviderInstanceId),
+}
+
+/// The cloud.
+#[derive(Debug, Default)]
+pub(crate) struct Cloud {
+    pub(crate) machines: BTreeMap<ProviderInstanceId, Rented>,
+    pub(crate) modes: Modes,
+    pub(crate) honours_tokens: bool,
+    /// Whether it ever claimed completeness for a listing that was not.
+    pub(crate) lied: bool,
+    /// Earlier listings, the oldest first.
+    past: Vec<(Time, Vec<Machine>)>,
+    made: u64,
+}
+
+/// How long a terminated machine is still shown.
+const SHOWN_AFTER_END_MICROS: i64 = 600_000_000;
+/// Earlier listings that are remembered.
+const MAX_PAST: usize = 64;
+
+fn error(kind: ProviderErrorKind, what: &str) -> ProviderError {
+    ProviderError::new(kind, what)
+}
+
+impl Cloud {
+    pub(crate) fn new(honours_tokens: bool) -> Self {
+        Self {
+            honours_tokens,
+            ..Self::default()
+        }
+    }
+
+    /// The machines that cost money.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Rented> {
+        self.machines.values().filter(|machine| machine.is_alive())
+    }
+
+    fn visible(&self, now: Time) -> Vec<Machine> {
+        self.machines
+            .values()
+            .filter(|machine| {
+                machine.status != CloudStatus::NotFound
+                    && machine
+                        .gone
+                        .is_none_or(|gone| now.0 - gone.0 < SHOWN_AFTER_END_MICROS)
+            })
+            .map(Rented::shown)
+            .collect()
+    }
+
+    /// Remembers what it would list now, for stale answers later.
+    pub(crate) fn remember(&mut self, now: Time) {
+        let shown = self.visible(now);
+        if self.past.len() == MAX_PAST {
+            self.past.remove(0);
+        }
+        self.past.push((now, shown));
+    }
+
+    /// Carries a call out. Answers what it did, and what the cloud says.
+    pub(crate) fn call(&mut self, now: Time, effect: &Effect) -> (Done, Input) {
+        match effect {
+            Effect::Launch { key, spec } => {
+                let (done, result) = self.launch(now, spec);
+                let key = key.clone();
+                (done, Input::LaunchResult { key, result })
+            }
+            Effect::Lookup {
+                key,
+                fleet,
+                provider_id,
+                ..
+            } => {
+                let result = self.status_api(now).map(|()| {
+                    let visible = self.visible(now);
+                    match provider_id {
+                        Some(id) => visible.into_iter().find(|shown| shown.provider_id == *id),
+                        None => visible
+                            .into_iter()
+                            .filter(|shown| {
+                                shown.instance.as_ref() == Some(&key.instance)
+                                    && shown.fleet.as_ref() == Some(fleet)
+                            })
+                            // One that runs before one that ended.
+                            .min_by_key(|shown| shown.status),
+                    }
+                });
+                let key = key.clone();
+                (Done::Nothing, Input::LookupResult { key, result })
+            }
+            Effect::Terminate {
+                key, provider_id, ..
+            } => {
+                let (done, result) = self.terminate(now, provider_id);
+                let key = key.clone();
+                (done, Input::TerminateResult { key, result })
+            }
+            Effect::TerminateUnclaimed {
+                provider,
+                provider_id,
+            } => {
+                let (done, result) = self.terminate(now, provider_id);
+                let input = Input::UnclaimedResult {
+                    provider: provider.clone(),
+                    machine: provider_id.clone(),
+                    result,
+                };
+                (done, input)
+            }
+            Effect::List {
+                provider, began, ..
+            } => {
+                let result = self.status_api(now).map(|()| self.list(now));
+                let input = Input::ListResult {
+                    provider: provider.clone(),
+                    began: *began,
+                    result,
+                };
+                (Done::Nothing, input)
+            }
+            Effect::AskDrained { node, .. } => (
+                Done::Nothing,
+                Input::DrainResult {
+                    node: node.clone(),
+                    drained: Ok(true),
+                },
+            ),
+        }
+    }
+
+    fn status_api(&self, now: Time) -> Result<(), ProviderError> {
+        if now < self.modes.outage {
+            return Err(error(
+                ProviderErrorKind::Transient,
+                "the status API is down",
+            ));
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, now: Time, spec: &LaunchSpec) -> (Done, Result<Machine, ProviderError>) {
+        if let Some((until, kind)) = self.modes.launch_error
+            && now < until
+        {
+            return (Done::Nothing, Err(error(kind, "as ordered")));
+        }
+        if self.honours_tokens
+            && let Some(known) = self
+                .machines
+                .values()
+                .find(|machine| machine.instance == spec.instance)
+        {
+            return (Done::Nothing, Ok(known.shown()));
+        }
+        self.made += 1;
+        let rented = Rented {
+            id: ProviderInstanceId::new(format!("m-{}", self.made)),
+            instance: spec.instance.clone(),
+            fleet: spec.fleet.clone(),
+            pool: spec.pool.clone(),
+            status: CloudStatus::Running,
+            gone: None,
+            boots: now >= self.modes.duds,
+        };
+        let shown = rented.shown();
+        let id = rented.id.clone();
+        self.machines.insert(id.clone(), rented);
+        let answer = if now < self.modes.lost_answers {
+            let what = "the connection broke before the answer";
+            Err(error(ProviderErrorKind::OutcomeUnknown, what))
+        } else {
+            Ok(shown)
+        };
+        (Done::Made(id), answer)
+    }
+
+    fn terminate(
+        &mut self,
+        now: Time,
+        id: &ProviderInstanceId,
+    ) -> (Done, Result<TerminateAnswer, ProviderError>) {
+        if let Err(error) = self.status_api(now) {
+            return (Done::Nothing, Err(error));
+        }
+        match self.machines.get_mut(id) {
+            Some(machine) if machine.status == CloudStatus::Terminating => {
+                (Done::Nothing, Ok(TerminateAnswer::Accepted))
+            }
+            Some(machine) if machine.is_alive() => {
+                machine.status = CloudStatus::Terminating;
+                (Done::Ending(id.clone()), Ok(TerminateAnswer::Accepted))
+            }
+            _ => (Done::Nothing, Ok(TerminateAnswer::Gone)),
+        }
+    }
+
+    fn list(&mut self, now: Time) -> (Vec<Machine>, bool) {
+        let mut shown = self.visible(now);
+        let Some((until, listing)) = self.modes.listing else {
+            return (shown, true);
+        };
+        if now >= until {
+            return (shown, true);
+        }
+        match listing {
+            Listing::Partial => {
+                shown.truncate(shown.len() / 2);
+                (shown, false)
+            }
+            Listing::Empty => {
+                self.lied = true;
+                (Vec::new(), true)
+            }
+            Listing::Stale => {
+                self.lied = true;
+                let past = self
+                    .past
+                    .iter()
+                    .rev()
+                    .find(|(at, _)| now.0 - at.0 > 180_000_000)
+                    .or(self.past.first());
+                (past.map_or(shown, |(_, past)| past.clone()), true)
+            }
+        }
+    }
+}

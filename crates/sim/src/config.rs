@@ -1,0 +1,225 @@
+//! What is simulated: the fleet's configuration, which troubles come and how often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_core::Settings;
+use navarch_model::Idempotency;
+
+use crate::crash::Bug;
+use crate::streams::Stream;
+
+/// The trouble that the world makes. Each seed draws a subset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// An XID is reported.
+    Xid,
+    /// A GPU is too hot for a while.
+    Thermal,
+    /// A GPU counts uncorrectable memory errors until a reboot.
+    Ecc,
+    /// A GPU is gone until a reboot.
+    LostGpu,
+    /// A machine is rebooted and its faults are gone.
+    Repair,
+    /// An agent starts again.
+    AgentRestart,
+    /// A machine hangs and the cloud says that it runs.
+    Hang,
+    /// A machine stops and the cloud says so.
+    Stop,
+    /// A machine vanishes from the cloud.
+    Vanish,
+    /// One machine is cut off for a while.
+    Partition,
+    /// Launches fail with one kind of error for a while.
+    LaunchErrors,
+    /// Launches succeed and their answers are lost, for a while.
+    LostAnswers,
+    /// Machines made meanwhile never boot.
+    Duds,
+    /// Listings lack machines and say so, for a while.
+    PartialListings,
+    /// Listings are empty and claim to be complete, for a while.
+    EmptyListings,
+    /// Listings show the past, for a while.
+    StaleListings,
+    /// Look-ups, listings and terminations fail, for a while.
+    Outage,
+    /// Calls to the cloud take longer than their deadline, for a while.
+    SlowCloud,
+    /// An operator cordons, drains, uncordons or terminates.
+    Operator,
+    /// An operator switches automation.
+    Automation,
+    /// The control plane is paused for a while.
+    Pause,
+    /// The control plane dies between two turns.
+    Crash,
+}
+
+impl Trouble {
+    /// Every trouble.
+    pub const ALL: [Self; 22] = [
+        Self::Xid,
+        Self::Thermal,
+        Self::Ecc,
+        Self::LostGpu,
+        Self::Repair,
+        Self::AgentRestart,
+        Self::Hang,
+        Self::Stop,
+        Self::Vanish,
+        Self::Partition,
+        Self::LaunchErrors,
+        Self::LostAnswers,
+        Self::Duds,
+        Self::PartialListings,
+        Self::EmptyListings,
+        Self::StaleListings,
+        Self::Outage,
+        Self::SlowCloud,
+        Self::Operator,
+        Self::Automation,
+        Self::Pause,
+        Self::Crash,
+    ];
+}
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The fleet's configuration file. It has one provider, `fake`.
+    pub yaml: String,
+    /// Whether the cloud honours client tokens.
+    pub honours_tokens: bool,
+    /// The troubles that come by themselves.
+    pub troubles: Vec<Trouble>,
+    /// The mean time between two troubles.
+    pub trouble_every: Duration,
+    /// How often a turn with changes crashes, at a point drawn for each.
+    pub crash_per_turn: f64,
+    /// How often a request or a reply between agent and control plane is lost.
+    pub lost: f64,
+    /// Whether agents poll for commands.
+    pub polls: bool,
+    /// A bug planted in the shell.
+    pub bug: Option<Bug>,
+}
+
+impl Config {
+    /// A world without any trouble: `min` machines with two GPUs each, short intervals.
+    pub fn calm(min: u32, max: u32) -> Self {
+        Self {
+            yaml: yaml(min, max, "1", "automatic", 2),
+            honours_tokens: true,
+            troubles: Vec::new(),
+            trouble_every: Duration::from_secs(3600),
+            crash_per_turn: 0.0,
+            lost: 0.0,
+            polls: false,
+            bug: None,
+        }
+    }
+
+    /// The configuration of one fuzzed seed.
+    pub fn drawn(seed: u64) -> Self {
+        let mut draw = Stream::named(seed, "config");
+        let min = 1 + draw.below(6) as u32;
+        let max = min + draw.below(3) as u32;
+        let budget = ["1", "1", "2", "10%", "50%"][draw.below(5) as usize];
+        let recovery = if draw.chance(0.1) {
+            "manual"
+        } else {
+            "automatic"
+        };
+        let gpus = 1 + draw.below(3) as u32;
+        let troubles = Trouble::ALL
+            .into_iter()
+            .filter(|_| draw.chance(0.4))
+            .collect();
+        Self {
+            yaml: yaml(min, max, budget, recovery, gpus),
+            honours_tokens: draw.chance(0.8),
+            troubles,
+            trouble_every: draw.between(20_000, 240_000),
+            crash_per_turn: [0.0, 0.002, 0.02][draw.below(3) as usize],
+            lost: [0.0, 0.01, 0.1][draw.below(3) as usize],
+            polls: draw.chance(0.2),
+            bug: None,
+        }
+    }
+
+    /// The fleet's settings.
+    ///
+    /// # Errors
+    ///
+    /// What the configuration file says wrong.
+    pub(crate) fn settings(&self) -> Result<Arc<Settings>, navarch_config::ConfigErrors> {
+        let (config, _) = navarch_config::Config::parse("sim.yaml", &self.yaml)?;
+        let idempotency = if self.honours_tokens {
+            Idempotency::TokenOrName
+        } else {
+            Idempotency::None
+        };
+        Ok(Arc::new(Settings::new(&config, |_| idempotency)))
+    }
+}
+
+/// A fleet of one pool with waits short enough for a simulated hour to show them all.
+fn yaml(min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {
+    format!(
+        "server:
+  heartbeat_interval: 15s
+  heartbeat_timeout: 45s
+  health_check_interval: 30s
+instance_manager:
+  launch_timeout: 2m
+  registration_timeout: 5m
+guards:
+  budget: {budget}
+  small_fleet_wait: 1m
+  silence_replace_after: 3m
+  minimum_life: 2m
+  breaker:
+    wait: 2m
+    max_wait: 10m
+    confirm: 1m
+  launch_breaker:
+    wait: 1m
+    max_wait: 8m
+  sweep:
+    interval: 1m
+providers:
+  fake:
+    type: fake
+    gpu_count: {gpus}
+pools:
+  main:
+    provider: fake
+    instance_type: gpu
+    region: here
+    min_nodes: {min}
+    max_nodes: {max}
+    budget: {budget}
+    max_launches_per_hour: 60
+    health:
+      recovery: {recovery}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drawn_configuration_loads() {
+        for seed in 0..200 {
+            let config = Config::drawn(seed);
+            if let Err(errors) = config.settings() {
+                panic!("seed {seed}: {errors}");
+            }
+        }
+    }
+}

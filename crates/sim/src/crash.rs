@@ -1,0 +1,465 @@
+//! The control plane as a process that dies: how it drives the core, where it crashes, and the
+//! bugs that tests plant in it.
+
+use std::sync::Arc;
+
+use navarch_core::liveness::{Liveness, Transition};
+use navarch_core::{Effect, Fleet, Input, Rejection, Reply};
+use navarch_model::{Change, CloudStatus, Node, Phase, Stamp, State, TerminateAnswer, Time};
+use navarch_store::{MemoryDisk, MemoryStore, Store as _};
+
+use crate::streams::Stream;
+use crate::world::{Event, Sim};
+
+/// Unix time at the start of every simulation.
+const WALL_ORIGIN_MICROS: i64 = 1_767_225_600_000_000;
+/// How often time alone is fed, as in production.
+const TICK_MICROS: i64 = 1_000_000;
+/// Least time between two plans of what changed.
+const PLAN_MICROS: i64 = 100_000;
+/// Time between two plans of everything.
+const FULL_PLAN_MICROS: i64 = 60_000_000;
+
+/// A bug in how a shell drives the core, planted to see that the simulator finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The intent to launch is left out of the commit.
+    LaunchIntentDropped,
+    /// Effects start before the commit, which a crash then loses.
+    EffectsBeforeCommit,
+    /// Replies leave before the commit, which a crash then loses.
+    RepliesBeforeCommit,
+    /// A changed hold is left out of the commit.
+    HoldChangeDropped,
+    /// A listing that is partial or failed is handed over as empty and complete.
+    EmptyListingComplete,
+    /// An accepted termination is handed over as a finished one.
+    AcceptedIsGone,
+}
+
+/// Where a process dies in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Point {
+    BeforeCommit,
+    AfterCommit,
+    AfterRelease,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) fleet: Fleet,
+    pub(crate) liveness: Liveness,
+    store: MemoryStore,
+    epoch: u64,
+    origin: Time,
+    started: Time,
+    next_tick: Time,
+    next_full: Time,
+    last_plan: Time,
+    next_wake: Option<Time>,
+    /// When the queue will wake it.
+    woken_at: Option<Time>,
+}
+
+impl Process {
+    pub(crate) fn stamp(&self, now: Time) -> Stamp {
+        Stamp {
+            core: self.origin + now.since(self.started),
+            wall: Time(WALL_ORIGIN_MICROS + now.0),
+        }
+    }
+
+    /// When it has something to do by itself.
+    fn due(&self) -> Time {
+        let shift = self.started.0 - self.origin.0;
+        let earliest = Time(self.last_plan.0.saturating_add(PLAN_MICROS));
+        let mut due = self.next_tick.min(self.next_full);
+        if let Some(wake) = self.next_wake {
+            due = due.min(Time(wake.0.saturating_add(shift)).max(earliest));
+        }
+        if self.fleet.is_dirty() {
+            due = due.min(earliest);
+        }
+        due
+    }
+}
+
+/// The control plane: a disk, and a process while one runs.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) process: Option<Process>,
+    /// Counts processes: what belongs to an earlier one is for nobody.
+    pub(crate) life: u64,
+    /// It does not run until then.
+    pub(crate) paused_until: Time,
+    pub(crate) ids: Stream,
+    pub(crate) crashes: Stream,
+    /// What callers were told: every change whose turn was released.
+    pub(crate) released: State,
+    /// The changes of the turn that the last crash cut off after its commit.
+    unreleased: Vec<Change>,
+}
+
+impl Plane {
+    pub(crate) fn new(seed: u64, disk: MemoryDisk, state: State) -> Self {
+        Self {
+            disk,
+            process: None,
+            life: 0,
+            paused_until: Time(0),
+            ids: Stream::named(seed, "ids"),
+            crashes: Stream::named(seed, "crashes"),
+            released: state,
+            unreleased: Vec::new(),
+        }
+    }
+}
+
+/// The replies of one turn, in the order of its inputs; none when the process died before.
+pub(crate) type Replies = Option<Vec<Result<Reply, Rejection>>>;
+
+impl Sim {
+    /// A process takes the fleet over.
+    pub(crate) fn start_plane(&mut self) {
+        if self.plane.process.is_some() {
+            return;
+        }
+        let mut store = MemoryStore::open(&self.plane.disk);
+        let (epoch, state) = match store
+            .take_over()
+            .and_then(|epoch| Ok((epoch, store.load()?)))
+        {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.violated("store", format!("the store does not load: {error}"));
+                return;
+            }
+        };
+        self.check_loaded(&state);
+        self.plane.released = state.clone();
+        self.plane.unreleased.clear();
+        self.seen = state.clone();
+        self.plane.life += 1;
+        let mut liveness = Liveness::default();
+        let origin = state.meta.core_time;
+        let process = |liveness, fleet| Process {
+            fleet,
+            liveness,
+            store,
+            epoch,
+            origin,
+            started: self.now,
+            next_tick: self.now + std::time::Duration::from_micros(TICK_MICROS as u64),
+            next_full: Time(i64::MIN),
+            last_plan: Time(i64::MIN),
+            next_wake: None,
+            woken_at: None,
+        };
+        let stamp = Stamp {
+            core: origin,
+            wall: Time(WALL_ORIGIN_MICROS + self.now.0),
+        };
+        for node in state
+            .nodes
+            .values()
+            .filter(|node| node.terminated.is_none())
+        {
+            let silent = node.silent_since.is_some();
+            liveness.register(node.id.clone(), node.session.clone(), silent, stamp);
+        }
+        let fleet = Fleet::new(state, Arc::clone(&self.settings), self.policy());
+        self.plane.process = Some(process(liveness, fleet));
+        self.note("plane", format_args!("starts, epoch {epoch}"));
+        self.turn(vec![Input::Started { epoch }]);
+    }
+
+    /// P3: what a caller was told is in the store, and nothing else but a turn that was
+    /// committed and not released.
+    fn check_loaded(&mut self, loaded: &State) {
+        let same = |told: &State| {
+            let mut told = told.clone();
+            told.meta = Arc::clone(&loaded.meta);
+            told == *loaded
+        };
+        let mut ahead = self.plane.released.clone();
+        for change in &self.plane.unreleased {
+            ahead.apply(change);
+        }
+        if !same(&self.plane.released) && !same(&ahead) {
+            let what = difference(&ahead, loaded);
+            self.violated("P3 nothing acknowledged is lost", what);
+        }
+    }
+
+    /// The process dies. Its calls that are under way may still reach the cloud.
+    pub(crate) fn crash(&mut self, why: &str) {
+        if self.plane.process.take().is_none() {
+            return;
+        }
+        self.note("plane", format_args!("dies {why}"));
+        let down = if self.plane.crashes.chance(0.2) {
+            self.plane.crashes.between(60_000, 900_000)
+        } else {
+            self.plane.crashes.between(500, 20_000)
+        };
+        self.queue.push(self.now + down, Event::Start);
+    }
+
+    /// Schedules the process to be woken when it has something to do.
+    pub(crate) fn schedule_plane(&mut self) {
+        let (now, life) = (self.now, self.plane.life);
+        let resumed = self.plane.paused_until;
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        let due = process.due().max(now).max(resumed);
+        if process.woken_at.is_none_or(|at| at > due || at < now) {
+            process.woken_at = Some(due);
+            self.queue.push(due, Event::Wake { life });
+        }
+    }
+
+    /// The loop of the process: ticks, silences, plans.
+    pub(crate) fn wake_plane(&mut self) {
+        let now = self.now;
+        if now < self.plane.paused_until {
+            return;
+        }
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        process.woken_at = None;
+        if now >= process.next_tick {
+            process.next_tick = Time(now.0 + TICK_MICROS);
+            if self.turn(vec![Input::Tick]).is_none() {
+                return;
+            }
+            let Some(process) = &mut self.plane.process else {
+                return;
+            };
+            let stamp = process.stamp(now);
+            let timeout = process.fleet.settings().heartbeat_timeout;
+            let inputs: Vec<Input> = process
+                .liveness
+                .sweep(timeout, process.fleet.grace(), stamp)
+                .into_iter()
+                .map(|transition| match transition {
+                    Transition::Silent(node, last_heard) => Input::Silent { node, last_heard },
+                    Transition::Back(node) => Input::Back { node },
+                })
+                .collect();
+            if !inputs.is_empty() && self.turn(inputs).is_none() {
+                return;
+            }
+        }
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        let stamp = process.stamp(now);
+        let full = now >= process.next_full;
+        let woken = process.next_wake.is_some_and(|wake| stamp.core >= wake);
+        let rested = now.0 >= process.last_plan.0.saturating_add(PLAN_MICROS);
+        if full || ((process.fleet.is_dirty() || woken) && rested) {
+            if full {
+                process.next_full = Time(now.0 + FULL_PLAN_MICROS);
+            }
+            let plan = process.fleet.plan(stamp);
+            process.fleet.planned();
+            process.next_wake = plan.report.next_wake;
+            process.last_plan = now;
+            self.report = plan.report;
+            self.plans += 1;
+            let inputs: Vec<Input> = plan.actions.into_iter().map(Input::Act).collect();
+            if !inputs.is_empty() {
+                self.turn(inputs);
+            }
+        }
+    }
+
+    /// Feeds inputs, makes their changes durable, then releases replies and effects.
+    pub(crate) fn turn(&mut self, inputs: Vec<Input>) -> Replies {
+        let now = self.now;
+        let bug = self.config.bug;
+        let mut changes = Vec::new();
+        let mut effects = Vec::new();
+        let mut replies = Vec::new();
+        for input in inputs {
+            let input = self.mistaken(input);
+            let process = self.plane.process.as_mut()?;
+            let stamp = process.stamp(now);
+            let applied = process
+                .fleet
+                .apply(input.clone(), stamp, &mut self.plane.ids);
+            self.check_step(&input, &applied, stamp);
+            changes.extend(applied.changes);
+            effects.extend(applied.effects);
+            replies.push(applied.reply);
+        }
+        let point = self.crash_point(!changes.is_empty());
+        if bug == Some(Bug::RepliesBeforeCommit) {
+            self.release(&changes);
+        }
+        if bug == Some(Bug::EffectsBeforeCommit) {
+            self.start_effects(std::mem::take(&mut effects));
+        }
+        if point == Some(Point::BeforeCommit) {
+            self.crash("before a commit");
+            return None;
+        }
+        let durable = self.durable(&changes);
+        let process = self.plane.process.as_mut()?;
+        if let Err(error) = process.store.commit(process.epoch, &durable) {
+            self.violated("store", format!("a commit is refused: {error}"));
+            return None;
+        }
+        for change in &changes {
+            if let Change::Event(event) = change {
+                self.trace.event(now, event);
+            }
+        }
+        if point == Some(Point::AfterCommit) {
+            self.plane.unreleased = changes;
+            self.crash("after a commit, before replies and effects");
+            return None;
+        }
+        if bug != Some(Bug::RepliesBeforeCommit) {
+            self.release(&changes);
+        }
+        self.start_effects(effects);
+        if point == Some(Point::AfterRelease) {
+            self.crash("after a commit");
+        }
+        Some(replies)
+    }
+
+    fn crash_point(&mut self, changes: bool) -> Option<Point> {
+        if !changes || !self.troubled || !self.plane.crashes.chance(self.config.crash_per_turn) {
+            return None;
+        }
+        self.plane
+            .crashes
+            .pick(&[Point::BeforeCommit, Point::AfterCommit, Point::AfterRelease])
+            .copied()
+    }
+
+    /// What leaves: callers learn of the changes, and ended nodes are heard no more.
+    fn release(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.plane.released.apply(change);
+            if let (Change::Node(node), Some(process)) = (change, &mut self.plane.process)
+                && node.terminated.is_some()
+            {
+                process.liveness.forget(&node.id);
+            }
+        }
+    }
+
+    fn start_effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.start_effect(effect);
+        }
+    }
+
+    /// What is handed to the core by a shell with a bug.
+    fn mistaken(&self, input: Input) -> Input {
+        match (self.config.bug, input) {
+            (
+                Some(Bug::EmptyListingComplete),
+                Input::ListResult {
+                    provider,
+                    began,
+                    result: Ok((_, false)) | Err(_),
+                },
+            ) => Input::ListResult {
+                provider,
+                began,
+                result: Ok((Vec::new(), true)),
+            },
+            (
+                Some(Bug::AcceptedIsGone),
+                Input::TerminateResult {
+                    key,
+                    result: Ok(TerminateAnswer::Accepted),
+                },
+            ) => Input::TerminateResult {
+                key,
+                result: Ok(TerminateAnswer::Gone),
+            },
+            (_, input) => input,
+        }
+    }
+
+    /// What is committed by a shell with a bug.
+    fn durable(&self, changes: &[Change]) -> Vec<Change> {
+        let forgets = |change: &Change| match (self.config.bug, change) {
+            (Some(Bug::LaunchIntentDropped), Change::Instance(instance)) => {
+                instance.phase == Phase::Launching
+            }
+            (Some(Bug::HoldChangeDropped), Change::Node(node)) => self
+                .plane
+                .released
+                .nodes
+                .get(&node.id)
+                .is_some_and(|before: &Arc<Node>| before.holds != node.holds),
+            _ => false,
+        };
+        changes
+            .iter()
+            .filter(|change| !forgets(change))
+            .cloned()
+            .collect()
+    }
+
+    /// The intent of a launch is durable before the call is made.
+    pub(crate) fn check_intent(&mut self, effect: &Effect) {
+        let Effect::Launch { key, .. } = effect else {
+            return;
+        };
+        let state = MemoryStore::open(&self.plane.disk).load();
+        let known = state.ok().and_then(|state| {
+            state
+                .instances
+                .get(&key.instance)
+                .map(|instance| (instance.phase, instance.attempt))
+        });
+        let durable = known
+            .is_some_and(|(phase, attempt)| phase != Phase::Requested && attempt >= key.attempt);
+        if !durable {
+            let what = format!(
+                "the launch of {} is called, and the store knows {known:?}",
+                key.instance
+            );
+            self.violated("P2 the intent is durable before the call", what);
+        }
+    }
+}
+
+/// The first difference between what callers know and what was loaded.
+fn difference(told: &State, loaded: &State) -> String {
+    for (id, node) in &told.nodes {
+        if loaded.nodes.get(id) != Some(node) {
+            let holds = loaded.nodes.get(id).map(|node| node.hold_names());
+            return format!(
+                "node {id}: told holds {:?}, loaded {holds:?}",
+                node.hold_names()
+            );
+        }
+    }
+    for (id, instance) in &told.instances {
+        let phase = loaded.instances.get(id).map(|loaded| loaded.phase);
+        if loaded.instances.get(id) != Some(instance) {
+            return format!("instance {id}: told {:?}, loaded {phase:?}", instance.phase);
+        }
+    }
+    "pools, incidents, commands or unclaimed machines differ".to_owned()
+}
+
+/// Whether the cloud took a termination on.
+pub(crate) const fn is_accepted(status: CloudStatus) -> bool {
+    matches!(
+        status,
+        CloudStatus::Terminating | CloudStatus::Terminated | CloudStatus::NotFound
+    )
+}

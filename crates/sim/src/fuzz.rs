@@ -1,0 +1,146 @@
+//! Fuzzing: each seed draws its own world, has its trouble, and must then come to rest.
+
+use std::fmt;
+use std::time::Duration;
+
+use navarch_model::Time;
+use navarch_model::invariants::Violation;
+
+use crate::config::Config;
+use crate::crash::Bug;
+use crate::world::Sim;
+
+/// How long after the trouble the fleet may take to come to rest: the longest breaker wait, the
+/// launch rate's hour and the silence of a fleet follow each other.
+const CALM_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// How often it is asked whether it rests.
+const CALM_STEP: Duration = Duration::from_secs(300);
+/// More plans than this in one step are a loop that does not end.
+const MAX_PLANS_PER_STEP: u64 = 1500;
+/// Lines of the trace in a failure.
+const TAIL_LINES: usize = 60;
+
+/// A broken promise.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// What is broken.
+    pub violations: Vec<Violation>,
+    /// The configuration that the seed drew.
+    pub config: String,
+    /// The last lines of the trace.
+    pub tail: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}\n{}", self.seed, self.config)?;
+        writeln!(f, "{}", self.tail)?;
+        for violation in &self.violations {
+            writeln!(
+                f,
+                "seed {}: {}: {}",
+                self.seed, violation.invariant, violation.what
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs one world: `minutes` of trouble, then calm until it rests.
+///
+/// # Errors
+///
+/// The first broken promise.
+pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure>> {
+    let shown = format!(
+        "troubles {:?} every {:?}, crash {} lost {}, tokens {}\n{}",
+        config.troubles,
+        config.trouble_every,
+        config.crash_per_turn,
+        config.lost,
+        config.honours_tokens,
+        config.yaml
+    );
+    let failure = |sim: &Sim, violations: Vec<Violation>| {
+        Box::new(Failure {
+            seed,
+            violations,
+            config: shown.clone(),
+            tail: sim.tail(TAIL_LINES),
+        })
+    };
+    let mut sim = Sim::new(seed, config).map_err(|errors| {
+        Box::new(Failure {
+            seed,
+            violations: vec![Violation {
+                invariant: "configuration",
+                what: errors.to_string(),
+            }],
+            config: shown.clone(),
+            tail: String::new(),
+        })
+    })?;
+    sim.run(Time(0) + Duration::from_secs(60 * minutes));
+    if sim.violations().is_empty() {
+        sim.calm_down(seed.is_multiple_of(2));
+    }
+    let limit = sim.now() + CALM_LIMIT;
+    let mut rested = 0;
+    loop {
+        let plans = sim.plans();
+        sim.run(sim.now() + CALM_STEP);
+        if !sim.violations().is_empty() {
+            return Err(failure(&sim, sim.violations().to_vec()));
+        }
+        let spent = sim.plans() - plans;
+        if spent > MAX_PLANS_PER_STEP {
+            let what = format!("{spent} plans in {} s of calm", CALM_STEP.as_secs());
+            let invariant = "P10 bounded";
+            return Err(failure(&sim, vec![Violation { invariant, what }]));
+        }
+        let (leaks, lacks) = (sim.leaks(), sim.unconverged());
+        if leaks.is_empty() && lacks.is_empty() {
+            rested += 1;
+        } else {
+            rested = 0;
+        }
+        if rested == 2 {
+            return Ok(sim);
+        }
+        if sim.now() >= limit {
+            let named = |invariant, all: Vec<String>| {
+                all.into_iter()
+                    .map(move |what| Violation { invariant, what })
+            };
+            let violations = named("P1 no leak", leaks)
+                .chain(named("P8 convergence", lacks))
+                .collect();
+            return Err(failure(&sim, violations));
+        }
+    }
+}
+
+/// Runs `seeds` worlds from seed `from` on, each with `minutes` of trouble.
+///
+/// # Errors
+///
+/// The first broken promise.
+pub fn fuzz(seeds: u64, from: u64, minutes: u64) -> Result<(), Box<Failure>> {
+    for seed in from..from + seeds {
+        world(seed, Config::drawn(seed), minutes)?;
+    }
+    Ok(())
+}
+
+/// The first of `seeds` that catches a planted bug, with what it found.
+pub fn catches(bug: Bug, seeds: u64, minutes: u64) -> Option<Box<Failure>> {
+    (0..seeds).find_map(|seed| {
+        let mut config = Config::drawn(seed);
+        config.bug = Some(bug);
+        world(seed, config, minutes).err()
+    })
+}

@@ -1,0 +1,105 @@
+//! Scenarios: a script in, the trace out.
+//!
+//! One step a line: `run 5m`, `xid 79 gpu 0`, `hang`, `vanish`, `repair`, `cut 10m`, `pause 30s`,
+//! `duds 1h`, `crash`, `cordon`, `uncordon`, `automation off`. What concerns a machine takes the
+//! oldest one alive, or the one at a place: `hang 1`. Lines that begin with `#` are comments.
+
+use std::time::Duration;
+
+use navarch_model::{Automation, NodeCommandType, NodeId, ProviderInstanceId};
+
+use crate::config::{Config, Trouble};
+use crate::world::Sim;
+
+/// A line that is no step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {text:?} is no step; see the steps in the module's documentation")]
+pub struct ScriptError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The line's text.
+    pub text: String,
+}
+
+/// Runs a script and answers the trace, then the broken promises if there are any.
+///
+/// # Errors
+///
+/// The first line that is no step.
+///
+/// # Panics
+///
+/// When the configuration does not load.
+pub fn play(seed: u64, config: Config, script: &str) -> Result<String, ScriptError> {
+    let mut sim = Sim::new(seed, config).expect("the scenario's configuration loads");
+    for (at, line) in script.lines().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        step(&mut sim, &words).ok_or_else(|| ScriptError {
+            line: at + 1,
+            text: line.to_owned(),
+        })?;
+    }
+    Ok(sim.trace().to_owned())
+}
+
+fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
+    let number = |at: usize| {
+        words
+            .get(at)
+            .map_or(Some(0), |word| word.parse::<u32>().ok())
+    };
+    let span =
+        |at: usize| -> Option<Duration> { navarch_config::duration::parse(words.get(at)?).ok() };
+    let trouble = match *words.first()? {
+        "run" => {
+            sim.run(sim.now() + span(1)?);
+            return Some(());
+        }
+        "xid" => {
+            let (code, gpu) = (number(1)?, number(3)?);
+            let host = host(sim, 0)?;
+            sim.xid(&host, code, gpu);
+            sim.schedule_plane();
+            return Some(());
+        }
+        "automation" => {
+            sim.automation(Automation::from_word(words.get(1)?)?);
+            sim.schedule_plane();
+            return Some(());
+        }
+        word @ ("cordon" | "uncordon" | "drain" | "terminate") => {
+            let id = host(sim, number(1)? as usize)?;
+            let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
+            sim.command(node, NodeCommandType::from_short(word)?);
+            sim.schedule_plane();
+            return Some(());
+        }
+        "hang" => Trouble::Hang,
+        "vanish" => Trouble::Vanish,
+        "repair" => Trouble::Repair,
+        "cut" => Trouble::Partition,
+        "pause" => Trouble::Pause,
+        "duds" => Trouble::Duds,
+        "crash" => Trouble::Crash,
+        _ => return None,
+    };
+    let lasts = matches!(trouble, Trouble::Partition | Trouble::Pause | Trouble::Duds);
+    let until = if lasts {
+        sim.now() + span(1)?
+    } else {
+        sim.now()
+    };
+    let place = if lasts { 0 } else { number(1)? };
+    let host = host(sim, place as usize);
+    sim.make(trouble, host.as_ref(), until, 0);
+    sim.schedule_plane();
+    Some(())
+}
+
+/// The machine at a place, the oldest first.
+fn host(sim: &Sim, place: usize) -> Option<ProviderInstanceId> {
+    sim.hosts.keys().nth(place).cloned()
+}

@@ -16,10 +16,15 @@ use client::Failure;
 
 fn main() -> ExitCode {
     // The agent has flags of its own, some under the names of operators' flags.
-    let agent = std::env::args_os().nth(1).is_some_and(|command| command == "agent");
+    let agent = std::env::args_os()
+        .nth(1)
+        .is_some_and(|command| command == "agent");
     let result = if agent {
         let args = navarch_node::with_double_dashes(std::env::args_os().skip(1));
-        block_on(Threads::One, commands::serve::agent(args::Agent::parse_from(args).args))
+        block_on(
+            Threads::One,
+            commands::serve::agent(args::Agent::parse_from(args).args),
+        )
     } else {
         run(Cli::parse())
     };
@@ -65,7 +70,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(Threads::Cores, commands::serve::fake_cloud(&global, cloud))
         }
         // Only reached with flags before the word `agent`.
-        Command::Agent => Err(Failure::Usage("give the agent's flags after `navarch agent`".to_owned())),
+        Command::Agent => Err(Failure::Usage(
+            "give the agent's flags after `navarch agent`".to_owned(),
+        )),
         Command::List(list) => block_on(Threads::One, commands::nodes::list(&global, list)),
         Command::Get { node } => block_on(Threads::One, commands::nodes::get(&global, &node)),
         Command::Cordon(order) => block_on(

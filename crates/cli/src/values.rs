@@ -3,9 +3,7 @@
 
 use jiff::Timestamp;
 use navarch_api::{v1, wire};
-use navarch_model::{
-    HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeStatus,
-};
+use navarch_model::{HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeStatus};
 use serde_json::{Value, json};
 
 /// The year 1: a time that never was, as the wire says it.

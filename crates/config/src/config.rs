@@ -150,9 +150,6 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// Rows after which a batch of changes is written.
     pub batch_rows: u32,
-    /// Longest wait for more changes before a batch is written.
-    #[serde(serialize_with = "duration::serialize")]
-    pub batch_wait: Duration,
     /// How long terminated nodes and instances stay listed.
     #[serde(serialize_with = "duration::serialize")]
     pub terminated_kept: Duration,
@@ -172,7 +169,6 @@ impl Default for StoreConfig {
             kind: StoreKind::Sqlite,
             data_dir: PathBuf::from("navarch-data"),
             batch_rows: 200,
-            batch_wait: Duration::from_millis(2),
             terminated_kept: hours(1),
         }
     }

@@ -15,6 +15,10 @@ use crate::settings::Settings;
 
 /// One fact for the Fleet.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved once; a box for each report would cost more than the copy"
+)]
 pub enum Input {
     /// A control plane took the fleet over: grace for everything, a new epoch.
     Started {

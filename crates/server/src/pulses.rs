@@ -51,7 +51,7 @@ impl Pulses {
     /// A node registered.
     pub fn register(&self, node: NodeId, session: Option<SessionId>, silent: bool, now: Stamp) {
         self.shard(&node.clone(), |shard| {
-            shard.register(node, session, silent, now)
+            shard.register(node, session, silent, now);
         });
     }
 

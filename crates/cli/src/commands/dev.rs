@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use navarch_api::v1;
+use navarch_api::{convert, v1};
 use navarch_config::Config;
+use navarch_model::EventKind;
+use navarch_server::handlers::Handlers;
 use navarch_server::{App, Options};
-use navarch_time::RealClock;
+use navarch_store::EventQuery;
+use navarch_time::{CancellationToken, RealClock, Tasks};
 
 use super::serve::{own_agent, until_told};
 use crate::args::{DevOrder, DevRun, Global, Inject};
@@ -44,9 +49,46 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     .await
     .map_err(|error| Failure::Said(error.to_string()))?;
     say(&welcome(&app.url(), &file, &log));
+    let story = Tasks::new();
+    story.spawn("story", tell(Arc::clone(app.handlers()), story.token()));
     until_told(app).await?;
+    story.shutdown(&RealClock::new(), Duration::ZERO).await;
     say("Stopped. The next start brings back the same fleet.");
     Ok(())
+}
+
+/// What is worth a line while somebody watches the first terminal.
+const STORY: [EventKind; 6] = [
+    EventKind::NodeStatus,
+    EventKind::IncidentOpened,
+    EventKind::IncidentClosed,
+    EventKind::DrainStarted,
+    EventKind::InstancePhase,
+    EventKind::AutomationChanged,
+];
+
+/// Prints what happens, as it is committed.
+async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
+    let mut news = handlers.published.events();
+    let mut after = *news.borrow_and_update();
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            changed = news.changed() => if changed.is_err() { return },
+        }
+        let query = EventQuery {
+            kinds: STORY.into_iter().collect(),
+            ..EventQuery::following(after)
+        };
+        // What cannot be read is in the log; the story goes on with the next event.
+        let Ok(events) = handlers.history.events(&query) else {
+            continue;
+        };
+        for event in events {
+            after = event.sequence;
+            say(&super::events::line(&convert::event(&event)));
+        }
+    }
 }
 
 fn write_config(data_dir: &Path, nodes: Option<u32>) -> Result<PathBuf, Failure> {
@@ -105,7 +147,6 @@ pub async fn order(global: &Global, order: DevOrder) -> Result<(), Failure> {
             let request = v1::ClearFaultRequest {
                 node_id: node.clone(),
                 kind: kind.unwrap_or_default(),
-                ..Default::default()
             };
             match client.clear_fault(request).await.doing("clear the fault") {
                 Ok(answer) => say(&answer.message),
@@ -137,6 +178,5 @@ fn request(inject: Inject) -> v1::InjectFaultRequest {
         code: inject.code,
         message: inject.message,
         values: values.into_iter().collect(),
-        ..Default::default()
     }
 }

@@ -17,7 +17,6 @@ pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
         pool: asked.pool,
         incident_id: asked.incident,
         kinds: asked.kinds,
-        ..Default::default()
     };
     let request = v1::ListEventsRequest {
         filter: filter.clone().into(),
@@ -39,7 +38,6 @@ pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
     let request = v1::WatchEventsRequest {
         filter: filter.into(),
         after_sequence: Some(page.resume_after_sequence),
-        ..Default::default()
     };
     let mut stream = client.watch_events(request).await.doing("watch events")?;
     while let Some(answer) = stream.next().await.doing("watch events")? {

@@ -14,7 +14,6 @@ pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
     let request = v1::ExplainNodeRequest {
         node_id: node.clone(),
         limit,
-        ..Default::default()
     };
     let told = match client.explain_node(request).await.doing("explain node") {
         Ok(told) => told,

@@ -23,7 +23,6 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
                 pool,
                 open_only: open,
                 limit,
-                ..Default::default()
             };
             let found = client
                 .list_incidents(request)
@@ -52,7 +51,6 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
         Incident::Get { incident } => {
             let request = v1::GetIncidentRequest {
                 incident_id: incident,
-                ..Default::default()
             };
             let found = client.get_incident(request).await.doing("get incident")?;
             let found = found.incident.as_option().cloned().unwrap_or_default();
@@ -64,7 +62,6 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
             let request = v1::CloseIncidentRequest {
                 incident_id: incident.clone(),
                 reason,
-                ..Default::default()
             };
             client
                 .close_incident(request)

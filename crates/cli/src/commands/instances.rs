@@ -38,7 +38,6 @@ pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
         Instance::Get { instance } => {
             let request = wire::GetInstanceRequest {
                 instance_id: instance,
-                ..Default::default()
             };
             let found = client.get_instance(request).await.doing("get instance")?;
             let found = found.instance.as_option().cloned().unwrap_or_default();

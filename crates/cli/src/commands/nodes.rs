@@ -73,7 +73,6 @@ pub async fn list(global: &Global, list: List) -> Result<(), Failure> {
         status: status(&list.status)?.number().into(),
         pool: list.pool,
         labels: list.labels.into_iter().collect(),
-        ..Default::default()
     };
     if !list.watch {
         let nodes = client.list_nodes(request).await.doing("list nodes")?.nodes;
@@ -164,7 +163,6 @@ fn node_table(nodes: &[wire::NodeInfo], wide: bool, now: jiff::Timestamp) -> Str
 async fn one(client: &Client, node: &str) -> Result<wire::NodeInfo, Failure> {
     let request = wire::GetNodeRequest {
         node_id: node.to_owned(),
-        ..Default::default()
     };
     match client.get_node(request).await.doing("get node") {
         Ok(found) => Ok(found.node.as_option().cloned().unwrap_or_default()),
@@ -258,7 +256,6 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
     let client = connect(global)?;
     let looked = wire::GetNodeRequest {
         node_id: asked.node.clone(),
-        ..Default::default()
     };
     // Only to warn: the command itself says what is wrong with the node.
     if let Ok(found) = client
@@ -278,7 +275,6 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
         node_id: asked.node.clone(),
         command_type: order.kind.number().into(),
         parameters: parameters.into_iter().collect(),
-        ..Default::default()
     };
     let answer = match client.issue_command(request).await {
         Ok(answer) => answer,
@@ -337,7 +333,6 @@ pub async fn node(global: &Global, order: Node) -> Result<(), Failure> {
     let request = v1::ConfirmSilenceRequest {
         node_id: node.clone(),
         reason,
-        ..Default::default()
     };
     match client
         .confirm_silence(request)

@@ -64,10 +64,7 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
             ));
         }
         Pool::Explain { pool } => {
-            let request = v1::GetPlanRequest {
-                pool,
-                ..Default::default()
-            };
+            let request = v1::GetPlanRequest { pool };
             let plan = client.get_plan(request).await.doing("get the plan")?;
             if !for_programs(global.output, &values::plan(&plan))? {
                 show_plan(&plan);
@@ -130,7 +127,6 @@ pub async fn automation(global: &Global, order: AutomationArgs) -> Result<(), Fa
         .into(),
         pool: order.pool.clone(),
         reason: order.reason,
-        ..Default::default()
     };
     let after = client
         .set_automation(request)
@@ -139,7 +135,6 @@ pub async fn automation(global: &Global, order: AutomationArgs) -> Result<(), Fa
     let after = v1::GetAutomationResponse {
         fleet: after.fleet,
         pools: after.pools,
-        ..Default::default()
     };
     if !for_programs(global.output, &values::automation(&after))? {
         show(&after);
@@ -182,11 +177,7 @@ fn show(switches: &v1::GetAutomationResponse) {
 pub async fn breaker(global: &Global, order: Breaker) -> Result<(), Failure> {
     let client = connect(global)?;
     let Breaker::Reset { pool, signature } = order;
-    let request = v1::ResetBreakerRequest {
-        pool,
-        signature,
-        ..Default::default()
-    };
+    let request = v1::ResetBreakerRequest { pool, signature };
     let reset = client
         .reset_breaker(request)
         .await

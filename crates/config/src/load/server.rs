@@ -152,9 +152,6 @@ pub(super) fn store(fields: &Fields<'_>) -> StoreConfig {
         batch_rows: fields
             .count("batch_rows", 1..=10_000)
             .unwrap_or(default.batch_rows),
-        batch_wait: fields
-            .duration("batch_wait", Duration::ZERO..=Duration::from_secs(1))
-            .unwrap_or(default.batch_wait),
         terminated_kept: fields
             .duration("terminated_kept", Duration::ZERO..=YEAR)
             .unwrap_or(default.terminated_kept),

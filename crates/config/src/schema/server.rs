@@ -157,12 +157,6 @@ static STORE: Section = Section {
             "Rows after which a batch of changes is written.",
         ),
         works(
-            "batch_wait",
-            Form::Duration,
-            "2ms",
-            "Longest wait for more changes before a batch is written.",
-        ),
-        works(
             "terminated_kept",
             Form::Duration,
             "1h",

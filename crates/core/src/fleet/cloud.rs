@@ -509,7 +509,7 @@ impl Fleet {
         for instance in expected {
             match by_instance.get(&instance.id) {
                 Some(machine) => {
-                    self.machine_exists(instance, machine, "the cloud lists the machine")
+                    self.machine_exists(instance, machine, "the cloud lists the machine");
                 }
                 None if suspect.is_none() => self.not_listed(instance, began, vanished == 0),
                 None => {}
@@ -553,18 +553,17 @@ impl Fleet {
                     self.move_instance(instance, Phase::Failed, "two complete listings lack it");
                 }
             }
-            Phase::PendingRegistration | Phase::Running => {
-                // A listing alone closes nothing: the next plan looks it up by id.
+            // A listing alone closes nothing: the next plan looks it up by id.
+            Phase::PendingRegistration | Phase::Running
                 if instance
                     .sighting
-                    .is_none_or(|sighting| sighting.status != CloudStatus::NotFound)
-                {
-                    self.see(&mut instance, CloudStatus::NotFound);
-                    if let Some(sighting) = &mut instance.sighting {
-                        sighting.in_a_row = 0;
-                    }
-                    self.put_instance(instance);
+                    .is_none_or(|sighting| sighting.status != CloudStatus::NotFound) =>
+            {
+                self.see(&mut instance, CloudStatus::NotFound);
+                if let Some(sighting) = &mut instance.sighting {
+                    sighting.in_a_row = 0;
                 }
+                self.put_instance(instance);
             }
             _ => {}
         }

@@ -34,7 +34,6 @@ impl Agents for Handlers {
         Ok(v1::AcknowledgeCommandResponse {
             acknowledged: true,
             state: state.unwrap_or(answer.state).word().to_owned(),
-            ..Default::default()
         })
     }
 
@@ -95,7 +94,6 @@ impl Watch {
         Ok(v1::WatchCommandsResponse {
             commands: self.waiting().await?,
             next_within_milliseconds: i64::try_from(2 * KEEP_ALIVE.as_millis()).unwrap_or(i64::MAX),
-            ..Default::default()
         })
     }
 

@@ -35,7 +35,6 @@ impl ControlPlane for Handlers {
             success: true,
             message: "registration successful".to_owned(),
             config: convert::node_config(&self.published.settings()).into(),
-            ..Default::default()
         })
     }
 
@@ -49,7 +48,6 @@ impl ControlPlane for Handlers {
             Reply::Reported(concluded) => Ok(wire::ReportHealthResponse {
                 acknowledged: true,
                 node_status: concluded.number().into(),
-                ..Default::default()
             }),
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }
@@ -79,10 +77,7 @@ impl ControlPlane for Handlers {
                 )));
             }
         }
-        Ok(wire::HeartbeatResponse {
-            acknowledged: true,
-            ..Default::default()
-        })
+        Ok(wire::HeartbeatResponse { acknowledged: true })
     }
 
     async fn get_node_commands(
@@ -107,7 +102,6 @@ impl ControlPlane for Handlers {
                     .iter()
                     .map(|command| convert::node_command(command))
                     .collect(),
-                ..Default::default()
             }),
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }
@@ -129,7 +123,6 @@ impl ControlPlane for Handlers {
         });
         Ok(Listed::Message(wire::ListNodesResponse {
             nodes: nodes.iter().map(|node| self.node_info(node)).collect(),
-            ..Default::default()
         }))
     }
 
@@ -141,7 +134,6 @@ impl ControlPlane for Handlers {
         let node = self.find_node(&requests::node(&request)?)?;
         Ok(wire::GetNodeResponse {
             node: self.node_info(&node).into(),
-            ..Default::default()
         })
     }
 
@@ -167,7 +159,6 @@ impl ControlPlane for Handlers {
                 issued_at: convert::timestamp(issued).into(),
                 remaining_holds: holds,
                 node_status: concluded.number().into(),
-                ..Default::default()
             }),
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }
@@ -192,7 +183,6 @@ impl ControlPlane for Handlers {
                 .iter()
                 .map(|instance| convert::instance(instance))
                 .collect(),
-            ..Default::default()
         }))
     }
 
@@ -217,7 +207,6 @@ impl ControlPlane for Handlers {
         };
         Ok(wire::GetInstanceResponse {
             instance: convert::instance(&instance).into(),
-            ..Default::default()
         })
     }
 }

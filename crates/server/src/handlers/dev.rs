@@ -48,7 +48,6 @@ impl Dev for Handlers {
                 "{}{code} injected into {}{place}",
                 ordered.kind, ordered.node
             ),
-            ..Default::default()
         })
     }
 
@@ -72,7 +71,6 @@ impl Dev for Handlers {
         Ok(v1::ClearFaultResponse {
             message: format!("{} repaired: the machine rebooted", ordered.node),
             kinds,
-            ..Default::default()
         })
     }
 }

@@ -93,7 +93,6 @@ impl Fleet for Handlers {
             epoch: meta.epoch,
             time: convert::timestamp(self.time.now()).into(),
             automation: convert::mode(meta.automation.mode),
-            ..Default::default()
         })
     }
 
@@ -166,7 +165,6 @@ impl Fleet for Handlers {
                 .map(|event| convert::explain_line(event))
                 .collect(),
             truncated,
-            ..Default::default()
         })
     }
 
@@ -184,7 +182,6 @@ impl Fleet for Handlers {
         let node = self.find_node(&node)?;
         Ok(v1::ConfirmSilenceResponse {
             node: self.node_info(&node).into(),
-            ..Default::default()
         })
     }
 
@@ -209,7 +206,6 @@ impl Fleet for Handlers {
                 .iter()
                 .map(|command| convert::command(command))
                 .collect(),
-            ..Default::default()
         })
     }
 
@@ -241,7 +237,6 @@ impl Fleet for Handlers {
                 .iter()
                 .map(|incident| convert::incident(incident))
                 .collect(),
-            ..Default::default()
         })
     }
 
@@ -253,7 +248,6 @@ impl Fleet for Handlers {
         let incident = self.incident_on_record(&requests::incident(&request)?)?;
         Ok(v1::GetIncidentResponse {
             incident: convert::incident(&incident).into(),
-            ..Default::default()
         })
     }
 
@@ -271,7 +265,6 @@ impl Fleet for Handlers {
         let incident = self.incident_on_record(&incident)?;
         Ok(v1::CloseIncidentResponse {
             incident: convert::incident(&incident).into(),
-            ..Default::default()
         })
     }
 
@@ -308,7 +301,6 @@ impl Fleet for Handlers {
             events: events.iter().map(|event| convert::event(event)).collect(),
             more,
             oldest_sequence: range.map_or(0, |range| *range.start()),
-            ..Default::default()
         })
     }
 
@@ -398,10 +390,7 @@ impl Fleet for Handlers {
     ) -> Result<v1::ResetBreakerResponse, ApiError> {
         let (pool, signature) = requests::reset_breaker(request)?;
         match self.ask(Input::ResetBreaker { pool, signature }).await? {
-            Reply::Reset(signatures) => Ok(v1::ResetBreakerResponse {
-                signatures,
-                ..Default::default()
-            }),
+            Reply::Reset(signatures) => Ok(v1::ResetBreakerResponse { signatures }),
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }
     }
@@ -418,7 +407,6 @@ impl Fleet for Handlers {
                 time: convert::timestamp(at).into(),
                 source: answer.source.clone(),
                 error,
-                ..Default::default()
             }
             .into();
         }
@@ -486,7 +474,6 @@ impl Watch {
             events: events.iter().map(|event| convert::event(event)).collect(),
             resume_after_sequence: self.after,
             next_within_milliseconds: i64::try_from(2 * KEEP_ALIVE.as_millis()).unwrap_or(i64::MAX),
-            ..Default::default()
         })
     }
 }

@@ -77,6 +77,15 @@ impl SqliteStore {
         move |error| fault(&database, doing, error)
     }
 
+    /// Copies the log into the database, so that the next commit writes it from its beginning
+    /// instead of making it longer. It helps while the disk is full, if the database has room.
+    fn free_log(&self) {
+        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+        if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
+            tracing::debug!(%error, "the log cannot be copied into the database");
+        }
+    }
+
     /// Runs `work` in one transaction, if the epoch is the stored one.
     fn transact<T>(
         &mut self,
@@ -113,14 +122,15 @@ impl Store for SqliteStore {
     }
 
     fn take_over(&mut self) -> Result<u64, StoreError> {
-        let epoch: i64 = self
-            .connection
-            .query_row(
-                "UPDATE meta SET epoch = epoch + 1 RETURNING epoch",
-                [],
-                |row| row.get(0),
-            )
-            .map_err(self.fault("write"))?;
+        let fault = self.fault("write");
+        let raise = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
+        // Without a transaction of its own, an error of the statement's commit would go unseen:
+        // it comes after the row.
+        let transaction = self.connection.transaction().map_err(&fault)?;
+        let epoch: i64 = transaction
+            .query_row(raise, [], |row| row.get(0))
+            .map_err(&fault)?;
+        transaction.commit().map_err(&fault)?;
         Ok(epoch.unsigned_abs())
     }
 
@@ -130,11 +140,15 @@ impl Store for SqliteStore {
         }
         // After a failure it is unknown what the database has, so nothing is.
         let mut described = std::mem::take(&mut self.described);
-        self.transact(epoch, |connection| {
+        let result = self.transact(epoch, |connection| {
             write::changes(connection, changes, &mut described)
-        })?;
-        self.described = described;
-        Ok(())
+        });
+        match result {
+            Ok(()) => self.described = described,
+            Err(StoreError::DiskFull { .. }) => self.free_log(),
+            Err(_) => {}
+        }
+        result
     }
 
     fn reader(&self) -> Box<dyn History> {

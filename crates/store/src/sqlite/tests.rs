@@ -441,6 +441,33 @@ fn a_full_disk_fails_the_commit_and_loses_nothing() {
     assert_ne!(store.load().unwrap().pools, before.pools);
 }
 
+#[test]
+fn a_take_over_that_is_not_durable_is_none() {
+    let (directory, before) = used();
+    let mut store = open_at(directory.path()).unwrap();
+    // The statement succeeds and its commit fails, as on a full disk.
+    store
+        .connection
+        .execute_batch(
+            "PRAGMA foreign_keys = ON;
+             CREATE TABLE parent (id INTEGER PRIMARY KEY);
+             CREATE TABLE child (id REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER spoil AFTER UPDATE OF epoch ON meta BEGIN
+                 INSERT INTO child VALUES (1);
+             END;",
+        )
+        .unwrap();
+    store.take_over().unwrap_err();
+    assert_eq!(store.load(), Ok(before.clone()));
+    store
+        .connection
+        .execute_batch("DROP TRIGGER spoil")
+        .unwrap();
+    let epoch = store.take_over().unwrap();
+    assert_eq!(epoch, before.meta.epoch + 1);
+    store.commit(epoch, &[]).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn paths_that_cannot_be_used_are_named() {

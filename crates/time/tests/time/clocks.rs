@@ -407,6 +407,37 @@ fn auto_advance_waits_a_turn_after_every_change() {
 }
 
 #[test]
+fn auto_advance_goes_on_when_the_first_sleeper_leaves() {
+    type Leave = fn(&VirtualClock, Sleep) -> Option<Sleep>;
+    let ways: [(&str, Leave); 3] = [
+        ("dropped", |_, first| {
+            drop(first);
+            None
+        }),
+        ("reset", |_, mut first| {
+            first.reset(s(60));
+            Some(first)
+        }),
+        ("fired", |clock, first| {
+            clock.advance(s(5));
+            Some(first)
+        }),
+    ];
+    for (name, leave) in ways {
+        let clock = VirtualClock::new();
+        clock.auto_advance(true);
+        let mut first = clock.sleep(s(5));
+        let mut second = clock.sleep(s(20));
+        let (woken, waker) = WakeCount::new();
+        assert!(!done(&mut first));
+        assert!(poll_with(&mut second, &waker).is_pending());
+        assert_eq!(woken.get(), 0, "{name}: only the first asks to be polled");
+        let _kept = leave(&clock, first);
+        assert_eq!(woken.get(), 1, "{name}: now it is the first");
+    }
+}
+
+#[test]
 fn auto_advance_never_moves_to_never() {
     watched_async("a sleep that never ends", never_to_never());
 }

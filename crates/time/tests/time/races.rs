@@ -162,6 +162,34 @@ fn a_reset_and_a_move() {
 }
 
 #[test]
+fn resets_and_counts() {
+    races(|clock| {
+        let real = RealClock::new();
+        let until = real.monotonic() + ms(200);
+        let meeting = Meeting::default();
+        let mut sleep = clock.sleep(s(1));
+        let mut reads = 0;
+        thread::scope(|scope| {
+            let over = Over(&meeting);
+            scope.spawn(|| {
+                for seconds in (1..9).cycle() {
+                    sleep.reset(s(seconds));
+                    if meeting.is_over() {
+                        return;
+                    }
+                }
+            });
+            while real.monotonic() < until {
+                reads += 1;
+                assert_eq!(clock.pending(), 1, "a reset is one step");
+            }
+            drop(over);
+        });
+        println!("count: {reads} reads");
+    });
+}
+
+#[test]
 fn a_cancel_and_a_move() {
     races(|clock| {
         race(

@@ -52,6 +52,8 @@ struct Row {
     watch: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<BootId>,
+    #[serde(default)]
+    count: u32,
 }
 
 impl From<&Kept> for Row {
@@ -68,6 +70,7 @@ impl From<&Kept> for Row {
             message: fact.message,
             watch: fact.watch,
             boot: fact.boot,
+            count: fact.count,
         }
     }
 }
@@ -86,6 +89,7 @@ impl From<Row> for Kept {
                 message: row.message,
                 watch: row.watch,
                 boot: row.boot,
+                count: row.count,
             },
         }
     }
@@ -330,6 +334,7 @@ mod tests {
             message: "NVRM: \"Xid\"\\n".to_owned(),
             watch: String::new(),
             boot: Some(BootId::new("b")),
+            count: 4,
         }
     }
 

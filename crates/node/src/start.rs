@@ -42,7 +42,8 @@ pub async fn run(args: Args) -> Result<(), AgentError> {
     if args.exit_with_stdin {
         end_with_stdin(stop.clone())?;
     }
-    let result = run_until(&args, &clock, &tasks, stop).await;
+    let result = run_until(&args, &clock, &tasks, stop.clone()).await;
+    stop.cancel();
     tasks.shutdown(&*clock, END_LIMIT).await;
     if result.is_ok() {
         tracing::info!("node daemon stopped");

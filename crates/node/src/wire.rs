@@ -49,7 +49,6 @@ pub(crate) fn registration(
         session_id: session.to_string(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: CAPABILITIES.map(str::to_owned).into(),
-        ..Default::default()
     }
 }
 
@@ -62,7 +61,6 @@ fn gpu(gpu: &Gpu) -> wire::GPUInfo {
         memory_total: gpu.memory_total_bytes,
         driver_version: gpu.driver_version.clone(),
         cuda_version: gpu.cuda_version.clone(),
-        ..Default::default()
     }
 }
 
@@ -121,6 +119,7 @@ fn event(fact: Fact) -> wire::HealthEvent {
         message: fact.message,
         watch: fact.watch,
         boot_id: fact.boot.map(|boot| boot.to_string()).unwrap_or_default(),
+        count: fact.count,
         ..Default::default()
     }
 }
@@ -146,10 +145,8 @@ pub(crate) fn heartbeat(
                     power_usage: gpu.power,
                     utilization_percent: gpu.utilization,
                     memory_used: gpu.memory_used,
-                    ..Default::default()
                 })
                 .collect(),
-            ..Default::default()
         }
         .into(),
         boot_id: boot.to_string(),
@@ -163,7 +160,6 @@ pub(crate) fn poll(identity: &Identity, session: &SessionId) -> wire::GetNodeCom
     wire::GetNodeCommandsRequest {
         node_id: identity.node.to_string(),
         session_id: session.to_string(),
-        ..Default::default()
     }
 }
 
@@ -172,7 +168,6 @@ pub(crate) fn watch(identity: &Identity, session: &SessionId) -> v1::WatchComman
     v1::WatchCommandsRequest {
         node_id: identity.node.to_string(),
         session_id: session.to_string(),
-        ..Default::default()
     }
 }
 

@@ -3,21 +3,23 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use navarch_api::wire;
+use navarch_api::{ApiError, wire};
 use navarch_time::{RealClock, timeout};
 use serde_json::{Value, json};
 use support::{Double, Mood, PATIENCE};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// A running agent.
 struct Agent {
     child: Child,
-    debug: std::path::PathBuf,
+    /// Held open: waiting for a child closes what it still has of it.
+    stdin: Option<ChildStdin>,
+    debug: PathBuf,
 }
 
 /// How the agent ended, and what it logged.
@@ -72,11 +74,18 @@ impl Agent {
             "--exit-with-stdin",
         ];
         arguments.extend(more);
-        let child = command(&arguments)
-            .env("NAVARCH_AUTH_TOKEN", "s3cret")
-            .spawn();
+        Self::spawn(
+            command(&arguments).env("NAVARCH_AUTH_TOKEN", "s3cret"),
+            debug,
+        )
+    }
+
+    fn spawn(command: &mut Command, debug: PathBuf) -> Self {
+        let mut child = command.spawn().expect("it starts");
+        let stdin = child.stdin.take();
         Self {
-            child: child.expect("it starts"),
+            child,
+            stdin,
             debug,
         }
     }
@@ -87,7 +96,7 @@ impl Agent {
 
     /// Closes its standard input, and waits for its end.
     async fn close(mut self, limit: Duration) -> Ended {
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         self.ended(limit).await
     }
 
@@ -142,6 +151,17 @@ impl Agent {
         assert_eq!(status, 200);
         state["faults"].as_array().expect("a list").clone()
     }
+}
+
+/// Lets a command wait at the double.
+fn order(double: &Double, id: &str, kind: wire::NodeCommandType) {
+    double.set(|recorded| {
+        recorded.waiting.push(wire::NodeCommand {
+            command_id: id.to_owned(),
+            r#type: kind.into(),
+            ..Default::default()
+        });
+    });
 }
 
 async fn first_full_report(double: &Double) -> wire::ReportHealthRequest {
@@ -639,7 +659,8 @@ async fn a_command_runs_once_however_often_it_comes() {
     );
     let agent = Agent::start(&double, dir.path());
     first_full_report(&double).await;
-    double.command(
+    order(
+        &double,
         "c-1",
         wire::NodeCommandType::NODE_COMMAND_TYPE_RUN_DIAGNOSTIC,
     );
@@ -660,14 +681,16 @@ async fn a_command_runs_once_however_often_it_comes() {
     agent
         .inject("thermal", r#"{"gpu":1,"temperature":99}"#)
         .await;
-    double.command(
+    order(
+        &double,
         "c-1",
         wire::NodeCommandType::NODE_COMMAND_TYPE_RUN_DIAGNOSTIC,
     );
     let again = double.until("the result again", acknowledged(2)).await;
     assert_eq!(again.output, first.output);
     agent.kill().await;
-    double.command(
+    order(
+        &double,
         "c-1",
         wire::NodeCommandType::NODE_COMMAND_TYPE_RUN_DIAGNOSTIC,
     );
@@ -677,13 +700,18 @@ async fn a_command_runs_once_however_often_it_comes() {
         .await;
     assert_eq!(later.output, first.output);
     // A command of its own does run.
-    double.command(
+    order(
+        &double,
         "c-2",
         wire::NodeCommandType::NODE_COMMAND_TYPE_RUN_DIAGNOSTIC,
     );
     let other = double.until("the second result", acknowledged(4)).await;
     assert!(other.output.contains("temperature=99"), "{}", other.output);
-    double.command("c-3", wire::NodeCommandType::NODE_COMMAND_TYPE_CORDON);
+    order(
+        &double,
+        "c-3",
+        wire::NodeCommandType::NODE_COMMAND_TYPE_CORDON,
+    );
     let refused = double.until("a refusal", acknowledged(5)).await;
     assert_eq!(refused.outcome.to_i32(), 2);
     assert!(
@@ -703,7 +731,11 @@ async fn terminate_is_acknowledged_and_ends_the_agent() {
     );
     let mut agent = Agent::start(&double, dir.path());
     first_full_report(&double).await;
-    double.command("c-9", wire::NodeCommandType::NODE_COMMAND_TYPE_TERMINATE);
+    order(
+        &double,
+        "c-9",
+        wire::NodeCommandType::NODE_COMMAND_TYPE_TERMINATE,
+    );
     let ended = agent.ended(PATIENCE).await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
     double.look(|recorded| {
@@ -712,10 +744,14 @@ async fn terminate_is_acknowledged_and_ends_the_agent() {
             .iter()
             .map(|told| (told.command_id.as_str(), told.outcome.to_i32()))
             .collect();
-        assert_eq!(told, [("c-9", 1)]);
+        assert_eq!(told, [("c-9", 1)], "{}", ended.log);
     });
     // Started again, it does not stop for the same command.
-    double.command("c-9", wire::NodeCommandType::NODE_COMMAND_TYPE_TERMINATE);
+    order(
+        &double,
+        "c-9",
+        wire::NodeCommandType::NODE_COMMAND_TYPE_TERMINATE,
+    );
     let agent = Agent::start(&double, dir.path());
     double
         .until("the answer to a repeat", |recorded| {
@@ -738,7 +774,8 @@ async fn a_control_plane_without_push_is_polled() {
         tempfile::tempdir().expect("a directory"),
     );
     double.set(|recorded| recorded.without_push = true);
-    double.command(
+    order(
+        &double,
         "c-1",
         wire::NodeCommandType::NODE_COMMAND_TYPE_RUN_DIAGNOSTIC,
     );
@@ -753,41 +790,6 @@ async fn a_control_plane_without_push_is_polled() {
 }
 
 #[tokio::test]
-async fn who_is_unknown_or_superseded_registers_again() {
-    let (double, dir) = (
-        Double::start().await,
-        tempfile::tempdir().expect("a directory"),
-    );
-    double.set(|recorded| recorded.beat_milliseconds = 100);
-    let _agent = Agent::start(&double, dir.path());
-    first_full_report(&double).await;
-    for (mood, registrations) in [(Mood::Forgetful, 2), (Mood::Superseded, 3)] {
-        double.set(|recorded| recorded.mood = mood);
-        double
-            .until("another registration", |recorded| {
-                (recorded.registrations.len() >= registrations).then_some(())
-            })
-            .await;
-        let reports = double.look(|recorded| recorded.reports.len());
-        double
-            .until("a full report after it", |recorded| {
-                recorded.reports[reports.saturating_sub(1)..]
-                    .iter()
-                    .any(|report| report.full)
-                    .then_some(())
-            })
-            .await;
-    }
-    let (first, last) = double.look(|recorded| {
-        (
-            recorded.registrations[0].session_id.clone(),
-            recorded.registrations[2].session_id.clone(),
-        )
-    });
-    assert_eq!(first, last, "a registration again is no new start");
-}
-
-#[tokio::test]
 async fn a_refused_report_is_dropped_and_the_agent_goes_on() {
     let (double, dir) = (
         Double::start().await,
@@ -795,11 +797,13 @@ async fn a_refused_report_is_dropped_and_the_agent_goes_on() {
     );
     let agent = Agent::start(&double, dir.path());
     first_full_report(&double).await;
-    double.set(|recorded| recorded.mood = Mood::Picky);
+    double.set(|recorded| {
+        recorded.mood = Mood::Refusing(|| ApiError::invalid_argument("not to my taste"))
+    });
     agent.inject("xid", r#"{"code": 13}"#).await;
     double
         .until("a refusal", |recorded| {
-            (recorded.refused_reports == 1).then_some(())
+            (recorded.refusals == 1).then_some(())
         })
         .await;
     double.set(|recorded| recorded.mood = Mood::Normal);
@@ -929,18 +933,13 @@ async fn two_agents_do_not_share_a_state_directory() {
 async fn a_machine_without_the_gpu_library_says_so_in_one_line() {
     let double = Double::start().await;
     let server = format!("--server={}", double.url());
-    let mut agent = Agent {
-        child: command(&[&server, "--node-id=plain", "--exit-with-stdin"])
-            .spawn()
-            .expect("it starts"),
-        debug: "nowhere".into(),
-    };
+    let flags = [server.as_str(), "--node-id=plain", "--exit-with-stdin"];
+    let agent = Agent::spawn(&mut command(&flags), "nowhere".into());
     let report = first_full_report(&double).await;
     let registration = double.look(|recorded| recorded.registrations[0].clone());
     // A machine that has the library reads its GPUs; then there is nothing to see here.
     let has_library = report.events.iter().any(|event| event.watch == "driver");
-    drop(agent.child.stdin.take());
-    let ended = agent.ended(Duration::from_secs(2)).await;
+    let ended = agent.close(Duration::from_secs(2)).await;
     assert!(ended.status.success());
     if !has_library {
         assert!(registration.gpus.is_empty());

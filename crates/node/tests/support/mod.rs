@@ -21,19 +21,15 @@ use tokio::sync::watch;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the double answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum Mood {
     /// It takes everything.
     #[default]
     Normal,
     /// It cannot be reached, as far as an agent can tell.
     Away,
-    /// It knows no node.
-    Forgetful,
-    /// Another agent registered; until the next registration.
-    Superseded,
-    /// It takes no report as it is.
-    Picky,
+    /// It refuses reports and heartbeats so, until the next registration.
+    Refusing(fn() -> ApiError),
 }
 
 /// What was recorded, and what to answer.
@@ -43,7 +39,7 @@ pub struct Recorded {
     pub registrations: Vec<wire::RegisterNodeRequest>,
     pub beats: Vec<wire::HeartbeatRequest>,
     pub reports: Vec<wire::ReportHealthRequest>,
-    pub refused_reports: usize,
+    pub refusals: usize,
     pub acknowledgements: Vec<v1::AcknowledgeCommandRequest>,
     pub polls: usize,
     pub authorizations: Vec<String>,
@@ -129,7 +125,7 @@ impl Double {
     /// Waits until what was recorded is as wanted.
     pub async fn until<T>(&self, what: &str, look: impl Fn(&Recorded) -> Option<T>) -> T {
         let waiting = async {
-            let mut changes = self.inner.changes.subscribe();
+            let mut changes = self.changes();
             loop {
                 if let Some(found) = self.look(&look) {
                     return found;
@@ -143,22 +139,9 @@ impl Double {
         }
     }
 
-    /// Waits for the next change of what was recorded, or a moment.
-    pub async fn changed_or(&self, moment: Duration) {
-        let mut changes = self.inner.changes.subscribe();
-        // Either is as good.
-        let _either = timeout(&RealClock::new(), moment, changes.changed()).await;
-    }
-
-    /// Lets a command wait, and pushes it.
-    pub fn command(&self, id: &str, kind: wire::NodeCommandType) {
-        self.set(|recorded| {
-            recorded.waiting.push(wire::NodeCommand {
-                command_id: id.to_owned(),
-                r#type: kind.into(),
-                ..Default::default()
-            });
-        });
+    /// Tells of every change of what was recorded.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
     }
 }
 
@@ -178,17 +161,13 @@ impl Inner {
         record: impl FnOnce(&mut Recorded) -> T,
     ) -> Result<T, ApiError> {
         let mut recorded = self.lock();
-        let refusal = match recorded.mood {
-            Mood::Away => Some(ApiError::unavailable("away")),
-            Mood::Forgetful if needs_node => Some(ApiError::not_found("node not found: n")),
-            Mood::Superseded if needs_node => Some(ApiError::failed_precondition(
-                "session superseded: another agent registered as n since",
-            )),
-            _ => None,
-        };
-        let result = match refusal {
-            Some(refusal) => Err(refusal),
-            None => Ok(record(&mut recorded)),
+        let result = match recorded.mood {
+            Mood::Away => Err(ApiError::unavailable("away")),
+            Mood::Refusing(refusal) if needs_node => {
+                recorded.refusals += 1;
+                Err(refusal())
+            }
+            _ => Ok(record(&mut recorded)),
         };
         drop(recorded);
         self.changed();
@@ -217,9 +196,7 @@ impl ControlPlane for Handlers {
         navarch_api::requests::registration(request.clone(), String::new())?;
         self.0.record(false, |recorded| {
             recorded.registrations.push(request);
-            if matches!(recorded.mood, Mood::Superseded | Mood::Forgetful) {
-                recorded.mood = Mood::Normal;
-            }
+            recorded.mood = Mood::Normal;
             wire::RegisterNodeResponse {
                 success: true,
                 config: wire::NodeConfig {
@@ -240,17 +217,12 @@ impl ControlPlane for Handlers {
     ) -> Result<wire::ReportHealthResponse, ApiError> {
         navarch_api::requests::report(request.clone(), navarch_model::Time(0))?;
         self.0.record(true, |recorded| {
-            if recorded.mood == Mood::Picky {
-                recorded.refused_reports += 1;
-                return Err(ApiError::invalid_argument("events[0] is not to my taste"));
-            }
             recorded.reports.push(request);
-            Ok(wire::ReportHealthResponse {
+            wire::ReportHealthResponse {
                 acknowledged: true,
                 node_status: wire::NodeStatus::NODE_STATUS_ACTIVE.into(),
-                ..Default::default()
-            })
-        })?
+            }
+        })
     }
 
     async fn send_heartbeat(
@@ -261,10 +233,7 @@ impl ControlPlane for Handlers {
         navarch_api::requests::beat(request.clone())?;
         self.0.record(true, |recorded| {
             recorded.beats.push(request);
-            wire::HeartbeatResponse {
-                acknowledged: true,
-                ..Default::default()
-            }
+            wire::HeartbeatResponse { acknowledged: true }
         })
     }
 
@@ -277,7 +246,6 @@ impl ControlPlane for Handlers {
             recorded.polls += 1;
             wire::GetNodeCommandsResponse {
                 commands: recorded.waiting.clone(),
-                ..Default::default()
             }
         })
     }
@@ -361,7 +329,6 @@ impl Agents for Handlers {
                     let answer = v1::WatchCommandsResponse {
                         commands: waiting,
                         next_within_milliseconds: 3_600_000,
-                        ..Default::default()
                     };
                     return Some((Ok(answer), (inner, changes, sent)));
                 }

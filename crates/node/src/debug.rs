@@ -127,13 +127,13 @@ async fn inject(
     UrlPath(kind): UrlPath<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let fault = match body {
-        Ok(body) => parse(&kind, &body),
+    let body = match body {
+        Ok(body) => body,
         Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
     };
-    let fault = match fault {
+    let fault = match parse(&kind, &body) {
         Ok(fault) => fault,
-        Err(refusal) => return refusal,
+        Err(Refusal(status, message)) => return refuse(status, message),
     };
     let store = |state: &_| debug.store(state);
     if let Err(error) = debug.fake.inject_with(&fault, store) {
@@ -148,13 +148,16 @@ async fn inject(
     Json(json!({ "injected": fault })).into_response()
 }
 
+/// Why a request is refused.
+struct Refusal(StatusCode, String);
+
 /// A fault: its kind from the path, the rest from a JSON object, which may be left out.
-fn parse(kind: &str, body: &[u8]) -> Result<Fault, Response> {
+fn parse(kind: &str, body: &[u8]) -> Result<Fault, Refusal> {
     let kind: FaultKind = kind
         .parse()
-        .map_err(|error| refuse(StatusCode::NOT_FOUND, error))?;
+        .map_err(|error: FaultError| Refusal(StatusCode::NOT_FOUND, error.to_string()))?;
     let bad = |message: &dyn std::fmt::Display| {
-        refuse(StatusCode::BAD_REQUEST, format_args!("{kind}: {message}"))
+        Refusal(StatusCode::BAD_REQUEST, format!("{kind}: {message}"))
     };
     let mut fields = match body.trim_ascii() {
         [] => serde_json::Map::new(),

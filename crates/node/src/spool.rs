@@ -369,7 +369,7 @@ mod tests {
                 match self.agent.next(now) {
                     Step::Register => {
                         self.agent
-                            .registered(Outcome::Taken, Some(long), now, &mut Fixed)
+                            .registered(Outcome::Taken, Some(long), now, &mut Fixed);
                     }
                     Step::Beat => self.agent.beaten(Outcome::Taken, now, &mut Fixed),
                     Step::ReadAll | Step::Poll => {}
@@ -522,5 +522,21 @@ mod tests {
             );
         }
         assert!(longest < 2 * SLACK_BYTES, "{longest}");
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_loses_only_durability() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut life = Life::begin(dir.path());
+        life.happens(79);
+        // Nothing can be written to a file that is open for reading.
+        life.journal.file = File::open(dir.path().join(NAME)).expect("it is there");
+        life.happens(48);
+        assert!(life.journal.failing);
+        assert_eq!(life.codes(), ["79", "48"], "both are sent all the same");
+        life.happens(94);
+        assert!(!life.journal.failing, "the disk takes it again");
+        drop(life);
+        assert_eq!(Life::begin(dir.path()).codes(), ["79", "48", "94"]);
     }
 }

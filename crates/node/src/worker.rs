@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use navarch_gpu::{GpuBackend, Selected};
@@ -90,9 +90,13 @@ impl Worker {
                 let _late = reply.send(question(backend));
             }
         });
-        if self.jobs.try_send(job).is_err() {
-            clock.sleep(limit).await;
-            return Err(NoAnswer::Late(limit));
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                clock.sleep(limit).await;
+                return Err(NoAnswer::Late(limit));
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(NoAnswer::Panicked),
         }
         match timeout(clock, limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),

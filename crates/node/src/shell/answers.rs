@@ -33,10 +33,11 @@ impl Shell {
             return;
         }
         self.gpus = gpus;
+        tracing::info!(count = self.gpus.len(), "detected GPUs");
         let intervals = self.agent.intervals();
         tracing::info!(
             node_id = %self.identity.node, session_id = %self.agent.session(),
-            boot_id = %self.scribe.boot, gpus = self.gpus.len(), "registered"
+            boot_id = %self.scribe.boot, "registered"
         );
         tracing::info!(
             heartbeat_interval = ?intervals.beat, health_check_interval = ?intervals.full,
@@ -103,6 +104,10 @@ impl Shell {
             }
         };
         self.agent.read(facts, now, &mut self.ids);
+        self.reading = false;
+        if std::mem::take(&mut self.read_again) {
+            self.agent.read_soon(now);
+        }
     }
 
     pub(super) fn sent(

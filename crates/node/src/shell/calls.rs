@@ -56,6 +56,8 @@ impl Shell {
     }
 
     pub(super) fn begin_read(&mut self) {
+        self.reading = true;
+        self.read_again = false;
         let (clock, worker) = (Arc::clone(&self.clock), self.worker.clone());
         let began = self.clock.monotonic();
         self.calls.push(Box::pin(async move {

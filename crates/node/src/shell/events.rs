@@ -25,7 +25,11 @@ impl Shell {
         let now = self.now();
         match nudge.change {
             Change::Event => {}
-            Change::Reading => self.agent.read_soon(now),
+            Change::Reading => {
+                self.agent.read_soon(now);
+                // A reading under way may have looked before the change.
+                self.read_again = self.reading;
+            }
             Change::Boot => self.reboot(),
         }
         // Whoever asked may have given up waiting.
@@ -48,6 +52,8 @@ impl Shell {
         // Answers to the old session mean nothing to the new one.
         self.calls = Work::new();
         self.watching = false;
+        self.reading = false;
+        self.read_again = false;
         self.hung = false;
         self.status = None;
     }

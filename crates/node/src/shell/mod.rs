@@ -94,7 +94,8 @@ pub(crate) struct Shell {
     client: Client,
     identity: Arc<Identity>,
     worker: Worker,
-    selected: oneshot::Receiver<Selected>,
+    /// Where the backend comes from, until it came.
+    selected: Option<oneshot::Receiver<Selected>>,
     backend: Option<Arc<dyn GpuBackend>>,
     kernel_boot: String,
     state: Option<Arc<StateDir>>,
@@ -108,6 +109,9 @@ pub(crate) struct Shell {
     gpus: Vec<Gpu>,
     /// The driver did not answer last time: heartbeats do not wait for it.
     hung: bool,
+    /// A full reading is under way, and whether something changed since it began.
+    reading: bool,
+    read_again: bool,
     watching: bool,
     watch_failures: u32,
     wake: Arc<Notify>,
@@ -170,7 +174,7 @@ impl Shell {
             ids,
             client,
             worker,
-            selected,
+            selected: Some(selected),
             backend: None,
             kernel_boot,
             state,
@@ -180,6 +184,8 @@ impl Shell {
             meter: Meter::default(),
             gpus: Vec::new(),
             hung: false,
+            reading: false,
+            read_again: false,
             watching: false,
             watch_failures: 0,
             wake: Arc::new(Notify::new()),
@@ -196,28 +202,33 @@ impl Shell {
 
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        match timeout(&*self.clock, START_LIMIT, &mut self.selected).await {
-            Ok(Ok(selected)) => self.adopt(selected),
-            _ => tracing::warn!(
-                limit = ?START_LIMIT,
-                "the GPU driver has not started in time; the agent goes on without and reports it"
-            ),
+        let clock = Arc::clone(&self.clock);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            selected = timeout(&*clock, START_LIMIT, made(&mut self.selected)) => match selected {
+                Ok(selected) => self.adopt(selected),
+                Err(_) => tracing::warn!(
+                    limit = ?START_LIMIT,
+                    "the GPU driver has not started in time; the agent goes on without and reports it"
+                ),
+            }
         }
-        let mut timer = Timer::new(Arc::clone(&self.clock));
+        let mut timer = Timer::new(clock);
         let wake = Arc::clone(&self.wake);
-        while !self.ending {
+        while !self.ending && !stop.is_cancelled() {
             match self.begin_steps() {
                 Time::NEVER => timer.clear(),
                 due => timer.set_until(Duration::from_micros(due.0.unsigned_abs())),
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => {}
                 Some(nudge) = self.nudges.recv() => self.nudged(nudge),
                 () = wake.notified() => self.take_events(),
                 Some(done) = self.calls.next() => self.done(done),
                 Some(done) = self.work.next() => self.done(done),
-                Ok(selected) = &mut self.selected, if self.backend.is_none() => {
+                selected = made(&mut self.selected) => {
                     self.adopt(selected);
                     let now = self.now();
                     self.agent.read_soon(now);
@@ -325,6 +336,19 @@ impl Shell {
             tracing::info!("works again: {what}");
         }
     }
+}
+
+/// Waits for the backend, once; for ever if it came already, or cannot be made.
+async fn made(selected: &mut Option<oneshot::Receiver<Selected>>) -> Selected {
+    if let Some(waiting) = selected {
+        let came = waiting.await;
+        *selected = None;
+        if let Ok(came) = came {
+            return came;
+        }
+        tracing::error!("the GPU backend cannot be made; the panic before this says why");
+    }
+    std::future::pending().await
 }
 
 /// A call with a deadline.

@@ -14,6 +14,7 @@ use navarch_time::{Clock as _, RealClock, SeededRng, Tasks, VirtualClock};
 use support::{Double, Mood, Recorded};
 
 use super::*;
+use crate::debug::Change;
 use crate::worker::Make;
 
 /// A gate that calls to the driver go through; closed, they hang in it.
@@ -87,7 +88,7 @@ struct Rig {
     backend: Arc<Hanging>,
     stop: CancellationToken,
     tasks: Tasks,
-    _nudges: mpsc::Sender<Nudge>,
+    nudges: mpsc::Sender<Nudge>,
 }
 
 impl Rig {
@@ -153,7 +154,7 @@ impl Rig {
             backend,
             stop,
             tasks,
-            _nudges: nudges,
+            nudges,
         }
     }
 
@@ -186,6 +187,14 @@ impl Rig {
         let changed = changes.changed();
         // Either is as good.
         let _either = timeout(&RealClock::new(), Duration::from_millis(5), changed).await;
+    }
+
+    /// Tells the agent of a change, and waits until it has heard.
+    async fn nudge(&self, change: Change) {
+        let (kept, heard) = oneshot::channel();
+        let nudge = Nudge { change, kept };
+        self.nudges.send(nudge).await.expect("the agent runs");
+        heard.await.expect("the agent hears");
     }
 
     async fn settle(&self) {
@@ -399,4 +408,36 @@ async fn who_is_unknown_or_superseded_registers_again() {
         rig.double.until("a full report at once", full).await;
     }
     rig.end().await;
+}
+
+#[tokio::test]
+async fn a_change_during_a_reading_is_read_again() {
+    let rig = Rig::start(false).await;
+    rig.settle().await;
+    let full = |recorded: &Recorded| recorded.reports.iter().filter(|report| report.full).count();
+    let before = rig.double.look(full);
+    rig.gate.set(true);
+    // The first nudge begins a reading, which waits at the gate; the second comes meanwhile.
+    for _ in 0..2 {
+        rig.nudge(Change::Reading).await;
+    }
+    rig.gate.set(false);
+    rig.double
+        .until("two full reports", |recorded| {
+            (full(recorded) >= before + 2).then_some(())
+        })
+        .await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn it_ends_while_the_driver_is_still_starting() {
+    let rig = Rig::start(true).await;
+    let Rig {
+        gate, stop, tasks, ..
+    } = rig;
+    stop.cancel();
+    let late = tasks.shutdown(&RealClock::new(), support::PATIENCE).await;
+    assert!(late.is_empty());
+    gate.set(false);
 }

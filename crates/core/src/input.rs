@@ -190,6 +190,8 @@ pub struct Fact {
     pub watch: String,
     /// The boot it happened in; none means the report's.
     pub boot: Option<BootId>,
+    /// How many equal ones it stands for; 0 means 1.
+    pub count: u32,
 }
 
 /// A result that an older agent graded itself.

@@ -216,10 +216,10 @@ impl Incident {
         self.is_open() && self.severity == HealthStatus::Unhealthy
     }
 
-    /// Adds a fact, keeping the first and the latest.
-    pub fn add_evidence(&mut self, evidence: Evidence) {
+    /// Adds a fact that stands for `count` equal ones, keeping the first and the latest.
+    pub fn add_evidence(&mut self, evidence: Evidence, count: u32) {
         self.last_evidence = evidence.at;
-        self.evidence_count += 1;
+        self.evidence_count += u64::from(count);
         if self.evidence.len() == MAX_EVIDENCE {
             self.evidence.remove(1);
         }

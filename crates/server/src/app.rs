@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
-use crate::handlers::{Handlers, PolicyText};
+use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits, Token};
 use crate::metrics;
 
@@ -249,6 +249,7 @@ impl App {
             policy: Arc::clone(&policy_text),
             started,
             closing: closing.clone(),
+            listed: NodeParts::default(),
         });
         let limits = CallLimits {
             max_request_bytes: config.server.limits.max_request_bytes as usize,

@@ -181,6 +181,7 @@ impl Host {
             message: format!("NVRM: Xid (PCI:0000:0{gpu}:00): {code}"),
             watch: "xid".to_owned(),
             boot: Some(self.boot()),
+            count: 1,
         }
     }
 }

@@ -151,6 +151,7 @@ fn fact(at: usize, said: wire::HealthEvent, now: Time) -> Result<Fact, ApiError>
         message: check::message(said.message),
         watch: check::plain(field("watch"), said.watch)?,
         boot: check::optional_id(field("boot_id"), &said.boot_id, BootId::parse)?,
+        count: said.count,
     })
 }
 

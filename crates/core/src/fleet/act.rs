@@ -44,6 +44,18 @@ impl Fleet {
                 Ok(Reply::Done)
             }
             Action::TerminateUnclaimed { provider, machine } => {
+                let key = (provider.clone(), machine.clone());
+                let known = self.state.unclaimed.get(&key);
+                let pool = known
+                    .and_then(|unclaimed| unclaimed.instance.as_ref())
+                    .and_then(|id| self.state.instances.get(id))
+                    .map(|instance| instance.pool.clone())
+                    .ok_or_else(|| {
+                        Rejection::not_found(format!("no intent explains {machine} of {provider}"))
+                    })?;
+                self.may_end_unclaimed(&pool, &provider, &machine, self.now.core)
+                    .map_err(|block| blocked(&block))?;
+                self.unclaimed_asked.insert(key, self.now.core);
                 self.effect(Effect::TerminateUnclaimed {
                     provider,
                     provider_id: machine,

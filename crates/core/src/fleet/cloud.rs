@@ -605,8 +605,9 @@ impl Fleet {
             })
             .cloned()
             .collect();
-        for (provider, id) in gone {
-            self.put(Change::UnclaimedGone(provider, id));
+        for key in gone {
+            self.unclaimed_asked.remove(&key);
+            self.put(Change::UnclaimedGone(key.0, key.1));
         }
     }
 
@@ -646,7 +647,9 @@ impl Fleet {
     ) {
         match result {
             Ok(TerminateAnswer::Gone) => {
-                self.put(Change::UnclaimedGone(provider.clone(), machine.clone()));
+                let key = (provider.clone(), machine.clone());
+                self.unclaimed_asked.remove(&key);
+                self.put(Change::UnclaimedGone(key.0, key.1));
             }
             Ok(TerminateAnswer::Accepted) => {}
             Err(error) => self.event(

@@ -24,6 +24,8 @@ pub(crate) struct Finding {
     pub required: Repair,
     pub clear_after: Option<Duration>,
     pub evidence: Evidence,
+    /// How many equal facts the evidence stands for.
+    pub count: u32,
 }
 
 impl Fleet {
@@ -100,7 +102,7 @@ impl Fleet {
             clear_after: finding.clear_after,
             closed: None,
         };
-        incident.add_evidence(finding.evidence);
+        incident.add_evidence(finding.evidence, finding.count);
         let subject = self.incident_subject(&incident);
         self.event(
             EventKind::IncidentOpened,
@@ -149,14 +151,14 @@ impl Fleet {
                 // It came back after the repair: that rung is not enough.
                 incident.required = incident.required.raised();
             }
-            incident.add_evidence(finding.evidence);
+            incident.add_evidence(finding.evidence, finding.count);
         } else if incident
             .evidence
             .last()
             .is_none_or(|last| last.metrics != finding.evidence.metrics)
         {
             // A condition that reads the same again is no new fact.
-            incident.add_evidence(finding.evidence);
+            incident.add_evidence(finding.evidence, finding.count);
         }
         let id = incident.id.clone();
         if incident == before {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use navarch_model::{
     Automation, Change, Event, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeId,
-    NodeStatus, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderName, Stamp, State,
-    Subject, Time,
+    NodeStatus, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName,
+    Stamp, State, Subject, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -69,6 +69,8 @@ pub struct Fleet {
     pub(crate) calls: BTreeMap<InstanceId, (u32, CallKind)>,
     pub(crate) soft: BTreeMap<NodeId, Soft>,
     pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
+    /// When machines that nobody claims were last asked to go.
+    pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Reasons on record that still hold.
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
     /// Nothing that waits is due less than a full period after this moment.
@@ -103,6 +105,7 @@ impl Fleet {
             calls: BTreeMap::new(),
             soft: BTreeMap::new(),
             providers: BTreeMap::new(),
+            unclaimed_asked: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
             last_tick: None,

@@ -160,6 +160,7 @@ impl Fleet {
                 message: fact.message.clone(),
                 boot: fact.boot.clone().or_else(|| node.boot.clone()),
             },
+            count: fact.count.max(1),
         };
         self.find(node, finding, full, ids);
         verdict.result
@@ -197,6 +198,7 @@ impl Fleet {
                 message: result.message.clone(),
                 boot: node.boot.clone(),
             },
+            count: 1,
         };
         self.find(node, finding, true, ids);
     }
@@ -352,6 +354,7 @@ impl Fleet {
             required: Repair::Replace,
             clear_after: None,
             evidence,
+            count: 1,
         };
         self.find(&mut node, finding, false, ids);
         self.put_node(node, "heartbeat timeout");
@@ -431,6 +434,7 @@ impl Fleet {
                 required: Repair::Replace,
                 clear_after: None,
                 evidence,
+                count: 1,
             };
             self.find(&mut node, finding, false, ids);
             self.put_node(node, "stale reports");

@@ -39,17 +39,42 @@ impl Planner<'_> {
                 self.wake(due);
             }
         }
+    }
+
+    /// Lets machines go that nobody claims and whose intent is on record.
+    pub(super) fn unclaimed(&mut self) {
         for ((provider, id), machine) in &self.fleet.state.unclaimed {
             // Only an intent of ours that was given up, or has its machine, says whose it is.
-            let abandoned = machine
+            let Some(pool) = machine
                 .instance
                 .as_ref()
-                .is_some_and(|instance| self.fleet.state.instances.contains_key(instance));
-            if machine.sightings >= 2 && abandoned {
-                self.actions.push(Action::TerminateUnclaimed {
-                    provider: provider.clone(),
-                    machine: id.clone(),
-                });
+                .and_then(|instance| self.fleet.state.instances.get(instance))
+                .map(|instance| instance.pool.clone())
+                .filter(|_| machine.sightings >= 2)
+            else {
+                continue;
+            };
+            let words = format!("terminate unclaimed {id}");
+            match self
+                .fleet
+                .may_end_unclaimed(&pool, provider, id, self.now.core)
+            {
+                Ok(()) => self.choose(
+                    &pool,
+                    id.as_str(),
+                    words,
+                    "its intent has no use for it".to_owned(),
+                    Action::TerminateUnclaimed {
+                        provider: provider.clone(),
+                        machine: id.clone(),
+                    },
+                ),
+                Err(block) if block.guard == "pace" => {
+                    if let Some(until) = block.until {
+                        self.wake(until);
+                    }
+                }
+                Err(block) => self.wait(&pool, id.as_str(), &words, &block),
             }
         }
     }

@@ -89,6 +89,7 @@ impl Fleet {
         for pool in self.settings.pools.keys() {
             planner.pool(pool);
         }
+        planner.unclaimed();
         planner.finish()
     }
 

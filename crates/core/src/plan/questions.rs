@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use navarch_model::{
     Automation, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance, InstanceId,
-    LaunchCause, Node, NodeStatus, Offering, Phase, PoolName, Repair, Time,
+    LaunchCause, Node, NodeStatus, Offering, Phase, PoolName, ProviderInstanceId, ProviderName,
+    Repair, Time,
 };
 use navarch_policy::guards::{self, Block, LastReplacement, Silence};
 
@@ -191,11 +192,42 @@ impl Fleet {
         }
     }
 
+    /// Whether a machine that nobody claims may be asked to go now. A question that was asked a
+    /// moment ago is not repeated.
+    pub(crate) fn may_end_unclaimed(
+        &self,
+        pool: &PoolName,
+        provider: &ProviderName,
+        machine: &ProviderInstanceId,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.must_be_on(pool)?;
+        let asked = self
+            .unclaimed_asked
+            .get(&(provider.clone(), machine.clone()));
+        let again = asked.map(|at| *at + self.settings.guards.terminate.retry_wait);
+        match again.filter(|again| now < *again) {
+            Some(again) => Err(Block {
+                until: Some(again),
+                ..block("pace", "it was asked to go a moment ago")
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the drain of a machine is over and its replacement is in place.
     fn is_drained(&self, instance: &Instance, now: Time) -> Result<(), Block> {
-        let Some((cause, hold)) = self.node_of(instance).and_then(Node::our_drain) else {
+        let node = self.node_of(instance);
+        let Some((node, (cause, hold))) = node.and_then(|node| Some((node, node.our_drain()?)))
+        else {
             return Err(block("drain", "its node is not being drained"));
         };
+        if node.is_held_by_operator() {
+            return Err(block(
+                "operator_hold",
+                "an operator holds the node: it stays",
+            ));
+        }
         let limit = match cause {
             DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
             DrainCause::Shrink | DrainCause::Terminating => {
@@ -222,13 +254,9 @@ impl Fleet {
             return Ok(());
         };
         match self.replacement_of(instance) {
-            Some(other)
-                if self
-                    .node_of(other)
-                    .is_some_and(|node| node.status() == NodeStatus::Active) =>
-            {
-                Ok(())
-            }
+            // One that came up and broke, or that an operator took, is a matter of its own: the
+            // drain would keep the slot that its repair needs.
+            Some(other) if other.was_active || self.is_out_of_order(other) => Ok(()),
             Some(other) => Err(block(
                 "replacement",
                 format!("its replacement {} is {}", other.id, other.phase.word()),
@@ -239,6 +267,14 @@ impl Fleet {
             }
             None => Err(block("replacement", "its replacement is not asked for yet")),
         }
+    }
+
+    /// Whether a machine came up and does not serve: it is unhealthy, or an operator holds it.
+    fn is_out_of_order(&self, instance: &Instance) -> bool {
+        instance.phase == Phase::Running
+            && self.node_of(instance).is_some_and(|node| {
+                node.status() == NodeStatus::Unhealthy || node.is_held_by_operator()
+            })
     }
 
     /// Machines that the pool has or will have and that we do not drain.
@@ -478,6 +514,14 @@ impl Fleet {
             Some(other) if other.active_since.is_some() => other
                 .active_since
                 .map(|since| LastReplacement::ActiveSince(self.graced(since.core))),
+            // It broke as well: waiting for it to be ACTIVE could last for ever.
+            Some(other) if self.is_out_of_order(other) => {
+                let broke = self
+                    .node_of(other)
+                    .and_then(|node| self.worst_incident(node))
+                    .map_or(decided, |incident| incident.opened.core);
+                Some(LastReplacement::None(self.graced(broke.max(decided))))
+            }
             Some(other) if other.phase.counts_as_capacity() => Some(LastReplacement::NotActive),
             _ if draining => Some(LastReplacement::NotActive),
             // The drain was taken back: the old machine is repaired and no attempt counts.
@@ -546,6 +590,9 @@ impl Fleet {
     pub(crate) fn drain_is_void(&self, node: &Node, cause: &DrainCause) -> Option<String> {
         let pool = node.pool.as_ref()?;
         let settings = self.pool_settings(pool)?;
+        if *cause != DrainCause::Terminating && node.is_held_by_operator() {
+            return Some("an operator holds the node: it stays".to_owned());
+        }
         match cause {
             DrainCause::Incident(id) => {
                 let Some(incident) = self.state.incidents.get(id) else {
@@ -553,9 +600,6 @@ impl Fleet {
                 };
                 if let Some((_, ending)) = &incident.closed {
                     return Some(format!("incident {id} ended: {}", ending.phrase()));
-                }
-                if node.is_held_by_operator() {
-                    return Some("an operator holds the node: its repair waits".to_owned());
                 }
                 if incident.repaired.is_some() {
                     return Some("a repair is proven; its gate has to pass".to_owned());

@@ -121,9 +121,7 @@ impl ControlPlane for Handlers {
                 .cloned()
                 .collect::<Vec<_>>()
         });
-        Ok(Listed::Message(wire::ListNodesResponse {
-            nodes: nodes.iter().map(|node| self.node_info(node)).collect(),
-        }))
+        Ok(Listed::Parts(self.listed.of(&nodes, self)))
     }
 
     async fn get_node(

@@ -27,10 +27,10 @@ impl Handlers {
 
     fn automation_now(&self) -> v1::GetAutomationResponse {
         let settings = self.published.settings();
-        let state = self.published.read(|state| state.clone());
-        let chosen = state.clone();
-        convert::automation(&state, &settings, |pool| {
-            navarch_core::fleet::automation(&chosen, &settings, pool)
+        self.published.read(|state| {
+            convert::automation(state, &settings, |pool| {
+                navarch_core::fleet::automation(state, &settings, pool)
+            })
         })
     }
 

@@ -6,10 +6,11 @@ mod dev;
 mod fleet;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use navarch_api::ApiError;
+use navarch_api::wire::NodeInfo;
+use navarch_api::{ApiError, Part};
 use navarch_core::{Input, Reply};
 use navarch_model::{InstanceId, Node, NodeId, ProviderName, Stamp};
 use navarch_providers::Provider;
@@ -51,6 +52,51 @@ pub struct Handlers {
     pub started: Stamp,
     /// Told when streams must end.
     pub closing: CancellationToken,
+    /// Nodes as they were last listed.
+    pub listed: NodeParts,
+}
+
+/// Nodes as they were last listed, encoded: most lists differ from the one before in few nodes.
+#[derive(Debug, Default)]
+pub struct NodeParts(Mutex<BTreeMap<NodeId, Listed>>);
+
+/// One node as it was last listed.
+#[derive(Debug)]
+struct Listed {
+    node: Arc<Node>,
+    beat: Option<Stamp>,
+    part: Part<NodeInfo>,
+}
+
+impl NodeParts {
+    /// The parts of a list of `nodes`. A node is encoded again only when it changed or beat.
+    fn of(&self, nodes: &[Arc<Node>], handlers: &Handlers) -> Vec<Part<NodeInfo>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > 2 * nodes.len() + 1024 {
+            // Nodes that are gone: rather encode once more than keep them for ever.
+            known.clear();
+        }
+        nodes
+            .iter()
+            .map(|node| {
+                let beat = handlers.published.pulses.last_beat(&node.id);
+                if let Some(listed) = known.get(&node.id)
+                    && listed.beat == beat
+                    && Arc::ptr_eq(&listed.node, node)
+                {
+                    return listed.part.clone();
+                }
+                let part = Part::new(handlers.node_info(node));
+                let listed = Listed {
+                    node: Arc::clone(node),
+                    beat,
+                    part: part.clone(),
+                };
+                known.insert(node.id.clone(), listed);
+                part
+            })
+            .collect()
+    }
 }
 
 impl Handlers {

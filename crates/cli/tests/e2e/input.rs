@@ -1,0 +1,343 @@
+//! Bad input: every mistake gets an answer that says what and where, and changes nothing.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::faults::ONE_KEPT;
+use crate::support::{Fleet, Program, directory, run, until};
+
+/// The complaint of a program that must not start.
+fn refused(directory: &Path, code: i32, arguments: &[&str]) -> String {
+    let (status, output) = Program::ends(directory, &[], arguments);
+    assert_eq!(status, Some(code), "{arguments:?}: {output}");
+    output
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let place = directory();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let listen = format!("--listen={address}");
+    std::fs::write(place.path().join("c.yaml"), ONE_KEPT).expect("a file");
+    for arguments in [
+        &["dev", &listen, "--data-dir=data"][..],
+        &["server", "--config=c.yaml", &listen, "--data-dir=data"],
+        &["fake-cloud", &listen, "--data-dir=cloud"],
+    ] {
+        let complaint = refused(place.path(), 1, arguments);
+        assert!(
+            complaint.contains(&format!(
+                "Error: cannot listen on {address}: the port is in use; stop what listens there, \
+                 or choose another with --listen\n"
+            )),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_data_names_the_first() {
+    let mut fleet = Fleet::server(ONE_KEPT);
+    fleet.until_active(1);
+    let arguments = [
+        "server",
+        "--config=navarch.yaml",
+        "--listen=127.0.0.1:0",
+        "--data-dir=data",
+    ];
+    let complaint = refused(fleet.path(), 1, &arguments);
+    let first = format!("Error: another server (process {})", fleet.server.pid());
+    assert!(complaint.contains(&first), "{complaint}");
+    assert!(complaint.contains("stop it first"), "{complaint}");
+    let complaint = refused(
+        fleet.path(),
+        1,
+        &["dev", "--listen=127.0.0.1:0", "--data-dir=data"],
+    );
+    assert!(complaint.contains(&first), "{complaint}");
+    // The first one goes on.
+    let nodes = fleet.until_active(1);
+    assert_eq!(fleet.server.terminate().0, Some(0));
+    fleet.restart();
+    assert_eq!(fleet.until_active(1), nodes);
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_left_as_it_is() {
+    let mut fleet = Fleet::server(ONE_KEPT);
+    fleet.until_active(1);
+    assert_eq!(fleet.server.terminate().0, Some(0));
+    let whole = std::fs::read(fleet.path().join("data/navarch.db")).expect("a database");
+    let garbled = |from: usize, to: usize| {
+        let mut bytes = whole.clone();
+        for (at, byte) in bytes[from..to].iter_mut().enumerate() {
+            *byte = (at * 37 + 11) as u8;
+        }
+        bytes
+    };
+    for (what, bytes) in [
+        ("cut in half", whole[..whole.len() / 2].to_vec()),
+        ("cut to nothing", Vec::new()),
+        ("another header", garbled(0, 100)),
+        ("another schema", garbled(100, 4096)),
+        ("garbled pages", garbled(4096, whole.len())),
+        ("another program's file", b"#!/bin/sh\necho hello\n".to_vec()),
+    ] {
+        let place = directory();
+        let data = place.path().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        std::fs::write(data.join("navarch.db"), &bytes).expect("a file");
+        std::fs::write(place.path().join("c.yaml"), ONE_KEPT).expect("a file");
+        let arguments = [
+            "server",
+            "--config=c.yaml",
+            "--listen=127.0.0.1:0",
+            "--data-dir=data",
+        ];
+        let complaint = refused(place.path(), 1, &arguments);
+        let error = complaint.lines().last().unwrap_or_default();
+        assert!(error.starts_with("Error: data/navarch.db is "), "{what}: {complaint}");
+        assert!(error.contains("in its place"), "{what}: {complaint}");
+        let after = std::fs::read(data.join("navarch.db")).expect("the file");
+        assert!(after == bytes, "{what}: the file was changed");
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_say_what_to_write() {
+    let place = directory();
+    let path = place.path();
+    std::fs::write(
+        path.join("broken.yaml"),
+        "version: v1\nrules:\n  - name: a\n    condition: event.nope == 1\n    result: healthy\n",
+    )
+    .expect("a file");
+    std::fs::write(path.join("config.yaml"), "server:\n  adress: x\n").expect("a file");
+    for (arguments, code, complaints) in [
+        (
+            &["dev", "--nodes=3", "--config=x.yaml"][..],
+            2,
+            &["'--nodes <N>' cannot be used with '--config <FILE>'"][..],
+        ),
+        (&["dev", "--nodes=0"], 2, &["0 is not in 1..=999"]),
+        (
+            &["dev", "--config=missing.yaml"],
+            1,
+            &["missing.yaml", "cannot read the configuration"],
+        ),
+        (
+            &["dev", "--config=config.yaml"],
+            1,
+            &["config.yaml:2:3: unknown key \"adress\" in server: did you mean address?"],
+        ),
+        (
+            &["config", "check", "config.yaml"],
+            1,
+            &["config.yaml:2:3: unknown key \"adress\" in server: did you mean address?"],
+        ),
+        (
+            &["policy", "check", "broken.yaml"],
+            1,
+            &["broken.yaml:4:", "rule \"a\"", "event has no field \"nope\""],
+        ),
+        (
+            &["policy", "check", "missing.yaml"],
+            1,
+            &["missing.yaml", "No such file"],
+        ),
+        (
+            &["policy", "test", "built-in", "--event", "xid_code"],
+            2,
+            &["write KEY=VALUE"],
+        ),
+        (
+            &["--server=https://localhost:1", "list"],
+            1,
+            &["asks for TLS", "use http://"],
+        ),
+        (
+            &["--server=localhost:1", "list"],
+            1,
+            &["has no scheme; write http://localhost:1"],
+        ),
+        (
+            &["--server=ftp://localhost:1", "list"],
+            1,
+            &["has the scheme \"ftp\"; use http"],
+        ),
+        (
+            &["--server=http://u:secret@localhost:1", "list"],
+            1,
+            &["user name or password"],
+        ),
+        (
+            &["--server=http://127.0.0.1:9", "list"],
+            1,
+            &["nothing listens at http://127.0.0.1:9; is the control plane running there?"],
+        ),
+        (
+            &["list", "--status=broken"],
+            2,
+            &["invalid status: broken (valid: active, cordoned, draining, unhealthy, terminated)"],
+        ),
+        (&["list", "--label=x"], 2, &["write KEY=VALUE"]),
+        (&["list", "--timeout=5"], 2, &["the unit is missing: write 5s"]),
+        (&["automation", "maybe"], 2, &["use on, observe or off"]),
+        (&["frobnicate"], 2, &["frobnicate"]),
+        (&["agent", "--fake-gpus=many"], 2, &["--fake-gpus"]),
+    ] {
+        let said = run(path, &[], arguments);
+        let complaint = said.refused(code);
+        for words in complaints {
+            assert!(complaint.contains(words), "{arguments:?}: {complaint}");
+        }
+        assert!(!complaint.contains("secret"), "{complaint}");
+    }
+    let left: Vec<_> = std::fs::read_dir(path)
+        .expect("a directory")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name != "broken.yaml" && name != "config.yaml")
+        .collect();
+    // What `dev` refuses after it made its directory leaves only that and its log.
+    assert!(left.iter().all(|name| name == "navarch-data"), "{left:?}");
+    assert!(!path.join("navarch-data/navarch.db").exists());
+}
+
+#[test]
+fn something_that_never_answers_is_given_up() {
+    let place = directory();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let complaint = run(
+        place.path(),
+        &[],
+        &["list", "--server", &url, "--timeout=300ms"],
+    )
+    .refused(1);
+    assert!(
+        complaint.contains(&format!("no answer from {url} within 300ms")),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn an_unknown_node_is_answered_with_the_nearest_names() {
+    let fleet = Fleet::server(ONE_KEPT);
+    let node = fleet.until_active(1).remove(0);
+    let mistyped = format!("{}x", &node[..node.len() - 1]);
+    for arguments in [
+        &["get", &mistyped][..],
+        &["cordon", &mistyped],
+        &["drain", &mistyped],
+        &["uncordon", &mistyped],
+        &["terminate", &mistyped],
+        &["explain", "node", &mistyped],
+        &["dev", "inject", &mistyped, "xid", "--code=79"],
+        &["dev", "clear", &mistyped],
+        &["node", "confirm-dead", &mistyped],
+    ] {
+        let complaint = fleet.ask(arguments).refused(1);
+        assert!(complaint.contains("not_found"), "{arguments:?}: {complaint}");
+        assert!(
+            complaint.ends_with(&format!("\nThe nearest known nodes: {node}\n")),
+            "{arguments:?}: {complaint}"
+        );
+    }
+    let long = "x".repeat(10_000);
+    for odd in [long.as_str(), "a/b", "a\u{1b}[31mb", "", " "] {
+        for command in ["get", "cordon"] {
+            let complaint = fleet.ask(&[command, odd]).refused(1);
+            assert!(
+                complaint.contains("invalid_argument"),
+                "{odd:.20?}: {complaint:.300}"
+            );
+            assert!(complaint.len() < 1000, "{}", complaint.len());
+            assert!(!complaint.contains('\u{1b}'), "{complaint:?}");
+        }
+    }
+    for arguments in [
+        &["instance", "get", "nope"][..],
+        &["incident", "get", "nope"],
+        &["incident", "close", "nope"],
+        &["automation", "off", "--pool=nope"],
+        &["breaker", "reset", "nope"],
+        &["pool", "explain", "nope"],
+    ] {
+        let complaint = fleet.ask(arguments).refused(1);
+        assert!(complaint.contains("nope"), "{arguments:?}: {complaint}");
+    }
+    assert_eq!(fleet.until_active(1), [node]);
+}
+
+const TOLERANT: &str = "version: v1
+rules:
+  - name: hot-is-fine
+    condition: event.event_type == \"thermal\" || has(event.metrics.temperature)
+    result: healthy
+  - name: rest
+    condition: \"true\"
+    result: healthy
+";
+
+#[test]
+fn a_policy_changes_under_a_running_server_and_a_broken_one_does_not() {
+    let place = directory();
+    let file = place.path().join("policy.yaml");
+    std::fs::write(&file, TOLERANT).expect("a file");
+    let config = ONE_KEPT.replace("server:", "server:\n  health_policy: policy.yaml");
+    let fleet = Fleet::server_in(place, &config, None);
+    let node = fleet.until_active(1).remove(0);
+    let shown = || {
+        let said = fleet.ask(&["policy", "show"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        (said.out, said.err)
+    };
+    assert_eq!(
+        shown(),
+        (TOLERANT.to_owned(), "# policy.yaml (2 rules)\n".to_owned())
+    );
+    fleet
+        .ask(&["dev", "inject", &node, "thermal", "--temperature=97"])
+        .fine();
+
+    let strict = TOLERANT
+        .replace("hot-is-fine", "hot")
+        .replacen("result: healthy", "result: unhealthy", 1)
+        .replace(
+            "event.event_type == \"thermal\" || has(event.metrics.temperature)",
+            "has(event.metrics.temperature) && event.metrics.temperature > 90",
+        );
+    assert_eq!(fleet.open_incidents().len(), 0);
+    std::fs::write(&file, &strict).expect("a file");
+    fleet.until_status(&node, "UNHEALTHY");
+    assert_eq!(
+        shown(),
+        (strict.clone(), "# policy.yaml (2 rules)\n".to_owned())
+    );
+    assert_eq!(fleet.open_incidents()[0]["rule"], "hot");
+
+    std::fs::write(&file, strict.replace("> 90", "> \"ninety\" +")).expect("a file");
+    let refusal = until("the broken policy is refused", || {
+        let (text, remarks) = shown();
+        assert_eq!(text, strict, "the old policy stays");
+        remarks
+            .contains("refused")
+            .then(|| remarks.clone())
+            .ok_or(remarks)
+    });
+    assert!(
+        refusal.contains("# A newer text was refused: policy.yaml:4:"),
+        "{refusal}"
+    );
+    assert!(refusal.contains("rule \"hot\""), "{refusal}");
+    fleet.until_status(&node, "UNHEALTHY");
+
+    std::fs::write(&file, TOLERANT).expect("a file");
+    fleet.until_status(&node, "ACTIVE");
+    assert_eq!(
+        shown(),
+        (TOLERANT.to_owned(), "# policy.yaml (2 rules)\n".to_owned())
+    );
+}

@@ -14,6 +14,9 @@ use support::{Double, Mood, PATIENCE};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 
+/// How long an agent may take to end when it is told to.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// A running agent.
 struct Agent {
     child: Child,
@@ -259,7 +262,7 @@ async fn a_machine_registers_beats_and_reports_in_full_at_once() {
         ];
         assert_eq!(watches(gpu), all.into(), "GPU {gpu}");
     }
-    let ended = agent.close(Duration::from_secs(2)).await;
+    let ended = agent.close(ENDS_WITHIN).await;
     assert!(ended.status.success());
     assert!(
         !ended.log.contains("s3cret"),
@@ -311,13 +314,19 @@ async fn an_xid_outlives_the_control_planes_absence_and_the_agents_death() {
     agent.kill().await;
     let before = double.look(|recorded| recorded.registrations[0].clone());
 
+    double.set(|recorded| {
+        recorded.mood = Mood::Normal;
+        recorded.full_milliseconds = 200;
+    });
     let agent = Agent::start(&double, dir.path());
-    double.set(|recorded| recorded.mood = Mood::Normal);
-    double
-        .until("the second XID", |recorded| {
-            (recorded.xids() == ["79", "48"]).then_some(())
-        })
-        .await;
+    // The second full report goes when everything before it was taken.
+    let taken = |recorded: &support::Recorded| {
+        let session = &recorded.registrations.get(1)?.session_id;
+        let mine =
+            |report: &&wire::ReportHealthRequest| report.full && report.session_id == *session;
+        (recorded.reports.iter().filter(mine).count() >= 2).then_some(())
+    };
+    double.until("everything that was kept", taken).await;
     let (after, xid, ecc) = double.look(|recorded| {
         let find = |kind: wire::HealthEventType| {
             recorded
@@ -327,7 +336,9 @@ async fn an_xid_outlives_the_control_planes_absence_and_the_agents_death() {
         };
         let xids: Vec<_> = find(wire::HealthEventType::HEALTH_EVENT_TYPE_XID).collect();
         let ecc = find(wire::HealthEventType::HEALTH_EVENT_TYPE_ECC_DBE).next();
-        (recorded.registrations[1].clone(), xids[1].clone(), ecc)
+        assert_eq!(recorded.xids(), ["79", "48"]);
+        let last = xids.last().expect("there are two").clone();
+        (recorded.registrations[1].clone(), last, ecc)
     });
     assert_eq!(
         (xid.gpu_index, xid.message.as_str()),
@@ -342,19 +353,23 @@ async fn an_xid_outlives_the_control_planes_absence_and_the_agents_death() {
     assert_ne!(before.session_id, after.session_id);
     assert_eq!(xid.boot_id, before.boot_id);
     assert_eq!(agent.faults().await.len(), 3);
-    // It is told once: a further agent has nothing left to tell.
-    let reports = double.look(|recorded| recorded.reports.len());
+    // What was taken is not kept: a further agent has nothing left to tell.
+    let xids = |recorded: &support::Recorded| {
+        let codes = recorded
+            .events()
+            .filter(|event| event.metrics.contains_key("xid_code"));
+        (recorded.reports.len(), codes.count())
+    };
     agent.kill().await;
+    let (reports, told) = double.look(xids);
     let _agent = Agent::start(&double, dir.path());
     double
         .until("a full report of the third", |recorded| {
-            recorded.reports[reports..]
-                .iter()
-                .any(|report| report.full)
-                .then_some(())
+            let mut fresh = recorded.reports[reports..].iter();
+            fresh.any(|report| report.full).then_some(())
         })
         .await;
-    double.look(|recorded| assert_eq!(recorded.xids(), ["79", "48"]));
+    assert_eq!(double.look(xids).1, told);
 }
 
 /// Kind, body, and the reading or event that it leads to: watch, GPU, event type.
@@ -514,6 +529,10 @@ async fn a_clear_of_one_kind_leaves_the_others() {
     agent.inject("xid", "").await;
     let (status, _) = agent.debug("POST", "/debug/clear/thermal", "").await;
     assert_eq!(status, 200);
+    let registered = |recorded: &support::Recorded| recorded.registrations.get(1).map(drop);
+    double
+        .until("a registration after the boot", registered)
+        .await;
     let kinds = |faults: Vec<Value>| -> Vec<String> {
         let kind = |fault: &Value| fault["fault"]["kind"].as_str().expect("a kind").to_owned();
         faults.iter().map(kind).collect()
@@ -716,7 +735,7 @@ async fn a_command_runs_once_however_often_it_comes() {
         "{}",
         refused.output
     );
-    let ended = agent.close(Duration::from_secs(2)).await;
+    let ended = agent.close(PATIENCE).await;
     assert!(ended.log.contains("carried out before"), "{}", ended.log);
 }
 
@@ -761,7 +780,7 @@ async fn terminate_is_acknowledged_and_ends_the_agent() {
             (recorded.beats.len() > beats.min(1)).then_some(())
         })
         .await;
-    assert!(agent.close(Duration::from_secs(2)).await.status.success());
+    assert!(agent.close(PATIENCE).await.status.success());
 }
 
 #[tokio::test]
@@ -810,7 +829,7 @@ async fn a_refused_report_is_dropped_and_the_agent_goes_on() {
             (recorded.xids() == ["79"]).then_some(())
         })
         .await;
-    let ended = agent.close(Duration::from_secs(2)).await;
+    let ended = agent.close(PATIENCE).await;
     assert_eq!(
         ended
             .log
@@ -866,7 +885,7 @@ async fn signals_end_the_agent_in_order() {
             .args([&format!("-{signal}"), &pid])
             .status();
         assert!(sent.expect("kill is there").success());
-        let ended = agent.ended(Duration::from_secs(2)).await;
+        let ended = agent.ended(ENDS_WITHIN).await;
         assert_eq!(ended.status.code(), Some(0), "{signal}: {}", ended.log);
     }
 }
@@ -936,7 +955,7 @@ async fn a_machine_without_the_gpu_library_says_so_in_one_line() {
     let registration = double.look(|recorded| recorded.registrations[0].clone());
     // A machine that has the library reads its GPUs; then there is nothing to see here.
     let has_library = report.events.iter().any(|event| event.watch == "driver");
-    let ended = agent.close(Duration::from_secs(2)).await;
+    let ended = agent.close(PATIENCE).await;
     assert!(ended.status.success());
     if !has_library {
         assert!(registration.gpus.is_empty());
@@ -966,7 +985,7 @@ async fn the_log_is_json_when_asked() {
         .until("a heartbeat", |recorded| recorded.beats.first().map(drop))
         .await;
     agent.inject("xid", "").await;
-    let ended = agent.close(Duration::from_secs(2)).await;
+    let ended = agent.close(PATIENCE).await;
     let lines: Vec<Value> = ended
         .log
         .lines()

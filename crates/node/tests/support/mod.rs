@@ -57,12 +57,18 @@ impl Recorded {
         self.reports.iter().flat_map(|report| &report.events)
     }
 
-    /// The XIDs that were reported.
+    /// The XIDs that were reported, each once: a report may come again.
     pub fn xids(&self) -> Vec<&str> {
-        self.events()
+        let mut codes = Vec::new();
+        for code in self
+            .events()
             .filter_map(|event| event.metrics.get("xid_code"))
-            .map(String::as_str)
-            .collect()
+        {
+            if !codes.contains(&code.as_str()) {
+                codes.push(code);
+            }
+        }
+        codes
     }
 }
 

@@ -85,17 +85,26 @@ fn launches_that_fail_for_a_while_are_repeated_with_the_same_token() {
 
 #[test]
 fn lost_answers_cost_no_second_machine() {
-    for lost in [
-        json!({"fault": "lost_answer", "operation": "launch", "count": 3}),
+    let slow = |when: &str| {
         json!({
-            "fault": "latency", "operation": "launch", "milliseconds": 2500, "when": "after",
+            "fault": "latency", "operation": "launch", "milliseconds": 2500, "when": when,
             "count": 2,
-        }),
-        json!({
-            "fault": "latency", "operation": "launch", "milliseconds": 2500, "when": "before",
-            "count": 2,
-        }),
-        json!({"fault": "error", "error": "outcome_unknown", "operation": "launch", "count": 2}),
+        })
+    };
+    for (lost, doubted) in [
+        (
+            json!({"fault": "lost_answer", "operation": "launch", "count": 3}),
+            true,
+        ),
+        // The agent registers before the call is given up, which proves the launch.
+        (slow("after"), false),
+        (slow("before"), true),
+        (
+            json!({
+                "fault": "error", "error": "outcome_unknown", "operation": "launch", "count": 2,
+            }),
+            true,
+        ),
     ] {
         let knobs = Knobs {
             pools: vec![("alpha", 2)],
@@ -108,12 +117,8 @@ fn lost_answers_cost_no_second_machine() {
         stage.settle();
         assert_eq!(stage.cloud_file().len(), 2, "{lost}");
         let phases = stage.events("instance.phase");
-        assert!(
-            phases
-                .iter()
-                .any(|event| event.message.starts_with("launching to outcome_unknown")),
-            "{lost}: {phases:?}"
-        );
+        let unknown = |event: &v1::Event| event.message.contains("launching to outcome_unknown");
+        assert_eq!(phases.iter().any(unknown), doubted, "{lost}: {phases:?}");
         stage.order(&json!({"fault": "lost_answer", "operation": "terminate", "count": 2}));
         stage.terminate(&first(&stage));
         stage.settle();
@@ -326,4 +331,26 @@ fn terminations_that_are_refused_never_give_up() {
         stage.settle();
         assert_eq!(live(&stage).intersection(&before).count(), 0, "{kind}");
     }
+}
+
+#[test]
+fn a_machine_that_the_cloud_denied_is_found_and_ended() {
+    let stage = Stage::new(&Knobs {
+        pools: vec![("alpha", 1)],
+        ..Knobs::default()
+    });
+    stage.settle();
+    let before = live(&stage);
+    stage.order(&json!({
+        "fault": "error", "error": "not_found", "operation": "terminate", "count": 1,
+    }));
+    stage.terminate(&first(&stage));
+    until("the record and the cloud agree again", || {
+        let now = live(&stage);
+        let gone = now.is_disjoint(&before);
+        gone.then_some(()).ok_or_else(|| format!("{now:?}"))
+    });
+    let found = stage.events("instance.unclaimed");
+    assert_eq!(found.len(), 1, "{found:?}");
+    stage.settle();
 }

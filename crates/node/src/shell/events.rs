@@ -75,7 +75,7 @@ impl Shell {
             tracing::warn!(
                 system = fact.system.short(), event_type = fact.event_type.short(),
                 gpu_index = fact.gpu.unwrap_or(-1), xid = fact.metrics.get("xid_code"),
-                message = %fact.message, "health event detected"
+                detail = %fact.message, "health event detected"
             );
         }
         self.agent.happened(facts);

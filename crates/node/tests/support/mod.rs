@@ -39,6 +39,7 @@ pub struct Recorded {
     pub registrations: Vec<wire::RegisterNodeRequest>,
     pub beats: Vec<wire::HeartbeatRequest>,
     pub reports: Vec<wire::ReportHealthRequest>,
+    /// Reports and heartbeats that were not taken.
     pub refusals: usize,
     pub acknowledgements: Vec<v1::AcknowledgeCommandRequest>,
     pub polls: usize,
@@ -168,7 +169,10 @@ impl Inner {
     ) -> Result<T, ApiError> {
         let mut recorded = self.lock();
         let result = match recorded.mood {
-            Mood::Away => Err(ApiError::unavailable("away")),
+            Mood::Away => {
+                recorded.refusals += usize::from(needs_node);
+                Err(ApiError::unavailable("away"))
+            }
             Mood::Refusing(refusal) if needs_node => {
                 recorded.refusals += 1;
                 Err(refusal())

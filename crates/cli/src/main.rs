@@ -14,6 +14,9 @@ use clap::{CommandFactory as _, Parser as _};
 use args::{Cli, Command};
 use client::Failure;
 
+/// The exit status for words that make no command, as the parser of flags uses it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     // The agent has flags of its own, some under the names of operators' flags.
     let agent = std::env::args_os()
@@ -33,7 +36,10 @@ fn main() -> ExitCode {
         Err(Failure::Quiet) => ExitCode::FAILURE,
         Err(failure) => {
             output::complain(&failure);
-            ExitCode::FAILURE
+            match failure {
+                Failure::Usage(_) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -24,8 +24,12 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 /// `navarch dev`.
 pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
-    std::fs::create_dir_all(&asked.data_dir)
-        .map_err(|error| Failure::File(asked.data_dir.clone(), error))?;
+    std::fs::create_dir_all(&asked.data_dir).map_err(|error| {
+        Failure::Said(format!(
+            "cannot make the data directory {}: {error}; choose another with --data-dir",
+            asked.data_dir.display()
+        ))
+    })?;
     let log = asked.data_dir.join("server.log");
     logging::start(global, Some(&log))?;
     let file = match asked.config {

@@ -264,6 +264,7 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
         .get_node(looked)
         .await
         && let Some(node) = found.node.as_option()
+        && values::node_status(node.status.to_i32()) != NodeStatus::Terminated
     {
         warn_if_stale(node);
     }

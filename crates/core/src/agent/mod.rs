@@ -123,6 +123,8 @@ pub struct Agent {
     intervals: Intervals,
     register: Retry,
     send: Retry,
+    /// Whether the last heartbeat failed.
+    away: bool,
     next_beat: Time,
     next_full: Time,
     next_poll: Time,
@@ -157,6 +159,7 @@ impl Agent {
             intervals: Intervals::default(),
             register: Retry::default(),
             send: Retry::default(),
+            away: false,
             next_beat: Time(0),
             next_full: Time(0),
             next_poll: Time(0),
@@ -316,6 +319,11 @@ impl Agent {
     /// A heartbeat ended.
     pub fn beaten(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
         self.end(Busy::Beat);
+        let away = std::mem::replace(&mut self.away, outcome == Outcome::Failed);
+        if away && outcome == Outcome::Taken {
+            // The control plane is back: what waits goes at once, not when its own wait ends.
+            self.send.succeeded();
+        }
         let interval = match outcome {
             // A lost beat is made up for soon, well within the control plane's patience.
             Outcome::Failed => self.intervals.beat / 4,
@@ -478,6 +486,41 @@ mod tests {
         agent.sent(Outcome::Taken, at(2), &mut Fixed);
         assert!(agent.spool().is_empty());
         assert_eq!(agent.next(at(2)), Step::Wait(at(30)));
+    }
+
+    #[test]
+    fn what_waits_goes_when_a_heartbeat_finds_the_control_plane_back() {
+        let mut agent = settled();
+        agent.happened(vec![xid(79)]);
+        let mut now = at(1);
+        // A long absence: heartbeats are tried again soon, reports after ever longer waits.
+        let mut last = 0;
+        while now < at(100) {
+            match agent.next(now) {
+                Step::Beat => agent.beaten(Outcome::Failed, now, &mut Fixed),
+                Step::Send(_) => {
+                    last = now.0;
+                    agent.sent(Outcome::Failed, now, &mut Fixed);
+                }
+                Step::ReadAll => agent.read(vec![Fact::default()], now, &mut Fixed),
+                Step::Wait(until) => now = until,
+                step => panic!("{step:?}"),
+            }
+        }
+        assert_eq!(agent.next(now), Step::Beat);
+        let due = agent.send.after.expect("a wait");
+        assert!(due > now && now.0 > last, "{due:?} {now:?}");
+        agent.beaten(Outcome::Taken, now, &mut Fixed);
+        let Step::Send(report) = agent.next(now) else {
+            panic!("nothing sent")
+        };
+        assert_eq!(report.facts, vec![xid(79)]);
+        // A report that fails while heartbeats pass is no absence.
+        agent.sent(Outcome::Failed, now, &mut Fixed);
+        let Step::Wait(beat) = agent.next(now) else {
+            panic!("no wait")
+        };
+        assert!(beat > now);
     }
 
     #[test]

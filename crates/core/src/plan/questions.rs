@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use navarch_model::{
     Automation, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance, InstanceId,
-    LaunchCause, Node, NodeStatus, Offering, Phase, PoolName, ProviderInstanceId, ProviderName,
-    Repair, Time,
+    LaunchCause, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName, ProviderInstanceId,
+    ProviderName, Repair, Time,
 };
 use navarch_policy::guards::{self, Block, LastReplacement, Silence};
 
@@ -148,7 +148,7 @@ impl Fleet {
         match guards::launch_breaker(
             &name,
             &memory.breaker,
-            self.unproven_limit(memory.proven),
+            self.unproven_limit(&memory),
             outstanding,
             now,
         ) {
@@ -157,8 +157,12 @@ impl Fleet {
         }
     }
 
-    fn unproven_limit(&self, proven: bool) -> Option<usize> {
-        (!proven).then_some(self.settings.guards.launch_breaker.unproven_launches as usize)
+    /// Launches at a time while nothing is proven: those that failed count, so that no more are
+    /// paid for than it takes to open the breaker.
+    fn unproven_limit(&self, memory: &OfferingMemory) -> Option<usize> {
+        let limit = self.settings.guards.launch_breaker.unproven_launches;
+        let left = limit.saturating_sub(memory.breaker.failures).max(1);
+        (!memory.proven).then_some(left as usize)
     }
 
     /// Whether the launch call of an instance that is on record may be made.

@@ -136,10 +136,17 @@ pub fn fuzz(seeds: u64, from: u64, minutes: u64) -> Result<(), Box<Failure>> {
     Ok(())
 }
 
-/// The first of `seeds` that catches a planted bug, with what it found.
-pub fn catches(bug: Bug, seeds: u64, minutes: u64) -> Option<Box<Failure>> {
+/// The first of `seeds` worlds that catches a planted bug, with what it found. `tend` makes the
+/// drawn worlds ones in which the bug can show.
+pub fn catches(
+    bug: Bug,
+    seeds: u64,
+    minutes: u64,
+    tend: impl Fn(&mut Config),
+) -> Option<Box<Failure>> {
     (0..seeds).find_map(|seed| {
         let mut config = Config::drawn(seed);
+        tend(&mut config);
         config.bug = Some(bug);
         world(seed, config, minutes).err()
     })

@@ -432,7 +432,6 @@ pub(crate) fn describe(reading: &Result<Vec<Fact>, NoAnswer>, took: Duration) ->
         Ok(facts) => facts,
         Err(error) => return (false, error.to_string()),
     };
-    let mut findings = 0;
     for fact in facts {
         let place = fact
             .gpu
@@ -440,7 +439,6 @@ pub(crate) fn describe(reading: &Result<Vec<Fact>, NoAnswer>, took: Duration) ->
         let shows = fact.event_type != HealthEventType::Unknown
             && fact.event_type != HealthEventType::Thermal
             || fact.system == HealthWatchSystem::Driver;
-        findings += u32::from(shows);
         let mut line = format!("{place:<7} {:<13}", fact.watch);
         if shows {
             let _infallible = write!(line, "{} ", fact.event_type.short());
@@ -456,7 +454,7 @@ pub(crate) fn describe(reading: &Result<Vec<Fact>, NoAnswer>, took: Duration) ->
     }
     let _infallible = write!(
         text,
-        "{} readings in {} ms, {findings} of them show something",
+        "{} readings in {} ms; the control plane grades them",
         facts.len(),
         took.as_millis()
     );

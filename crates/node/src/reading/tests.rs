@@ -390,7 +390,7 @@ fn texts_of_a_driver_are_made_harmless() {
 fn a_diagnostic_says_what_was_read_and_what_shows() {
     let (succeeded, text) = describe(&Ok(facts(&[])), Duration::from_millis(12));
     assert!(
-        succeeded && text.ends_with("33 readings in 12 ms, 0 of them show something"),
+        succeeded && text.ends_with("33 readings in 12 ms; the control plane grades them"),
         "{text}"
     );
     assert!(
@@ -401,10 +401,7 @@ fn a_diagnostic_says_what_was_read_and_what_shows() {
         &Ok(facts(&[r#"{"kind":"nvlink","gpu":1}"#])),
         Duration::ZERO,
     );
-    assert!(
-        text.contains("gpu 1   nvlink       nvlink ") && text.ends_with("1 of them show something"),
-        "{text}"
-    );
+    assert!(text.contains("gpu 1   nvlink       nvlink "), "{text}");
     let hung = Err(NoAnswer::Late(Duration::from_secs(10)));
     assert_eq!(
         describe(&hung, Duration::ZERO),

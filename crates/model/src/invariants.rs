@@ -91,17 +91,16 @@ pub fn check_change(before: &State, change: &Change) -> Vec<Violation> {
                 ));
             }
         }
-        Change::ForgetInstance(id) => {
+        Change::ForgetInstance(id)
             if before
                 .instances
                 .get(id)
-                .is_some_and(|instance| instance.phase.may_be_alive())
-            {
-                found.push(Violation::new(
-                    "open_state_is_kept",
-                    format!("instance {id} may be alive and is forgotten"),
-                ));
-            }
+                .is_some_and(|instance| instance.phase.may_be_alive()) =>
+        {
+            found.push(Violation::new(
+                "open_state_is_kept",
+                format!("instance {id} may be alive and is forgotten"),
+            ));
         }
         _ => {}
     }

@@ -35,7 +35,7 @@ const AGENT_DEADLINE: Duration = Duration::from_secs(10);
 /// What an agent asks of the control plane.
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
-    Register(Registration),
+    Register(Box<Registration>),
     Beat(NodeId, SessionId),
     Send(Report),
     Poll(NodeId),
@@ -65,7 +65,7 @@ pub(crate) enum Event {
         answer: bool,
     },
     /// An answer reaches the control plane.
-    Answer { life: u64, input: Input },
+    Answer { life: u64, input: Box<Input> },
     /// A machine that was made boots.
     Boot(ProviderInstanceId),
     /// A machine that was let go is gone.
@@ -277,7 +277,7 @@ impl Sim {
         let answer = there + back <= CLOUD_DEADLINE;
         if !answer {
             let error = ProviderError::new(ProviderErrorKind::OutcomeUnknown, "no answer in time");
-            let input = failed(&effect, error);
+            let input = Box::new(failed(&effect, error));
             self.queue
                 .push(self.now + CLOUD_DEADLINE, Event::Answer { life, input });
         }
@@ -309,6 +309,7 @@ impl Sim {
             }
         }
         if answer {
+            let input = Box::new(input);
             self.queue
                 .push(self.now + back, Event::Answer { life, input });
         }
@@ -327,7 +328,7 @@ impl Sim {
         self.check_twins();
     }
 
-    fn answer(&mut self, life: u64, input: Input) {
+    fn answer(&mut self, life: u64, input: Box<Input>) {
         if life != self.plane.life {
             return;
         }
@@ -336,7 +337,7 @@ impl Sim {
             self.queue.push(at, Event::Answer { life, input });
             return;
         }
-        self.turn(vec![input]);
+        self.turn(vec![*input]);
     }
 
     // Machines.
@@ -409,7 +410,7 @@ impl Sim {
                     agent.read(readings, now, &mut host.jitter);
                     continue;
                 }
-                Step::Register => Call::Register(registration),
+                Step::Register => Call::Register(Box::new(registration)),
                 Step::Beat => Call::Beat(node, session),
                 Step::Send(report) => Call::Send(Report {
                     node: Some(node),
@@ -514,7 +515,7 @@ impl Sim {
         match call {
             Call::Register(registration) => {
                 let (node, session) = (registration.node.clone()?, registration.session.clone());
-                let replies = self.turn(vec![Input::Register(registration)])?;
+                let replies = self.turn(vec![Input::Register(*registration)])?;
                 let outcome = outcome(replies.first()?);
                 let silent =
                     (self.seen.nodes.get(&node)).is_some_and(|node| node.silent_since.is_some());

@@ -6,7 +6,7 @@ use navarch_model::Time;
 use navarch_sim::{Config, Sim};
 
 fn trace(seed: u64) -> String {
-    let mut sim = Sim::new(seed, Config::drawn(seed)).unwrap();
+    let mut sim = Sim::new(seed, Config::drawn(seed)).expect("a drawn configuration loads");
     sim.run(Time(0) + Duration::from_secs(1200));
     sim.calm_down(true);
     sim.run(Time(0) + Duration::from_secs(2400));

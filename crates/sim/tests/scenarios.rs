@@ -9,12 +9,12 @@ use navarch_sim::{Config, scenario};
 /// Plays a script and compares the trace with the golden one.
 #[track_caller]
 fn golden(name: &str, config: Config, script: &str) -> String {
-    let trace = scenario::play(7, config, script).unwrap();
+    let trace = scenario::play(7, config, script).expect("the script is sound");
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
     if std::env::var_os("NAVARCH_BLESS").is_some() {
-        std::fs::write(&path, &trace).unwrap();
+        std::fs::write(&path, &trace).expect("the golden trace is written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(

@@ -306,13 +306,7 @@ fn terminations_that_are_refused_never_give_up() {
         ..Knobs::default()
     });
     stage.settle();
-    for kind in [
-        "auth",
-        "transient",
-        "configuration",
-        "rate_limit",
-        "not_found",
-    ] {
+    for kind in ["auth", "transient", "configuration", "rate_limit"] {
         let before = live(&stage);
         stage.order(&json!({"fault": "error", "error": kind, "operation": "terminate"}));
         let node = first(&stage);

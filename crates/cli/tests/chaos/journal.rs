@@ -55,6 +55,8 @@ struct Word {
 pub struct Journal {
     words: BTreeMap<String, Word>,
     events: BTreeMap<u64, (String, String, u32)>,
+    /// The nodes whose agents took a fault that only another machine ends.
+    pub fatal: BTreeSet<String>,
     /// The highest sequence that the control plane showed.
     pub sequence: u64,
     /// How many commands were acknowledged.

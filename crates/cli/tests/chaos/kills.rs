@@ -33,9 +33,14 @@ fn kills_at_random_moments_lose_and_leak_nothing() {
         ..Knobs::default()
     });
     let mut journal = Journal::default();
+    let mut early = 0;
     let mut draw = SeededRng::named(seed, "kills");
     for kill in 1..=kills {
-        let life = Duration::from_millis(100 + draw.below(700));
+        let life = match draw.below(5) {
+            0 => draw.below(40),
+            _ => 100 + draw.below(700),
+        };
+        let life = Duration::from_millis(life);
         let load = Load {
             client: stage.client(),
             cloud: stage.cloud(),
@@ -51,6 +56,10 @@ fn kills_at_random_moments_lose_and_leak_nothing() {
         });
         assert!(wrong.is_empty(), "kill {kill}: {wrong:?}");
         stage.kill();
+        if draw.chance(0.2) {
+            stage.start_and_kill(Duration::from_millis(draw.below(150)));
+            early += 1;
+        }
         let made = stage.cloud_file();
         stage.start();
         let instances = stage.instances().expect("instances");
@@ -86,13 +95,21 @@ fn kills_at_random_moments_lose_and_leak_nothing() {
     check_acknowledged(&stage, &journal);
     let wrong = journal.check_record(&stage.events(""));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let active = stage.active();
+    let sick: Vec<_> = journal
+        .fatal
+        .iter()
+        .filter(|id| active.contains(id))
+        .collect();
+    assert!(sick.is_empty(), "ACTIVE with a fatal fault: {sick:?}");
     let violations = stage.events("invariant.violated");
     assert!(violations.is_empty(), "{violations:?}");
     let launched = stage.cloud_file().len();
     eprintln!(
-        "{kills} kills in {killed:.1?}, all in {:.1?}: {launched} machines, {} commands \
-         acknowledged and {} not, {} events",
+        "{kills} kills and {early} during a start in {killed:.1?}, all in {:.1?}: {launched} \
+         machines, {} with a fatal fault, {} commands acknowledged and {} not, {} events",
         watch.took(),
+        journal.fatal.len(),
         journal.acknowledged,
         journal.unanswered,
         journal.sequence
@@ -154,7 +171,7 @@ impl Load<'_> {
             if !wrong.is_empty() {
                 return wrong;
             }
-            let rest = 5 + self.draw.below(40);
+            let rest = self.draw.below(25);
             clock.sleep(Duration::from_millis(rest)).await;
         }
     }
@@ -181,7 +198,9 @@ impl Load<'_> {
             (Some(node), 65..75) => {
                 let fault = json!({"kind": "xid", "gpu": 0, "code": 79});
                 // An agent that is just starting takes none.
-                drop(self.cloud.inject(&node, &fault).await);
+                if self.cloud.inject(&node, &fault).await.is_ok() {
+                    self.journal.fatal.insert(node);
+                }
             }
             (Some(node), 75..77) => {
                 self.journal.lost(&node);

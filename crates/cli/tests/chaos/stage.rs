@@ -160,6 +160,22 @@ impl Stage {
         self.client = client_of(&self.server);
     }
 
+    /// Starts the control plane and kills it after a time, most likely before it serves.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_navarch"))
+            .current_dir(self.directory.path())
+            .args(SERVER)
+            .arg(format!("--listen={}", self.server.address()))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        self.ask(async { RealClock::new().sleep(after).await });
+        child.kill().expect("it is a child");
+        child.wait().expect("it is a child");
+    }
+
     /// Waits for something that is asked of either process.
     pub fn ask<T>(&self, call: impl Future<Output = T>) -> T {
         self.runtime.block_on(call)

@@ -108,7 +108,7 @@ pub fn is_current(path: &Path, found: Option<&str>, generated: &str) -> Vec<Find
         path,
         same + 1,
         "generated, and not current; run \
-         `NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` and commit what it writes",
+         `UPDATE_GOLDEN=1 cargo test -p navarch-tidy` and commit what it writes",
     )]
 }
 

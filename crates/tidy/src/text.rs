@@ -6,10 +6,11 @@ use crate::{File, Finding};
 const WRITTEN_BY_TOOLS: &[&str] = &["snap", "golden", "lock", "csv"];
 
 /// Text ends lines with one line feed, holds no tabs, and has no blank space at the end of a
-/// line or of the file. Samples and golden text in the `tests` folder of a crate are exempt: they
+/// line or of the file. Samples in a folder `tests` and text in a folder `golden` are exempt: they
 /// hold exactly what a program reads or writes.
 pub fn has_no_stray_blanks(file: &File) -> Vec<Finding> {
-    let sample = file.is_test() && !file.is_rust();
+    let golden = file.path.iter().any(|part| part == "golden");
+    let sample = golden || (file.is_test() && !file.is_rust());
     if sample
         || WRITTEN_BY_TOOLS
             .iter()
@@ -121,6 +122,7 @@ mod tests {
         assert!(lines_of(rule, "a.md", "").is_empty());
         assert!(lines_of(rule, "a.snap", "table  \n").is_empty());
         assert!(lines_of(rule, "crates/config/tests/bad.txt", "\ta:\n\n").is_empty());
+        assert!(lines_of(rule, "crates/cli/src/golden/a.txt", "a \n").is_empty());
         assert_eq!(lines_of(rule, "crates/config/tests/bad.rs", "\ta\n"), [1]);
     }
 

@@ -161,11 +161,11 @@ fn the_architecture_has_every_crate() {
 }
 
 /// Compares a generated document with what the code says, or writes it where
-/// `NAVARCH_WRITE_REFERENCES` is set.
+/// `UPDATE_GOLDEN` is set.
 #[track_caller]
 fn check_generated(path: &str, generated: &str) {
     let place = tree::root().join(path);
-    if std::env::var_os("NAVARCH_WRITE_REFERENCES").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&place, generated).expect("the document can be written");
     }
     let found = fs::read_to_string(&place).ok();
@@ -182,7 +182,7 @@ fn the_configuration_reference_is_current() {
 # Configuration reference
 
 This page is generated from the tables that the loader reads. Do not edit it: run
-`NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` after you change a key.
+`UPDATE_GOLDEN=1 cargo test -p navarch-tidy` after you change a key.
 
 The configuration is one YAML file. It is strict: an unknown key is an error that names the line,
 the column and the nearest known key. Durations are written as in `30s`, `1m30s` or `500ms`.
@@ -200,7 +200,7 @@ fn the_metrics_reference_is_current() {
 # Metrics reference
 
 This page is generated from `crates/server/src/metrics.rs`. Do not edit it: run
-`NAVARCH_WRITE_REFERENCES=1 cargo test -p navarch-tidy` after you change a metric.
+`UPDATE_GOLDEN=1 cargo test -p navarch-tidy` after you change a metric.
 
 The control plane writes its metrics at `/metrics`, in the text format of Prometheus, from the
 state as of the last commit.

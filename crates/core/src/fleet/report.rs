@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use navarch_model::{
     Check, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
-    HealthWatchSystem, HoldKind, IdSource, Incident, Lifecycle, Node, Repair, Subject, Time,
+    HealthWatchSystem, HoldKind, IdSource, Incident, Lifecycle, Node, Phase, Repair, Subject, Time,
 };
 use navarch_policy::EventFacts;
 
@@ -327,6 +327,7 @@ impl Fleet {
             return Ok(Reply::Done);
         };
         let mut node = Node::clone(node);
+        let leaving = self.is_leaving(&node);
         node.silent_since = Some(last_heard);
         let subject = self.node_subject(&node);
         let seconds = self.now.core.since(last_heard.core).as_secs();
@@ -336,6 +337,11 @@ impl Fleet {
             format!("no heartbeat for {seconds} s"),
             [("last_heard", last_heard.wall.0.to_string())],
         );
+        if leaving {
+            // The machine is being terminated: its silence is no fault.
+            self.put_node(node, "heartbeat timeout");
+            return Ok(Reply::Done);
+        }
         let evidence = self.own_evidence(&node, format!("no heartbeat for {seconds} s"));
         let finding = Finding {
             gpu: None,
@@ -359,6 +365,14 @@ impl Fleet {
         self.find(&mut node, finding, false, ids);
         self.put_node(node, "heartbeat timeout");
         Ok(Reply::Done)
+    }
+
+    /// Whether the node's machine is being terminated, which nothing takes back.
+    fn is_leaving(&self, node: &Node) -> bool {
+        let instance = node.instance.as_ref();
+        instance
+            .and_then(|id| self.state.instances.get(id))
+            .is_some_and(|instance| instance.phase == Phase::Terminating)
     }
 
     pub(crate) fn back(&mut self, id: &navarch_model::NodeId) -> Result<Reply, Rejection> {
@@ -394,8 +408,14 @@ impl Fleet {
 
     /// Opens the condition of missing full reports where it is due.
     pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
-        let limit =
-            self.settings.health_check_interval * self.settings.guards.stale_report_intervals;
+        let settings = &self.settings;
+        // A node that fell silent right after a report must be found silent before it is taken
+        // for one that beats and does not report: silence alone destroys nothing.
+        let told_silent = settings.health_check_interval
+            + settings.heartbeat_interval
+            + settings.heartbeat_timeout;
+        let limit = (settings.health_check_interval * settings.guards.stale_report_intervals)
+            .max(told_silent);
         let stale: Vec<_> = self
             .state
             .nodes
@@ -403,6 +423,7 @@ impl Fleet {
             .filter(|node| {
                 node.lifecycle == Lifecycle::Registered
                     && node.silent_since.is_none()
+                    && !self.is_leaving(node)
                     && node.description.capabilities.full_reports
                     && self.now.core >= self.last_full(node) + limit
                     && !node.open_incidents.keys().any(|id| {

@@ -3,6 +3,8 @@
 mod args;
 mod client;
 mod commands;
+#[cfg(test)]
+mod golden;
 mod logging;
 mod output;
 mod values;

@@ -26,20 +26,27 @@ pub fn complain(failure: &Failure) {
 
 /// Prints values for programs; answers false for formats that people read.
 pub fn for_programs(format: Format, value: &Value) -> Result<bool, Failure> {
-    match format {
-        Format::Table | Format::Wide => return Ok(false),
+    let text = render(format, value)?;
+    if let Some(text) = &text {
+        say(text);
+    }
+    Ok(text.is_some())
+}
+
+/// Values as programs get them; nothing for formats that people read.
+pub fn render(format: Format, value: &Value) -> Result<Option<String>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Said(error.to_string());
+    Ok(match format {
+        Format::Table | Format::Wide => None,
         Format::Json => {
             let text = serde_json::to_string_pretty(value);
-            say(&text.map_err(|error| Failure::Said(error.to_string()))?);
+            Some(text.map_err(|error| failed(&error))?)
         }
         Format::Yaml => {
-            let text = serde_saphyr::to_string(value);
-            say(text
-                .map_err(|error| Failure::Said(error.to_string()))?
-                .trim_end());
+            let text = serde_saphyr::to_string(value).map_err(|error| failed(&error))?;
+            Some(text.trim_end().to_owned())
         }
-    }
-    Ok(true)
+    })
 }
 
 /// Light box drawing without rules between rows.

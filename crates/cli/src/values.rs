@@ -167,6 +167,7 @@ pub fn incident(incident: &v1::Incident) -> Value {
         "clear_after_milliseconds": incident.clear_after_milliseconds,
         "closed_at": rfc3339(incident.closed_at.as_option()),
         "ending": incident.ending,
+        "confirmed": incident.confirmed,
     })
 }
 

@@ -39,14 +39,7 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
                 remark("No incidents found");
                 return Ok(());
             }
-            let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-            say(&table(
-                &[
-                    "Incident", "Node", "GPU", "Class", "Severity", "Rule", "Requires", "Opened",
-                    "State",
-                ],
-                &rows,
-            ));
+            say(&listing(&found));
         }
         Incident::Get { incident } => {
             let request = v1::GetIncidentRequest {
@@ -106,7 +99,19 @@ fn row(incident: &v1::Incident) -> Vec<String> {
     ]
 }
 
-fn details(incident: &v1::Incident) -> String {
+/// The table of `navarch incident list`.
+pub fn listing(incidents: &[v1::Incident]) -> String {
+    let rows: Vec<Vec<String>> = incidents.iter().map(row).collect();
+    table(
+        &[
+            "Incident", "Node", "GPU", "Class", "Severity", "Rule", "Requires", "Opened", "State",
+        ],
+        &rows,
+    )
+}
+
+/// What `navarch incident get` shows.
+pub fn details(incident: &v1::Incident) -> String {
     let mut text = String::new();
     for (label, value) in [
         ("Incident:", incident.incident_id.clone()),

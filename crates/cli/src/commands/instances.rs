@@ -44,33 +44,41 @@ pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
             if for_programs(global.output, &values::instance(&found))? {
                 return Ok(());
             }
-            let rows = [
-                ("Instance:", found.instance_id.clone()),
-                ("Phase:", found.phase.clone()),
-                ("Pool:", found.pool_name.clone()),
-                ("Node:", found.node_id.clone()),
-                ("Provider:", found.provider.clone()),
-                ("Provider ID:", found.provider_instance_id.clone()),
-                ("Region:", found.region.clone()),
-                ("Zone:", found.zone.clone()),
-                ("Instance Type:", found.instance_type.clone()),
-                ("Created:", values::clock(found.created_at.as_option())),
-                ("Ready:", values::clock(found.ready_at.as_option())),
-                (
-                    "Terminated:",
-                    values::clock(found.terminated_at.as_option()),
-                ),
-                ("Message:", found.status_message),
-            ];
-            for (label, value) in rows {
-                say(&format!("{label:<15}{value}"));
-            }
+            say(&details(&found));
         }
     }
     Ok(())
 }
 
-fn listing(instances: &[wire::InstanceInfo], wide: bool) -> String {
+/// What `navarch instance get` shows.
+pub fn details(instance: &wire::InstanceInfo) -> String {
+    let rows = [
+        ("Instance:", instance.instance_id.clone()),
+        ("Phase:", instance.phase.clone()),
+        ("Pool:", instance.pool_name.clone()),
+        ("Node:", instance.node_id.clone()),
+        ("Provider:", instance.provider.clone()),
+        ("Provider ID:", instance.provider_instance_id.clone()),
+        ("Region:", instance.region.clone()),
+        ("Zone:", instance.zone.clone()),
+        ("Instance Type:", instance.instance_type.clone()),
+        ("Created:", values::clock(instance.created_at.as_option())),
+        ("Ready:", values::clock(instance.ready_at.as_option())),
+        (
+            "Terminated:",
+            values::clock(instance.terminated_at.as_option()),
+        ),
+        ("Message:", instance.status_message.clone()),
+    ];
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|(label, value)| format!("{label:<15}{value}").trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+/// The table of `navarch instance list`.
+pub fn listing(instances: &[wire::InstanceInfo], wide: bool) -> String {
     let mut heading = vec![
         "Instance", "Pool", "Phase", "Node", "Provider", "Created", "Message",
     ];

@@ -51,13 +51,15 @@ fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-fn status(text: &str) -> Result<NodeStatus, Failure> {
-    let word = text.to_ascii_lowercase();
-    let word = word.strip_prefix("node_status_").unwrap_or(&word);
-    if word.is_empty() {
+/// The status of a word; none is every status.
+pub fn status(text: &str) -> Result<NodeStatus, Failure> {
+    if text.is_empty() {
         return Ok(NodeStatus::Unknown);
     }
-    NodeStatus::from_short(word).ok_or_else(|| {
+    let word = text.to_ascii_lowercase();
+    let word = word.strip_prefix("node_status_").unwrap_or(&word);
+    let status = NodeStatus::from_short(word).filter(|status| *status != NodeStatus::Unknown);
+    status.ok_or_else(|| {
         Failure::Usage(format!(
             "invalid status: {text} (valid: active, cordoned, draining, unhealthy, terminated)"
         ))
@@ -115,7 +117,7 @@ fn show(format: Format, nodes: &[wire::NodeInfo]) -> Result<(), Failure> {
 }
 
 /// The table of `navarch list`.
-fn node_table(nodes: &[wire::NodeInfo], wide: bool, now: jiff::Timestamp) -> String {
+pub fn node_table(nodes: &[wire::NodeInfo], wide: bool, now: jiff::Timestamp) -> String {
     let mut heading = vec![
         "Node ID",
         "Provider",
@@ -182,10 +184,11 @@ pub async fn get(global: &Global, node: &str) -> Result<(), Failure> {
 }
 
 /// What `navarch get` shows.
-fn details(node: &wire::NodeInfo, now: jiff::Timestamp) -> String {
+pub fn details(node: &wire::NodeInfo, now: jiff::Timestamp) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: &str| {
-        text.push_str(&format!("{label:<15}{value}\n"));
+        text.push_str(format!("{label:<15}{value}").trim_end());
+        text.push('\n');
     };
     line("Node ID:", &node.node_id);
     line("Provider:", &node.provider);
@@ -232,7 +235,11 @@ fn details(node: &wire::NodeInfo, now: jiff::Timestamp) -> String {
             text.push_str(&format!("    PCI Bus ID: {}\n", gpu.pci_bus_id));
         }
     }
-    if let Some(said) = node.metadata.as_option() {
+    if let Some(said) = node
+        .metadata
+        .as_option()
+        .filter(|said| **said != wire::NodeMetadata::default())
+    {
         text.push_str("\nMetadata:\n");
         for (label, value) in [
             ("Hostname:", &said.hostname),

@@ -85,17 +85,15 @@ pub async fn server(global: &Global, asked: Server) -> Result<(), Failure> {
 /// `navarch fake-cloud`.
 pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure> {
     logging::start(global, None)?;
-    let listener = TcpListener::bind(&asked.listen)
-        .await
-        .map_err(|error| {
-            let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
-                "the port is in use; stop what listens there, or choose another with --listen"
-                    .to_owned()
-            } else {
-                error.to_string()
-            };
-            Failure::Said(format!("cannot listen on {}: {problem}", asked.listen))
-        })?;
+    let listener = TcpListener::bind(&asked.listen).await.map_err(|error| {
+        let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
+            "the port is in use; stop what listens there, or choose another with --listen"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        Failure::Said(format!("cannot listen on {}: {problem}", asked.listen))
+    })?;
     let address = listener.local_addr().map_err(Failure::Io)?;
     let stop = CancellationToken::new();
     let options = CloudOptions::new(asked.data_dir, own_agent()?);

@@ -165,10 +165,15 @@ fn uncordon_says_what_still_holds_a_broken_node() {
 fn terminate_ends_a_machine_for_good_and_another_takes_its_place() {
     let fleet = Fleet::server(ONE_KEPT);
     let node = fleet.until_active(1).remove(0);
-    let said = fleet.ask(&["terminate", &node, "--reason", "too old"]).fine();
-    assert!(said.starts_with(&format!("Node {node} terminating\n")), "{said}");
+    let said = fleet
+        .ask(&["terminate", &node, "--reason", "too old"])
+        .fine();
+    assert!(
+        said.starts_with(&format!("Node {node} terminating\n")),
+        "{said}"
+    );
     fleet.until_status(&node, "TERMINATED");
-    assert_ne!(fleet.until_active(1), [node.clone()]);
+    assert_ne!(fleet.until_active(1)[0], node);
     for command in ["cordon", "drain", "uncordon"] {
         let complaint = fleet.ask(&[command, &node]).refused(1);
         let expected = format!(

@@ -82,7 +82,10 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
         ("another header", garbled(0, 100)),
         ("another schema", garbled(100, 4096)),
         ("garbled pages", garbled(4096, whole.len())),
-        ("another program's file", b"#!/bin/sh\necho hello\n".to_vec()),
+        (
+            "another program's file",
+            b"#!/bin/sh\necho hello\n".to_vec(),
+        ),
     ] {
         let place = directory();
         let data = place.path().join("data");
@@ -97,7 +100,10 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
         ];
         let complaint = refused(place.path(), 1, &arguments);
         let error = complaint.lines().last().unwrap_or_default();
-        assert!(error.starts_with("Error: data/navarch.db is "), "{what}: {complaint}");
+        assert!(
+            error.starts_with("Error: data/navarch.db is "),
+            "{what}: {complaint}"
+        );
         assert!(error.contains("in its place"), "{what}: {complaint}");
         let after = std::fs::read(data.join("navarch.db")).expect("the file");
         assert!(after == bytes, "{what}: the file was changed");
@@ -139,7 +145,11 @@ fn mistakes_on_the_command_line_say_what_to_write() {
         (
             &["policy", "check", "broken.yaml"],
             1,
-            &["broken.yaml:4:", "rule \"a\"", "event has no field \"nope\""],
+            &[
+                "broken.yaml:4:",
+                "rule \"a\"",
+                "event has no field \"nope\"",
+            ],
         ),
         (
             &["policy", "check", "missing.yaml"],
@@ -182,7 +192,11 @@ fn mistakes_on_the_command_line_say_what_to_write() {
             &["invalid status: broken (valid: active, cordoned, draining, unhealthy, terminated)"],
         ),
         (&["list", "--label=x"], 2, &["write KEY=VALUE"]),
-        (&["list", "--timeout=5"], 2, &["the unit is missing: write 5s"]),
+        (
+            &["list", "--timeout=5"],
+            2,
+            &["the unit is missing: write 5s"],
+        ),
         (&["automation", "maybe"], 2, &["use on, observe or off"]),
         (&["frobnicate"], 2, &["frobnicate"]),
         (&["agent", "--fake-gpus=many"], 2, &["--fake-gpus"]),
@@ -239,7 +253,10 @@ fn an_unknown_node_is_answered_with_the_nearest_names() {
         &["node", "confirm-dead", &mistyped],
     ] {
         let complaint = fleet.ask(arguments).refused(1);
-        assert!(complaint.contains("not_found"), "{arguments:?}: {complaint}");
+        assert!(
+            complaint.contains("not_found"),
+            "{arguments:?}: {complaint}"
+        );
         assert!(
             complaint.ends_with(&format!("\nThe nearest known nodes: {node}\n")),
             "{arguments:?}: {complaint}"

@@ -59,7 +59,9 @@ fn a_broken_machine_is_replaced_and_the_fleet_survives_every_end() {
 
     explains(&fleet, broken);
     tells_events_in_order(&fleet, broken, &second);
-    survives_every_end(&mut fleet, &second);
+    for told in survives_every_end(&mut fleet, &second) {
+        println!("{told}");
+    }
 }
 
 fn explains(fleet: &Fleet, broken: &str) {
@@ -104,10 +106,7 @@ fn tells_events_in_order(fleet: &Fleet, broken: &str, now: &[String]) {
     let mut before = None;
     for (node, kind, words) in story {
         let here = at(&events, node, kind, words);
-        assert!(
-            here.is_some(),
-            "no {kind} {words} of {node} in {events:#?}"
-        );
+        assert!(here.is_some(), "no {kind} {words} of {node} in {events:#?}");
         assert!(here > before, "{kind} {words} of {node} is early");
         before = here;
     }
@@ -125,7 +124,8 @@ fn at(events: &[Value], node: &str, kind: &str, words: &str) -> Option<u64> {
     events.iter().rfind(wanted)?["sequence"].as_u64()
 }
 
-fn survives_every_end(fleet: &mut Fleet, ids: &[String]) {
+fn survives_every_end(fleet: &mut Fleet, ids: &[String]) -> Vec<String> {
+    let mut told = Vec::new();
     let before = identities(fleet);
     for end in ["SIGTERM", "SIGKILL"] {
         let agents = fleet.agents();
@@ -134,7 +134,7 @@ fn survives_every_end(fleet: &mut Fleet, ids: &[String]) {
         let watch = Watch::start();
         if end == "SIGTERM" {
             let (code, took) = fleet.server.terminate();
-            println!("stopped after {took:?}");
+            told.push(format!("stopped after {took:?}"));
             assert_eq!(code, Some(0), "{}", fleet.server.output());
             assert!(took < Duration::from_secs(5), "{took:?}");
             let left: Vec<_> = agents.iter().filter(|(_, pid)| runs(*pid)).collect();
@@ -146,13 +146,13 @@ fn survives_every_end(fleet: &mut Fleet, ids: &[String]) {
                 left.is_empty().then_some(()).ok_or(format!("{left:?}"))
             });
             let took = watch.took();
-            println!("machines gone {took:?} after SIGKILL");
+            told.push(format!("machines gone {took:?} after SIGKILL"));
             assert!(took < Duration::from_secs(5), "{took:?}");
         }
         let watch = Watch::start();
         fleet.restart();
         assert_eq!(fleet.until_active(2), ids, "after {end}");
-        println!("the same fleet {:?} after {end}", watch.took());
+        told.push(format!("the same fleet {:?} after {end}", watch.took()));
         assert_eq!(identities(fleet), before, "after {end}");
     }
     let machines = fleet.data(&["instance", "list"]);
@@ -163,4 +163,5 @@ fn survives_every_end(fleet: &mut Fleet, ids: &[String]) {
         .filter(|machine| machine["state"] == "INSTANCE_STATE_RUNNING")
         .count();
     assert_eq!(alive, 2, "{machines}");
+    told
 }

@@ -221,11 +221,11 @@ impl History for Arc<Readers> {
     }
 
     fn node(&self, id: &NodeId) -> Result<Option<Arc<Node>>, StoreError> {
-        let texts: Option<(String, String)> = self.read(|connection| {
+        let texts: Option<(String, Option<String>)> = self.read(|connection| {
             connection
                 .prepare_cached(
                     "SELECT nodes.row, descriptions.row
-                     FROM nodes JOIN descriptions ON node = id WHERE id = ?1",
+                     FROM nodes LEFT JOIN descriptions ON node = id WHERE id = ?1",
                 )?
                 .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
@@ -235,6 +235,7 @@ impl History for Arc<Readers> {
         };
         let whole = || -> Result<Node, String> {
             let node: NodeRow = decode_row(&node)?;
+            let description = description.ok_or("it has no description")?;
             Ok(node.into_node(decode(&description)?))
         };
         whole()

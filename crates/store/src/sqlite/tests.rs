@@ -597,6 +597,11 @@ fn a_description_is_written_again_after_a_failed_commit() {
     let changes = [Change::Node(Arc::new(moved)), Change::Node(Arc::new(other))];
     store.commit(epoch, &changes).unwrap();
     let loaded = store.load().unwrap();
+    let reader = store.reader();
+    assert_eq!(
+        reader.node(&NodeId::new("node-2")).unwrap().as_ref(),
+        loaded.nodes.get("node-2")
+    );
     let hosts: Vec<&str> = loaded
         .nodes
         .values()
@@ -604,5 +609,22 @@ fn a_description_is_written_again_after_a_failed_commit() {
         .collect();
     assert_eq!(hosts, ["elsewhere", "elsewhere"]);
     drop(store);
-    assert_eq!(open_at(directory.path()).unwrap().load(), Ok(loaded));
+    let mut store = open_at(directory.path()).unwrap();
+    assert_eq!(store.load(), Ok(loaded));
+
+    store
+        .connection
+        .execute_batch("DELETE FROM descriptions WHERE node = 'node-2'")
+        .unwrap();
+    let reader = store.reader();
+    for error in [
+        store.load().unwrap_err(),
+        reader.node(&NodeId::new("node-2")).unwrap_err(),
+    ] {
+        let message = error.to_string();
+        assert!(
+            message.contains("row \"node-2\" of table nodes"),
+            "{message}"
+        );
+    }
 }

@@ -146,3 +146,57 @@ pub fn shortfalls(
     }
     problems
 }
+
+#[test]
+fn leaks_twins_and_ghosts_are_told_apart() {
+    let machine = |id: &str, instance: &str| -> InstanceView {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "name": instance, "client_token": instance,
+            "tags": {"navarch-instance": instance}, "region": "", "zone": "",
+            "instance_type": "i", "status": "running", "created_at": 0,
+        }))
+        .expect("a machine")
+    };
+    let known = |instance: &str, phase: &str, id: &str| InstanceInfo {
+        instance_id: instance.to_owned(),
+        phase: phase.to_owned(),
+        provider_instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    for (machines, instances, words) in [
+        (vec![], vec![], vec![]),
+        (vec![("m", "i")], vec![("i", "running", "m")], vec![]),
+        (vec![("m", "i")], vec![("i", "terminating", "m")], vec![]),
+        (vec![("m", "i")], vec![], vec!["leak"]),
+        (
+            vec![("m", "i")],
+            vec![("i", "terminated", "m")],
+            vec!["leak"],
+        ),
+        (
+            vec![("m", "i")],
+            vec![("i", "running", "n")],
+            vec!["leak", "ghost"],
+        ),
+        (
+            vec![("m", "i"), ("n", "i")],
+            vec![("i", "running", "m")],
+            vec!["leak", "double buy"],
+        ),
+        (vec![], vec![("i", "running", "m")], vec!["ghost"]),
+        (vec![], vec![("i", "terminated", "m")], vec![]),
+    ] {
+        let machines: Vec<_> = machines.iter().map(|(id, of)| machine(id, of)).collect();
+        let instances: Vec<_> = instances
+            .iter()
+            .map(|(id, phase, of)| known(id, phase, of))
+            .collect();
+        let found = leaks(&machines, &instances);
+        let kinds: Vec<_> = found
+            .words
+            .iter()
+            .filter_map(|said| said.split(':').next())
+            .collect();
+        assert_eq!(kinds, words, "{found}");
+    }
+}

@@ -511,7 +511,8 @@ impl Fleet {
                 Some(machine) => {
                     self.machine_exists(instance, machine, "the cloud lists the machine");
                 }
-                None if suspect.is_none() => self.not_listed(instance, began, vanished == 0),
+                // Even a listing that is not believed says what to look up by id.
+                None if complete => self.not_listed(instance, began, vanished == 0),
                 None => {}
             }
         }

@@ -151,6 +151,15 @@ fn survives_every_end(fleet: &mut Fleet, ids: &[String]) -> Vec<String> {
         }
         let watch = Watch::start();
         fleet.restart();
+        until("the machines are heard", || {
+            let nodes = fleet.nodes();
+            let heard = nodes
+                .iter()
+                .filter(|node| !node["last_heartbeat"].is_null());
+            (heard.count() >= 2)
+                .then_some(())
+                .ok_or_else(|| format!("{nodes:?}"))
+        });
         assert_eq!(fleet.until_active(2), ids, "after {end}");
         told.push(format!("the same fleet {:?} after {end}", watch.took()));
         assert_eq!(identities(fleet), before, "after {end}");

@@ -153,7 +153,7 @@ impl Cloud {
         let data_dir = data_dir
             .canonicalize()
             .map_err(CloudError::io("resolve", &data_dir))?;
-        let ledger = Arc::new(Ledger::open(&data_dir)?);
+        let ledger = Arc::new(Ledger::open_when_free(&data_dir, &*clock).await?);
         let tasks = Tasks::new();
         let inner = Arc::new(Inner {
             ledger,

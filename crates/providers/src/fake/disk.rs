@@ -3,12 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use navarch_model::{ProviderError, ProviderErrorKind};
-use navarch_time::{Thread, spawn_thread};
+use navarch_time::{Clock, Thread, spawn_thread};
 use tokio::sync::{mpsc, oneshot};
 
 use super::book::{Book, VERSION};
+use super::process::Identity;
 
 /// How many calls may wait for the file. More wait outside.
 const QUEUE: usize = 256;
@@ -79,7 +81,20 @@ impl CloudError {
 pub(crate) struct Keeper {
     book: Book,
     directory: PathBuf,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock on a directory.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Unlocks in so many words: a process that is just being started shares our open files for
+    /// a moment, and would hold the lock beyond their closing.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the fake cloud's directory");
+        }
+    }
 }
 
 impl Keeper {
@@ -181,7 +196,7 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), CloudError> {
         .map_err(CloudError::io("make the directory", path))
 }
 
-fn lock(directory: &Path) -> Result<File, CloudError> {
+fn lock(directory: &Path) -> Result<Lock, CloudError> {
     let path = directory.join("lock");
     let mut file = private_file()
         .read(true)
@@ -204,10 +219,13 @@ fn lock(directory: &Path) -> Result<File, CloudError> {
         }
         Err(fs::TryLockError::Error(error)) => return Err(CloudError::io("lock", &path)(error)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(CloudError::io("write", &path))?;
-    Ok(file)
+    let mut lock = Lock(file);
+    let named = lock
+        .0
+        .set_len(0)
+        .and_then(|()| writeln!(lock.0, "{}", std::process::id()));
+    named.map_err(CloudError::io("write", &path))?;
+    Ok(lock)
 }
 
 fn read(bytes: &[u8], path: &Path) -> Result<Book, CloudError> {
@@ -246,9 +264,35 @@ pub(crate) struct Ledger {
     _thread: Thread<()>,
 }
 
+/// How often a lock is tried again whose owner died.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long: beyond, a process that it left behind keeps it for good.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
 impl Ledger {
+    /// As [`open`](Self::open). When the owner of the directory is dead, it waits a little: a
+    /// process that the owner was just starting can hold the lock for a moment longer.
+    pub(crate) async fn open_when_free(
+        directory: &Path,
+        clock: &dyn Clock,
+    ) -> Result<Self, CloudError> {
+        let deadline = clock.monotonic().saturating_add(LOCK_LIMIT);
+        loop {
+            match Self::open(directory) {
+                Err(CloudError::Locked { owner, .. })
+                    if clock.monotonic() < deadline
+                        && owner.parse().is_ok_and(|pid| Identity::of(pid).is_none()) =>
+                {
+                    clock.sleep(LOCK_AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Takes the directory, reads its file and starts.
-    pub(crate) fn open(directory: &Path) -> Result<Self, CloudError> {
+    fn open(directory: &Path) -> Result<Self, CloudError> {
         let mut keeper = Keeper::open(directory)?;
         let (work, mut queue) = mpsc::channel::<Work>(QUEUE);
         let thread = spawn_thread("fake-ledger", move || {

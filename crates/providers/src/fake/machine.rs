@@ -171,7 +171,13 @@ impl Machine {
 
     /// Waits for the goal to change, the stop, or the time.
     async fn woken(&mut self, limit: Option<Duration>) -> Woken {
-        let sleep = self.clock.sleep(limit.unwrap_or(Duration::MAX));
+        let clock = Arc::clone(&self.clock);
+        let time = async {
+            match limit {
+                Some(limit) => clock.sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Woken::Stop,
@@ -183,7 +189,7 @@ impl Machine {
                     Woken::Stop
                 }
             },
-            () = sleep, if limit.is_some() => Woken::Time,
+            () = time => Woken::Time,
         }
     }
 

@@ -135,7 +135,9 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> std::io::Result<()>
 #[tokio::test]
 async fn what_goes_wrong_on_the_way_has_its_kind() {
     use tokio::io::AsyncWriteExt as _;
-    let text = |status: &str| format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nno");
+    let text = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
+    };
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_owned();
     for (answer, launch, list) in [
         (
@@ -207,12 +209,14 @@ async fn what_goes_wrong_on_the_way_has_its_kind() {
         assert_eq!(error.kind, launch, "{answer}: {error}");
         let error = provider.get(&id).await.expect_err(&answer);
         assert_eq!(error.kind, list, "{answer}: {error}");
-        tasks.shutdown(&*RealClock::shared(), Duration::ZERO).await;
-        let error = provider
-            .launch(&spec("nv-1"))
-            .await
-            .expect_err("nobody listens");
-        assert_eq!(error.kind, ProviderErrorKind::Transient, "{error}");
+        let clock = RealClock::shared();
+        tasks.shutdown(&*clock, Duration::ZERO).await;
+        // A process that another test is just starting shares the listener for a moment.
+        let refused = eventually(&clock, LONG, async || {
+            let error = provider.launch(&spec("nv-1")).await;
+            error.expect_err("nobody answers").kind == ProviderErrorKind::Transient
+        });
+        assert!(refused.await, "what was never sent had no effect");
     }
 }
 

@@ -22,11 +22,15 @@ use crate::{Fault, FaultKind, Provider};
 
 mod http;
 mod processes;
+mod slow;
 
 const LONG: Duration = Duration::from_secs(30);
 
 /// Tells its arguments and its token, then waits for the end of its standard input.
-const GOOD: &str = r#"printf '%s\n' "$@" "token=$NAVARCH_AUTH_TOKEN" "other=$NAVARCH_OTHER"; cat >/dev/null; true"#;
+const GOOD: &str = r#"printf '%s\n' "$@" "token=$NAVARCH_AUTH_TOKEN" "other=$NAVARCH_TEST_HOST"; cat >/dev/null; true"#;
+
+/// One process alone: a shell that is just starting another stands still in a state of its own.
+const SINGLE: &str = "exec cat >/dev/null";
 
 /// Neither ends with its standard input nor when asked to.
 const STUBBORN: &str = "trap '' TERM HUP; while :; do sleep 1; done";

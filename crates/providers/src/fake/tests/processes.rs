@@ -195,7 +195,7 @@ async fn an_agent_that_ends_is_started_again() {
 #[tokio::test]
 async fn a_machine_hangs_and_goes_on() {
     let directory = TempDir::new().expect("a directory");
-    let provider = embedded(directory.path(), GOOD).await;
+    let provider = embedded(directory.path(), SINGLE).await;
     let machine = provider.launch(&spec("nv-1")).await.expect("a machine");
     let process = process_of(directory.path(), &machine, None).await;
     let clock = RealClock::shared();
@@ -222,7 +222,7 @@ async fn a_machine_hangs_and_goes_on() {
     provider.shutdown().await;
     assert!(process.is_gone());
     drop(provider);
-    let provider = embedded(directory.path(), GOOD).await;
+    let provider = embedded(directory.path(), SINGLE).await;
     assert_eq!(
         provider.get(&machine.provider_id).await,
         Ok(Some(machine.clone()))
@@ -293,9 +293,10 @@ async fn the_whole_cloud_stops_in_time() {
 #[tokio::test]
 async fn machines_end_within_two_seconds_of_their_parents_death() {
     const HOST: &str = "NAVARCH_TEST_HOST";
+    const HOSTED: &str = "printf '%s' \"other=$NAVARCH_TEST_HOST.\"; exec cat >/dev/null";
     if let Some(directory) = std::env::var_os(HOST) {
         let directory = PathBuf::from(directory);
-        let provider = embedded(&directory, GOOD).await;
+        let provider = embedded(&directory, HOSTED).await;
         for name in ["nv-1", "nv-2"] {
             let machine = provider.launch(&spec(name)).await.expect("a machine");
             let process = process_of(&directory, &machine, None).await;
@@ -321,6 +322,21 @@ async fn machines_end_within_two_seconds_of_their_parents_death() {
         load("nv-1").is_some() && load("nv-2").is_some_and(|hung| state_of(hung) == Some('T'))
     });
     assert!(ready.await, "the host did not start its machines");
+    let mut said = Vec::new();
+    let told = eventually(&clock, LONG, async || {
+        let homes = std::fs::read_dir(directory.path().join("machines")).expect("there");
+        let homes = homes.map(|home| home.expect("an entry").path());
+        let logs = homes.filter_map(|home| std::fs::read_to_string(home.join("agent.log")).ok());
+        // The one that hangs may do so before it says a word.
+        said = logs.filter(|log| !log.is_empty()).collect();
+        !said.is_empty()
+    });
+    assert!(told.await, "no agent says a word");
+    let clean = said.iter().all(|log| log == "other=.");
+    assert!(
+        clean,
+        "what the parent was told is not for agents: {said:?}"
+    );
     host.0.kill().expect("killed");
     host.0.wait().expect("a child");
     for name in ["nv-1", "nv-2"] {
@@ -362,6 +378,27 @@ async fn a_directory_that_cannot_be_used_is_refused() {
         let after = std::fs::read_to_string(path.join("cloud.json")).expect("there");
         assert_eq!(after, file, "a file that is not understood is left alone");
     }
+}
+
+/// What a parent was starting as it died has the parent's open files for a moment longer.
+#[tokio::test]
+async fn a_lock_that_outlives_its_owner_is_waited_for() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("lock");
+    let mut dead = Command::new("true");
+    let dead = Child::spawn(&mut dead).0.id();
+    std::fs::write(&path, format!("{dead}\n")).expect("written");
+    let lock = std::fs::File::open(&path).expect("there");
+    lock.lock().expect("free");
+    let mut opening = std::pin::pin!(Cloud::open(options(directory.path(), GOOD)));
+    tokio::select! {
+        biased;
+        opened = &mut opening => panic!("opened: {}", opened.is_ok()),
+        () = tokio::task::yield_now() => {}
+    }
+    lock.unlock().expect("ours");
+    let cloud = opening.await.expect("the lock is free");
+    cloud.shutdown().await;
 }
 
 #[tokio::test]

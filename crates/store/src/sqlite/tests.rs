@@ -583,8 +583,19 @@ fn a_description_is_written_again_after_a_failed_commit() {
     let node: crate::rows::NodeRow = crate::rows::decode_row(line("node")).unwrap();
     let node = Arc::new(node.into_node(description));
     let put = [Change::Node(Arc::clone(&node))];
-    assert!(store.commit(epoch + 1, &put).is_err());
+    // The node is written, and then something fails.
+    let hide = "ALTER TABLE pools RENAME TO hidden";
+    store.connection.execute_batch(hide).unwrap();
+    let changes = [Change::Node(Arc::clone(&node)), pool("one")];
+    store.commit(epoch, &changes).unwrap_err();
+    let show = "ALTER TABLE hidden RENAME TO pools";
+    store.connection.execute_batch(show).unwrap();
+    assert!(store.load().unwrap().nodes.is_empty());
+    store.connection.execute_batch(hide).unwrap();
+    store.commit(epoch, &changes).unwrap_err();
+    store.connection.execute_batch(show).unwrap();
     store.commit(epoch, &put).unwrap();
+    assert_eq!(store.load().unwrap().nodes.get(&node.id), Some(&node));
     store
         .commit(epoch, &[Change::ForgetNode(node.id.clone())])
         .unwrap();

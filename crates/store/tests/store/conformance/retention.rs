@@ -85,6 +85,7 @@ pub fn what_is_old_goes_in_small_batches<F: Fixture>() {
 
     let ended = [ago(24 * 3600 + 1), ago(24 * 3600 - 1)];
     let mut ids = Vec::new();
+    let mut nodes = Vec::new();
     for (index, at) in ended.into_iter().enumerate() {
         let node = Node {
             id: navarch_model::NodeId::new(format!("ended-{index}")),
@@ -119,8 +120,10 @@ pub fn what_is_old_goes_in_small_batches<F: Fixture>() {
             incident.id.clone(),
             command.id.clone(),
         ));
+        let node = Change::Node(Arc::new(node));
+        nodes.push(node.clone());
         let put = [
-            Change::Node(Arc::new(node)),
+            node,
             Change::Instance(Arc::new(instance)),
             Change::Incident(Arc::new(incident)),
             Change::Command(Arc::new(command)),
@@ -142,6 +145,15 @@ pub fn what_is_old_goes_in_small_batches<F: Fixture>() {
         })
         .collect();
     assert_eq!(there, [[false; 4], [true; 4]]);
+
+    // What is gone can come back under the same id.
+    let Some(Change::Node(node)) = nodes.first() else {
+        panic!("nodes were made")
+    };
+    store.commit(epoch, &nodes[..1]).unwrap();
+    drop(store);
+    let mut store = fixture.open();
+    assert_eq!(store.load().unwrap().nodes.get(&node.id), Some(node));
 }
 
 pub fn the_oldest_events_go_when_there_are_too_many<F: Fixture>() {

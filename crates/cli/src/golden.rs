@@ -162,7 +162,6 @@ fn some_incidents() -> Vec<v1::Incident> {
             .collect(),
         message: "GPU has fallen off the bus".to_owned(),
         boot_id: "boot-1".to_owned(),
-        ..Default::default()
     };
     let open = v1::Incident {
         incident_id: "inc-1".to_owned(),

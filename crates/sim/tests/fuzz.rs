@@ -48,7 +48,7 @@ fn a_launch_intent_left_out_of_the_commit_is_caught() {
 #[test]
 fn effects_before_the_commit_are_caught() {
     let promises = ["P2 the intent is durable before the call"];
-    caught(Bug::EffectsBeforeCommit, 8, &promises, crashes);
+    caught(Bug::EffectsBeforeCommit, 40, &promises, crashes);
 }
 
 #[test]

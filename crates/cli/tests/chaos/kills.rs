@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_api::{Client, v1, wire};
-use navarch_time::{Clock as _, OsRng, RealClock, Rng, SeededRng};
+use navarch_time::{OsRng, Rng, SeededRng};
 use serde_json::{Value, json};
 
 use crate::journal::{Journal, Order};
@@ -50,7 +50,7 @@ fn kills_at_random_moments_lose_and_leak_nothing() {
         let wrong = stage.ask(async {
             tokio::select! {
                 biased;
-                () = RealClock::new().sleep(life) => Vec::new(),
+                () = crate::rest::rest(life) => Vec::new(),
                 wrong = load.run() => wrong,
             }
         });
@@ -164,7 +164,6 @@ struct Load<'a> {
 impl Load<'_> {
     /// Goes on until something contradicts what was shown before.
     async fn run(mut self) -> Vec<String> {
-        let clock = RealClock::new();
         self.order_fault().await;
         loop {
             let wrong = self.step().await;
@@ -172,7 +171,7 @@ impl Load<'_> {
                 return wrong;
             }
             let rest = self.draw.below(25);
-            clock.sleep(Duration::from_millis(rest)).await;
+            crate::rest::rest(Duration::from_millis(rest)).await;
         }
     }
 

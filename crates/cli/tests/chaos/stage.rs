@@ -171,7 +171,7 @@ impl Stage {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("the program starts");
-        self.ask(async { RealClock::new().sleep(after).await });
+        self.ask(crate::rest::rest(after));
         child.kill().expect("it is a child");
         child.wait().expect("it is a child");
     }

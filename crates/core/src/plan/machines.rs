@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use navarch_model::{CloudStatus, EndCause, Instance, NodeId, Phase, ProviderName, Time};
+use navarch_policy::guards::Block;
 
 use super::Planner;
 use crate::input::Action;
@@ -119,6 +120,14 @@ impl Planner<'_> {
                 return;
             }
             self.wake(deadline);
+        }
+        if instance.phase == Phase::OutcomeUnknown {
+            let block = Block {
+                guard: "outcome_unknown",
+                reason: instance.message.clone(),
+                until: instance.retry_at,
+            };
+            self.wait(&instance.pool, instance.id.as_str(), "launch", &block);
         }
         if self.fleet.calls.contains_key(&instance.id) {
             return;

@@ -84,6 +84,7 @@ impl Fleet {
     /// [`Fleet::planned`].
     pub fn plan(&self, now: Stamp) -> Plan {
         let mut planner = Planner::new(self, now);
+        planner.count_pools();
         planner.sweep();
         planner.machines();
         for pool in self.settings.pools.keys() {

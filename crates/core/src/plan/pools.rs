@@ -16,13 +16,19 @@ impl Planner<'_> {
         let Some(settings) = self.fleet.pool_settings(pool).cloned() else {
             return;
         };
-        let report = self.count(pool, &settings);
-        self.report.pools.insert(pool.clone(), report);
         self.breakers(pool);
         let leaving = self.leaving(pool);
         self.repair(pool);
         self.grow(pool, &settings, &leaving);
         self.shrink(pool, &settings);
+    }
+
+    /// Opens the report of every pool, so that whatever waits finds its place in it.
+    pub(super) fn count_pools(&mut self) {
+        for (pool, settings) in &self.fleet.settings.pools {
+            let report = self.count(pool, settings);
+            self.report.pools.insert(pool.clone(), report);
+        }
     }
 
     fn count(&self, pool: &PoolName, settings: &PoolSettings) -> PoolReport {

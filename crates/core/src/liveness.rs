@@ -84,6 +84,13 @@ impl Liveness {
         pulse.session = session;
     }
 
+    /// Takes over what the Fleet was told, after it was loaded again.
+    pub fn told(&mut self, node: &NodeId, silent: bool) {
+        if let Some(pulse) = self.pulses.get_mut(node) {
+            pulse.silent = silent;
+        }
+    }
+
     /// A node is gone.
     pub fn forget(&mut self, node: &NodeId) {
         self.pulses.remove(node);

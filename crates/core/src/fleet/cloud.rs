@@ -97,9 +97,14 @@ impl Fleet {
                         {
                             instance.end = Some(EndCause::LaunchRefused);
                             self.move_instance(instance, Phase::Failed, &error.to_string());
-                        } else {
+                        } else if instance.phase == Phase::Terminating
+                            && instance.provider_id.is_none()
+                        {
                             // It was given up meanwhile, and the refusal proves it absent.
                             self.move_instance(instance, Phase::Terminated, &error.to_string());
+                        } else {
+                            // The machine showed itself otherwise: the refusal is not to be believed.
+                            self.put_instance(instance);
                         }
                     }
                 }
@@ -295,18 +300,7 @@ impl Fleet {
                     self.put_instance(instance);
                 }
             }
-            Phase::PendingRegistration | Phase::Running
-                if status == CloudStatus::Terminated
-                    || instance
-                        .sighting
-                        .is_some_and(|sighting| sighting.in_a_row >= 2) =>
-            {
-                self.commit_termination(
-                    instance,
-                    EndCause::Vanished,
-                    "the machine vanished from the cloud",
-                );
-            }
+            // Whether a machine that ran is gone is for the plan to judge, with every guard.
             Phase::Requested
             | Phase::PendingRegistration
             | Phase::Running

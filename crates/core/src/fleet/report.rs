@@ -243,8 +243,12 @@ impl Fleet {
                 }
                 FaultKind::Condition => {
                     let check = (incident.check.watch.clone(), incident.check.gpu);
-                    let present =
-                        graded || incident.check.watch == HEARTBEAT_WATCH || made.contains(&check);
+                    // Only a heartbeat ends a silence: the report may be the host's last word.
+                    let silent = incident.key.class == SILENCE && node.silent_since.is_some();
+                    let present = !silent
+                        && (graded
+                            || incident.check.watch == HEARTBEAT_WATCH
+                            || made.contains(&check));
                     self.count_recovery(node, incident, overall, present);
                 }
             }
@@ -292,7 +296,7 @@ impl Fleet {
             navarch_model::PoolName::new("policy"),
             rule.to_owned(),
             "rule",
-            error.to_owned(),
+            String::new(),
         );
         if self.notes.contains_key(&key) {
             return;

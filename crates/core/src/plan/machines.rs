@@ -151,7 +151,11 @@ impl Planner<'_> {
                     self.end(instance, EndCause::NeverRegistered);
                 } else {
                     self.wake(deadline);
-                    self.look(instance, None);
+                    if self.fleet.has_vanished(instance) {
+                        self.end(instance, EndCause::Vanished);
+                    } else {
+                        self.look(instance, None);
+                    }
                 }
             }
             Phase::Running => {
@@ -161,7 +165,11 @@ impl Planner<'_> {
                     .and_then(|node: &NodeId| self.fleet.state.nodes.get(node))
                     .and_then(|node| node.silent_since)
                     .map(|since| since.core);
-                self.look(instance, silent);
+                if self.fleet.has_vanished(instance) {
+                    self.end(instance, EndCause::Vanished);
+                } else {
+                    self.look(instance, silent);
+                }
             }
             Phase::Terminating if instance.provider_id.is_some() => {
                 self.actions.push(Action::CallTerminate { instance: id });

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_model::{
-    Automation, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance, InstanceId,
-    LaunchCause, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName, ProviderInstanceId,
-    ProviderName, Repair, Time,
+    Automation, CloudStatus, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance,
+    InstanceId, LaunchCause, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName,
+    ProviderInstanceId, ProviderName, Repair, Time,
 };
 use navarch_policy::guards::{self, Block, LastReplacement, Silence};
 
 use crate::fleet::Fleet;
 use crate::settings::PoolSettings;
 
+/// Why silence is no cause for a repair any more.
+const HEARD_AGAIN: &str = "the node is heard again; a healthy full report ends the incident";
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn block(guard: &'static str, reason: impl Into<String>) -> Block {
@@ -185,7 +187,10 @@ impl Fleet {
         now: Time,
     ) -> Result<(), Block> {
         self.must_be_on(&instance.pool)?;
-        self.believable(&instance.offering)?;
+        // Look-ups by id settled what a doubtful listing could not.
+        if *cause != EndCause::Vanished {
+            self.believable(&instance.offering)?;
+        }
         match cause {
             EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
             EndCause::NeverRegistered
@@ -217,6 +222,25 @@ impl Fleet {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Whether the cloud proved a machine gone: it says so, or did not find it by id twice. An agent
+    /// that is heard contradicts it.
+    pub(crate) fn has_vanished(&self, instance: &Instance) -> bool {
+        let heard = self
+            .node_of(instance)
+            .is_some_and(|node| node.silent_since.is_none());
+        let gone = instance
+            .sighting
+            .is_some_and(|sighting| match sighting.status {
+                CloudStatus::Terminated => true,
+                CloudStatus::NotFound => sighting.in_a_row >= 2,
+                CloudStatus::Running
+                | CloudStatus::Stopped
+                | CloudStatus::Impaired
+                | CloudStatus::Terminating => false,
+            });
+        gone && !heard
     }
 
     /// Whether the drain of a machine is over and its replacement is in place.
@@ -404,6 +428,9 @@ impl Fleet {
             incident.required.word()
         );
         if incident.key.class == crate::fleet::SILENCE {
+            if node.silent_since.is_none() {
+                return Err(block("silence", HEARD_AGAIN));
+            }
             let facts = self.silence_facts(node, incident, settings);
             why = guards::silence(&facts, now)?;
         } else if incident.kind == FaultKind::Condition
@@ -607,6 +634,9 @@ impl Fleet {
                 }
                 if incident.repaired.is_some() {
                     return Some("a repair is proven; its gate has to pass".to_owned());
+                }
+                if incident.key.class == crate::fleet::SILENCE && node.silent_since.is_none() {
+                    return Some(HEARD_AGAIN.to_owned());
                 }
                 self.repair_is_void(node, incident, settings)
             }

@@ -178,7 +178,7 @@ impl Queue {
             self.spawner.spawn("provider call", async move {
                 let input = call(&cloud, effect, &clock).await;
                 drop(permit);
-                fleet.feed(input);
+                fleet.tell(input).await;
             });
             tokio::select! {
                 () = token.cancelled() => return,

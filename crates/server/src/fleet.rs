@@ -13,7 +13,7 @@ use navarch_core::input::{Applied, Effect, Input, Rejection, Reply};
 use navarch_core::liveness::Transition;
 use navarch_core::{Fleet, IdSource};
 use navarch_model::{Change, Stamp, State, Time};
-use navarch_store::{StoreError, Ticket, Writer};
+use navarch_store::{Pruned, Retention, StoreError, Ticket, Writer};
 use navarch_time::{OsRng, Rng, SharedClock, Tasks};
 use tokio::sync::{mpsc, oneshot};
 
@@ -110,7 +110,21 @@ impl FleetHandle {
         reply.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    /// Feeds a fact that nobody waits for.
+    /// Feeds the answer to a call. It waits for room: an answer that is lost leaves its machine
+    /// waiting.
+    pub async fn tell(&self, input: Input) {
+        // An error means that the loop has ended; the next start looks everything up.
+        drop(
+            self.priority
+                .send(Job {
+                    input,
+                    answer: None,
+                })
+                .await,
+        );
+    }
+
+    /// Feeds a fact that nobody waits for and that is found again if it is lost.
     pub fn feed(&self, input: Input) {
         if let Err(mpsc::error::TrySendError::Full(job)) = self.priority.try_send(Job {
             input,
@@ -181,6 +195,7 @@ impl FleetClock {
 
 /// What waits for one commit.
 struct Turn {
+    at: Stamp,
     ticket: Option<Ticket>,
     changes: Vec<Change>,
     replies: Vec<(Answer, Result<Reply, Rejection>)>,
@@ -267,6 +282,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         full_plan_interval,
         ids: SystemIds::default(),
         pending: Turn::empty(),
+        pruning: None,
         token: tasks.token(),
     };
     tasks.spawn("fleet", owner.run());
@@ -280,6 +296,10 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
 impl Turn {
     const fn empty() -> Self {
         Self {
+            at: Stamp {
+                core: Time(0),
+                wall: Time(0),
+            },
             ticket: None,
             changes: Vec::new(),
             replies: Vec::new(),
@@ -302,6 +322,7 @@ struct Owner {
     full_plan_interval: Duration,
     ids: SystemIds,
     pending: Turn,
+    pruning: Option<Ticket<Pruned>>,
     token: navarch_time::CancellationToken,
 }
 
@@ -351,6 +372,7 @@ impl Owner {
             {
                 if now >= next_full {
                     next_full = now + self.full_plan_interval;
+                    self.prune().await;
                 }
                 next_wake = self.plan();
                 last_plan = now;
@@ -417,6 +439,17 @@ impl Owner {
             };
             self.apply(input, None);
         }
+        let back: Vec<_> = self
+            .fleet
+            .state()
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id.clone(), node.silent_since?)))
+            .filter(|(id, since)| self.published.pulses.is_back(id, *since))
+            .collect();
+        for (node, _) in back {
+            self.apply(Input::Back { node }, None);
+        }
     }
 
     fn plan(&mut self) -> Option<Time> {
@@ -433,12 +466,25 @@ impl Owner {
         wake
     }
 
+    /// Asks for one small batch of old records to be removed, and hears how the last one went.
+    async fn prune(&mut self) {
+        let wall = Time(self.time.now().wall.0);
+        let next = self.writer.prune(wall, Retention::default());
+        if let Some(Err(error)) = match self.pruning.replace(next) {
+            Some(last) => Some(last.await),
+            None => None,
+        } {
+            tracing::warn!(%error, "old records could not be removed; trying again");
+        }
+    }
+
     /// Hands the turn to the writer and the releaser.
     async fn flush(&mut self) {
         if self.pending.is_empty() {
             return;
         }
         let mut turn = std::mem::replace(&mut self.pending, Turn::empty());
+        turn.at = self.time.now();
         if !turn.changes.is_empty() {
             turn.ticket = Some(self.writer.submit(turn.changes.clone()));
         }
@@ -522,7 +568,7 @@ impl Releaser {
             };
             match result {
                 Ok(()) => {
-                    self.published.apply(&turn.changes);
+                    self.published.apply(&turn.changes, turn.at);
                     for (answer, reply) in turn.replies {
                         // The caller may be gone; the change stays.
                         drop(answer.send(reply.map_err(SubmitError::from)));

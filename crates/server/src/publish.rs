@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use navarch_core::PlanReport;
 use navarch_core::settings::Settings;
-use navarch_model::{Change, CommandState, Lifecycle, Node, NodeId, State};
+use navarch_model::{Change, CommandState, Lifecycle, Node, NodeId, Stamp, State};
 use navarch_policy::HealthPolicy;
 use tokio::sync::watch;
 
@@ -98,7 +98,7 @@ impl Published {
     }
 
     /// Publishes committed changes.
-    pub(crate) fn apply(&self, changes: &[Change]) {
+    pub(crate) fn apply(&self, changes: &[Change], now: Stamp) {
         let mut last_event = 0;
         let mut waits = false;
         {
@@ -110,6 +110,7 @@ impl Published {
                     Change::Node(node) if node.lifecycle == Lifecycle::Terminated => {
                         self.pulses.forget(&node.id);
                     }
+                    Change::Node(node) => self.pulses.ensure(node, now),
                     Change::Command(command) => waits |= command.state == CommandState::Pending,
                     _ => {}
                 }

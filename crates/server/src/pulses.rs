@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use navarch_core::liveness::{Deaf, Liveness, Pulse, Sample, Transition};
-use navarch_model::{NodeId, SessionId, Stamp, State, Time};
+use navarch_model::{Node, NodeId, SessionId, Stamp, State, Time};
 
 /// More shards than cores, so that two beats rarely meet.
 const SHARDS: usize = 16;
@@ -45,6 +45,7 @@ impl Pulses {
         {
             let silent = node.silent_since.is_some();
             self.register(node.id.clone(), node.session.clone(), silent, now);
+            self.shard(&node.id, |shard| shard.told(&node.id, silent));
         }
     }
 
@@ -53,6 +54,29 @@ impl Pulses {
         self.shard(&node.clone(), |shard| {
             shard.register(node, session, silent, now);
         });
+    }
+
+    /// Takes a stored node into the table, unless it is there under its session.
+    pub fn ensure(&self, node: &Node, now: Stamp) {
+        let known = self.shard(&node.id, |shard| {
+            shard
+                .get(&node.id)
+                .is_some_and(|pulse| pulse.session == node.session)
+        });
+        if !known {
+            let silent = node.silent_since.is_some();
+            self.register(node.id.clone(), node.session.clone(), silent, now);
+        }
+    }
+
+    /// Whether a node that the Fleet holds for silent was heard since: the word of its return was
+    /// lost on the way.
+    pub fn is_back(&self, node: &NodeId, silent_since: Stamp) -> bool {
+        self.shard(node, |shard| {
+            shard.get(node).is_some_and(|pulse| {
+                !pulse.silent && pulse.beat.is_some_and(|beat| beat.core > silent_since.core)
+            })
+        })
     }
 
     /// A node is gone.

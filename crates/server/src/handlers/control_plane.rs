@@ -20,17 +20,7 @@ impl ControlPlane for Handlers {
             .map(|peer| peer.0.ip().to_string())
             .unwrap_or_default();
         let registration = requests::registration(request, address)?;
-        let (node, session) = (registration.node.clone(), registration.session.clone());
         self.ask_for_agent(Input::Register(registration)).await?;
-        if let Some(id) = node {
-            let silent = self
-                .published
-                .node(&id)
-                .is_some_and(|node| node.silent_since.is_some());
-            self.published
-                .pulses
-                .register(id, session, silent, self.time.now());
-        }
         Ok(wire::RegisterNodeResponse {
             success: true,
             message: "registration successful".to_owned(),

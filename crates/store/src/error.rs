@@ -62,6 +62,24 @@ pub enum StoreError {
         evidence: PathBuf,
     },
 
+    /// There is no database to copy.
+    #[error("there is no database {}: check the path; nothing was written", .path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// What should be written is there already.
+    #[error(
+        "{} exists and is not overwritten: move it away first, or use another place; nothing was \
+         written",
+        .path.display()
+    )]
+    Occupied {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The file in the database's place is not one of ours.
     #[error(
         "{} is not a Navarch database ({found}): move it away and put the right one in its place, or \
@@ -177,6 +195,8 @@ impl StoreError {
             Self::Fenced { .. }
             | Self::OtherFleet { .. }
             | Self::Missing { .. }
+            | Self::Absent { .. }
+            | Self::Occupied { .. }
             | Self::Foreign { .. }
             | Self::NewerSchema { .. }
             | Self::Damaged { .. }

@@ -24,7 +24,7 @@ pub use error::StoreError;
 pub use memory::{MemoryDisk, MemoryStore};
 pub use query::{EventQuery, History, IncidentCursor, IncidentQuery, MAX_LIMIT, Order};
 pub use retention::{Pruned, Retention};
-pub use sqlite::{DATABASE_FILE, FLEET_ID_FILE, LOCK_FILE, Opening, SqliteStore};
+pub use sqlite::{Copied, DATABASE_FILE, FLEET_ID_FILE, LOCK_FILE, Opening, SqliteStore};
 pub use writer::{Ticket, Writer, WriterLimits};
 
 /// Where the state of a fleet is kept.

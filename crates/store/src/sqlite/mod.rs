@@ -1,5 +1,6 @@
 //! A store in one SQLite database, in a data directory of its own.
 
+mod backup;
 mod directory;
 mod fault;
 mod history;
@@ -23,6 +24,7 @@ use fault::fault;
 use history::Readers;
 use write::Described;
 
+pub use backup::Copied;
 pub use directory::{DATABASE_FILE, FLEET_ID_FILE, LOCK_FILE};
 pub use open::Opening;
 

@@ -23,7 +23,7 @@ use crate::rows::{MetaRow, encode_row};
 
 /// How long a call waits for another connection of this process. Higher holds up the writer, lower
 /// fails where waiting would do.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many KiB of pages the writer keeps. Higher costs memory, lower reads pages again.
 const WRITER_CACHE_KIB: i32 = 8 * 1024;
@@ -100,13 +100,13 @@ pub(super) fn open(
 }
 
 /// Where a new database is made before it gets its name.
-fn new_file(directory: &Path) -> PathBuf {
+pub(super) fn new_file(directory: &Path) -> PathBuf {
     directory.join(format!("new-{DATABASE_FILE}"))
 }
 
 /// Whether there is a database that may be opened. It reads the file's header by itself, so that
 /// SQLite never touches, and perhaps changes, what is not ours.
-fn inspect(database: &Path, was_ours: bool, newest: u32) -> Result<bool, StoreError> {
+pub(super) fn inspect(database: &Path, was_ours: bool, newest: u32) -> Result<bool, StoreError> {
     let mut header = Vec::new();
     match File::open(database) {
         Ok(file) => file

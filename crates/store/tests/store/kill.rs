@@ -2,9 +2,9 @@
 //!
 //! The process is this test's own binary, started again with a directory to write to.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
 use navarch_model::{Change, Event, Meta, State};
@@ -19,12 +19,12 @@ const DIRECTORY: &str = "NAVARCH_STORE_KILL_DIRECTORY";
 /// How often it is killed. Higher finds rarer faults and takes longer.
 const KILLS: u64 = 25;
 
-fn open(directory: &Path) -> SqliteStore {
+pub fn open(directory: &Path) -> SqliteStore {
     SqliteStore::open(directory, &mut Bits::new(1)).expect("the store can be opened")
 }
 
 /// The changes of one commit: random ones, and a `Meta` and an event that count commits.
-fn commit(state: &State, number: u64) -> Vec<Change> {
+pub fn commit(state: &State, number: u64) -> Vec<Change> {
     let mut random = Random::new(number, state.meta.fleet.clone());
     let mut changes = random.changes(12);
     changes.retain(|change| !matches!(change, Change::Meta(_) | Change::Event(_)));
@@ -69,44 +69,66 @@ fn child() {
     }
 }
 
-/// Runs the child until it has acknowledged `count` commits, kills it, and returns the last
-/// acknowledged one.
-fn run_and_kill(directory: &Path, count: u64, spins: u64) -> u64 {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
-        .env(DIRECTORY, directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut last = 0;
-    let mut said = Vec::new();
-    let mut read = |line: String| match line.strip_prefix("acknowledged ") {
-        Some(number) => last = number.parse().unwrap(),
-        None => said.push(line),
-    };
-    for line in lines.by_ref().take(usize::try_from(count).unwrap()) {
-        read(line.unwrap());
-    }
-    // Any moment of the next commit.
-    for _ in 0..spins {
-        std::hint::spin_loop();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // A line may be cut by the kill; what it acknowledged is then not known to anybody.
-    for line in lines.map_while(Result::ok) {
-        if line
-            .strip_prefix("acknowledged ")
-            .is_none_or(|number| number.parse::<u64>().is_ok())
-        {
-            read(line);
+/// A process that commits.
+pub struct Committing {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    last: u64,
+    said: Vec<String>,
+}
+
+impl Committing {
+    /// Starts it on a data directory.
+    pub fn start(directory: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
+            .env(DIRECTORY, directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self {
+            child,
+            lines,
+            last: 0,
+            said: Vec::new(),
         }
     }
-    assert!(last > 0, "the child made no commit: {said:?}");
-    last
+
+    fn read(&mut self, line: String) {
+        match line.strip_prefix("acknowledged ") {
+            Some(number) => self.last = number.parse().unwrap(),
+            None => self.said.push(line),
+        }
+    }
+
+    /// Waits until it has said `count` lines more, and returns the last acknowledged commit.
+    pub fn wait(&mut self, count: u64) -> u64 {
+        for _ in 0..count {
+            let line = self.lines.next().expect("the child goes on").unwrap();
+            self.read(line);
+        }
+        self.last
+    }
+
+    /// Kills it and returns the last acknowledged commit.
+    pub fn kill(mut self) -> u64 {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        // A line may be cut by the kill; what it acknowledged is then not known to anybody.
+        while let Some(Ok(line)) = self.lines.next() {
+            if line
+                .strip_prefix("acknowledged ")
+                .is_none_or(|number| number.parse::<u64>().is_ok())
+            {
+                self.read(line);
+            }
+        }
+        assert!(self.last > 0, "the child made no commit: {:?}", self.said);
+        self.last
+    }
 }
 
 #[test]
@@ -116,7 +138,13 @@ fn a_killed_server_loses_nothing_that_was_acknowledged() {
     let mut made = 0;
     let mut rng = SeededRng::named(2026, "kill");
     for kill in 0..KILLS {
-        let acknowledged = run_and_kill(directory.path(), 1 + rng.below(40), rng.below(3_000_000));
+        let mut committing = Committing::start(directory.path());
+        committing.wait(1 + rng.below(40));
+        // Any moment of the next commit.
+        for _ in 0..rng.below(3_000_000) {
+            std::hint::spin_loop();
+        }
+        let acknowledged = committing.kill();
         let mut store = open(directory.path());
         let state = store.load().unwrap();
         let last = state.meta.last_event;

@@ -1,89 +1,90 @@
 //! Every call of the contract, once: the handler traits and the client are made from this list.
 
 /// Hands the list to the macro `$make`. A call is `unary`, `list` (unary, and its answer may be
-/// put together from parts that were encoded before) or `stream` (the answer is a stream).
+/// put together from parts that were encoded before) or `stream` (the answer is a stream). Then
+/// comes the least role that may make it.
 macro_rules! every_service {
     ($make:ident) => {
         $make! {
             /// Package `navarch`: what existing agents and the classic commands call.
             ControlPlane, control_plane, crate::wire, "/navarch.ControlPlaneService/" {
                 /// Announces a machine, or announces it again.
-                unary register_node "RegisterNode" (RegisterNodeRequest) -> RegisterNodeResponse;
+                unary Agent register_node "RegisterNode" (RegisterNodeRequest) -> RegisterNodeResponse;
                 /// Delivers raw facts; the answer carries the node's status after them.
-                unary report_health "ReportHealth" (ReportHealthRequest) -> ReportHealthResponse;
+                unary Agent report_health "ReportHealth" (ReportHealthRequest) -> ReportHealthResponse;
                 /// Says that the agent is alive.
-                unary send_heartbeat "SendHeartbeat" (HeartbeatRequest) -> HeartbeatResponse;
+                unary Agent send_heartbeat "SendHeartbeat" (HeartbeatRequest) -> HeartbeatResponse;
                 /// Returns the commands that wait for a node.
-                unary get_node_commands "GetNodeCommands"
+                unary Agent get_node_commands "GetNodeCommands"
                     (GetNodeCommandsRequest) -> GetNodeCommandsResponse;
                 /// Returns the nodes that match every given filter, ordered by id.
-                list list_nodes "ListNodes" (ListNodesRequest) -> ListNodesResponse;
+                list Viewer list_nodes "ListNodes" (ListNodesRequest) -> ListNodesResponse;
                 /// Returns one node.
-                unary get_node "GetNode" (GetNodeRequest) -> GetNodeResponse;
+                unary Viewer get_node "GetNode" (GetNodeRequest) -> GetNodeResponse;
                 /// Applies or queues a command for one node.
-                unary issue_command "IssueCommand" (IssueCommandRequest) -> IssueCommandResponse;
+                unary Operator issue_command "IssueCommand" (IssueCommandRequest) -> IssueCommandResponse;
                 /// Returns the instances that match every given filter, ordered by id.
-                list list_instances "ListInstances" (ListInstancesRequest) -> ListInstancesResponse;
+                list Viewer list_instances "ListInstances" (ListInstancesRequest) -> ListInstancesResponse;
                 /// Returns one instance.
-                unary get_instance "GetInstance" (GetInstanceRequest) -> GetInstanceResponse;
+                unary Viewer get_instance "GetInstance" (GetInstanceRequest) -> GetInstanceResponse;
             }
 
             /// `navarch.v1.AgentService`: what our agents call beyond the classic service.
             Agents, agents, crate::v1, "/navarch.v1.AgentService/" {
                 /// Reports what became of a command. A repeat changes nothing.
-                unary acknowledge_command "AcknowledgeCommand"
+                unary Agent acknowledge_command "AcknowledgeCommand"
                     (AcknowledgeCommandRequest) -> AcknowledgeCommandResponse;
                 /// Sends the commands that wait for a node, then each new one.
-                stream watch_commands "WatchCommands"
+                stream Agent watch_commands "WatchCommands"
                     (WatchCommandsRequest) -> WatchCommandsResponse;
             }
 
             /// `navarch.v1.FleetService`: what operators ask and order.
             Fleet, fleet, crate::v1, "/navarch.v1.FleetService/" {
                 /// Says who answers.
-                unary get_server_info "GetServerInfo"
+                unary Viewer get_server_info "GetServerInfo"
                     (GetServerInfoRequest) -> GetServerInfoResponse;
                 /// Tells why a node is as it is and what it waits for.
-                unary explain_node "ExplainNode" (ExplainNodeRequest) -> ExplainNodeResponse;
+                unary Viewer explain_node "ExplainNode" (ExplainNodeRequest) -> ExplainNodeResponse;
                 /// Takes an operator's word that a silent node's machine is dead.
-                unary confirm_silence "ConfirmSilence"
+                unary Operator confirm_silence "ConfirmSilence"
                     (ConfirmSilenceRequest) -> ConfirmSilenceResponse;
                 /// Returns the commands of one node with their results.
-                unary list_commands "ListCommands" (ListCommandsRequest) -> ListCommandsResponse;
+                unary Viewer list_commands "ListCommands" (ListCommandsRequest) -> ListCommandsResponse;
                 /// Returns the incidents that match every given filter.
-                unary list_incidents "ListIncidents"
+                unary Viewer list_incidents "ListIncidents"
                     (ListIncidentsRequest) -> ListIncidentsResponse;
                 /// Returns one incident.
-                unary get_incident "GetIncident" (GetIncidentRequest) -> GetIncidentResponse;
+                unary Viewer get_incident "GetIncident" (GetIncidentRequest) -> GetIncidentResponse;
                 /// Ends an incident by an operator's word.
-                unary close_incident "CloseIncident"
+                unary Operator close_incident "CloseIncident"
                     (CloseIncidentRequest) -> CloseIncidentResponse;
                 /// Returns a page of the record.
-                unary list_events "ListEvents" (ListEventsRequest) -> ListEventsResponse;
+                unary Viewer list_events "ListEvents" (ListEventsRequest) -> ListEventsResponse;
                 /// Sends the events after a point of the record, then each new one.
-                stream watch_events "WatchEvents" (WatchEventsRequest) -> WatchEventsResponse;
+                stream Viewer watch_events "WatchEvents" (WatchEventsRequest) -> WatchEventsResponse;
                 /// Returns every pool.
-                unary list_pools "ListPools" (ListPoolsRequest) -> ListPoolsResponse;
+                unary Viewer list_pools "ListPools" (ListPoolsRequest) -> ListPoolsResponse;
                 /// Returns what the control plane does next, and what it waits for.
-                unary get_plan "GetPlan" (GetPlanRequest) -> GetPlanResponse;
+                unary Viewer get_plan "GetPlan" (GetPlanRequest) -> GetPlanResponse;
                 /// Returns the automation switches.
-                unary get_automation "GetAutomation"
+                unary Viewer get_automation "GetAutomation"
                     (GetAutomationRequest) -> GetAutomationResponse;
                 /// Sets the automation switch of the fleet or of one pool.
-                unary set_automation "SetAutomation"
+                unary Operator set_automation "SetAutomation"
                     (SetAutomationRequest) -> SetAutomationResponse;
                 /// Closes breakers of a pool.
-                unary reset_breaker "ResetBreaker" (ResetBreakerRequest) -> ResetBreakerResponse;
+                unary Operator reset_breaker "ResetBreaker" (ResetBreakerRequest) -> ResetBreakerResponse;
                 /// Returns the health policy in force.
-                unary get_policy "GetPolicy" (GetPolicyRequest) -> GetPolicyResponse;
+                unary Viewer get_policy "GetPolicy" (GetPolicyRequest) -> GetPolicyResponse;
             }
 
             /// `navarch.v1.DevService`: faults to order from a fake provider's machines.
             Dev, dev, crate::v1, "/navarch.v1.DevService/" {
                 /// Makes a machine show a fault.
-                unary inject_fault "InjectFault" (InjectFaultRequest) -> InjectFaultResponse;
+                unary Admin inject_fault "InjectFault" (InjectFaultRequest) -> InjectFaultResponse;
                 /// Takes faults away, with the evidence of a repair.
-                unary clear_fault "ClearFault" (ClearFaultRequest) -> ClearFaultResponse;
+                unary Admin clear_fault "ClearFault" (ClearFaultRequest) -> ClearFaultResponse;
             }
         }
     };

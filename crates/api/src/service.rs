@@ -17,6 +17,8 @@ use connectrpc::{
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use navarch_model::Role;
+
 use crate::ApiError;
 use crate::contract::every_service;
 use crate::reply::Reply;
@@ -76,6 +78,17 @@ impl Default for Call {
     fn default() -> Self {
         Self::with_extensions(http::Extensions::new())
     }
+}
+
+/// A call of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallSpec {
+    /// Its path, for example `/navarch.ControlPlaneService/GetNode`.
+    pub path: &'static str,
+    /// Whether its answer is a stream.
+    pub stream: bool,
+    /// The least role that may make it.
+    pub role: Role,
 }
 
 /// What a server grants one call.
@@ -218,7 +231,7 @@ macro_rules! make_services {
         $(#[$doc:meta])*
         $service:ident, $module:ident, $package:path, $prefix:literal {$(
             $(#[$method_doc:meta])*
-            $kind:ident $method:ident $name:literal ($request:ident) -> $response:ident;
+            $kind:ident $role:ident $method:ident $name:literal ($request:ident) -> $response:ident;
         )+}
     )+) => {
         $(mod $module {
@@ -312,9 +325,13 @@ macro_rules! make_services {
         }
         pub use $module::$service;)+
 
-        /// The path of every call, and whether its answer is a stream.
-        pub const CALLS: &[(&str, bool)] = &[$($(
-            (concat!($prefix, $name), is_stream!($kind)),
+        /// Every call of the contract.
+        pub const CALLS: &[CallSpec] = &[$($(
+            CallSpec {
+                path: concat!($prefix, $name),
+                stream: is_stream!($kind),
+                role: Role::$role,
+            },
         )+)+];
 
         /// The routes of all services: Connect, gRPC and gRPC-Web, JSON and protobuf.

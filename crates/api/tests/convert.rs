@@ -142,6 +142,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
         failures: 0,
         launch_deadline: None,
         clean: false,
+        doubted: false,
         absent_listings: 0,
         was_active: false,
         active_since: None,

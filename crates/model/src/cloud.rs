@@ -60,6 +60,11 @@ impl ProviderErrorKind {
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
+
+    /// Whether a launch call that failed so certainly made no machine.
+    pub const fn made_nothing(self) -> bool {
+        !matches!(self, Self::NotFound | Self::OutcomeUnknown)
+    }
 }
 
 /// A call to a cloud that failed.

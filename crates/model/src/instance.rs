@@ -269,8 +269,11 @@ pub struct Instance {
     pub failures: u32,
     /// When the last launch call's deadline passes; listings begun before prove nothing.
     pub launch_deadline: Option<Time>,
-    /// Whether the last launch call certainly made nothing.
+    /// Whether the launch call may be made again as it is: the last one ended and made nothing, or
+    /// the cloud honours its token.
     pub clean: bool,
+    /// Whether a launch call's answer was lost: what the others say proves nothing then.
+    pub doubted: bool,
     /// Complete listings, begun after the launch deadline, that lack it.
     pub absent_listings: u32,
     /// Whether its node was ever ACTIVE.

@@ -2,6 +2,7 @@
 //!
 //! Everything here is a plain value: no input or output, no clock, no randomness, no async.
 
+pub mod access;
 pub mod cloud;
 pub mod command;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod status;
 pub mod time;
 pub mod vocabulary;
 
+pub use access::Role;
 pub use cloud::{
     Idempotency, LaunchSpec, Machine, ProviderError, ProviderErrorKind, TerminateAnswer,
 };

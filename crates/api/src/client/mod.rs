@@ -233,7 +233,7 @@ macro_rules! make_client {
         $(#[$doc:meta])*
         $service:ident, $module:ident, $package:path, $prefix:literal {$(
             $(#[$method_doc:meta])*
-            $kind:ident $method:ident $name:literal ($request:ident) -> $response:ident;
+            $kind:ident $role:ident $method:ident $name:literal ($request:ident) -> $response:ident;
         )+}
     )+) => {$(
         mod $module {

@@ -5,6 +5,8 @@
 //! and tells the result. Every step that talks to the control plane is one call at a time.
 
 mod spool;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,6 +22,14 @@ const REMEMBERED_COMMANDS: usize = 256;
 const FACTS_PER_REPORT: usize = 256;
 /// The first and the longest wait after a failed call.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The longest wait of an agent that lost its node to another one. Lower, and two agents under one
+/// id take it from each other all the time; higher, and a node whose other agent ended goes silent
+/// past its timeout.
+const LONGEST_SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+/// Agents that lost nothing for this long no longer compete. Several times the longest wait.
+const RIVALRY_QUIET: Duration = Duration::from_secs(600);
+/// From this many losses on, it is no restart but another agent under the same id.
+const RIVAL_LOSSES: u32 = 3;
 /// How often commands are asked for while nothing pushes them.
 const POLL_COMMANDS: Duration = Duration::from_secs(10);
 /// How far an interval is jittered, as a fraction, so that agents do not beat in step.
@@ -62,10 +72,27 @@ pub enum Outcome {
     Unknown,
     /// Another agent registered under the id: register again, after a wait.
     Superseded,
-    /// It will never be taken as it is: do not send it again.
+    /// It will never be taken as it is. Of a report, every part but the bad one is sent again.
     Refused,
     /// It was not answered: try again.
     Failed,
+}
+
+/// What the control plane refused for itself alone, and nobody will send again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dropped {
+    /// A fact of the spool. It is counted as lost.
+    Fact(Fact),
+    /// A full reading, with its number of facts. The next one comes in its turn.
+    Reading(usize),
+}
+
+/// A report that was sent and not answered.
+#[derive(Debug, Clone)]
+struct Unanswered {
+    report: Outgoing,
+    /// How many of its facts are in the spool; the rest is the full reading.
+    spooled: usize,
 }
 
 /// How often things are due.
@@ -99,7 +126,11 @@ impl Retry {
     }
 
     fn failed(&mut self, now: Time, ids: &mut dyn IdSource) {
-        let wait = crate::settings::doubled(RETRY.0, self.failures, RETRY.1);
+        self.failed_up_to(RETRY.1, now, ids);
+    }
+
+    fn failed_up_to(&mut self, longest: Duration, now: Time, ids: &mut dyn IdSource) {
+        let wait = crate::settings::doubled(RETRY.0, self.failures, longest);
         self.failures = self.failures.saturating_add(1);
         self.after = Some(now + jittered(wait, 0.2, ids));
     }
@@ -122,6 +153,9 @@ pub struct Agent {
     registered: bool,
     intervals: Intervals,
     register: Retry,
+    /// The waits after another agent took the node, which a registration does not end.
+    superseded: Retry,
+    superseded_last: Time,
     send: Retry,
     /// Whether the last heartbeat failed.
     away: bool,
@@ -133,7 +167,12 @@ pub struct Agent {
     busy: [bool; 5],
     sequence: u64,
     /// The report that was sent and not answered; it is sent again as it is.
-    unanswered: Option<Outgoing>,
+    unanswered: Option<Unanswered>,
+    /// The most spooled facts of the next report: fewer while a refused one is looked for.
+    room: usize,
+    /// How many facts at the front of the spool may be the refused one.
+    suspects: usize,
+    dropped: Option<Dropped>,
     /// The facts of a full reading that waits to be sent.
     full: Option<Vec<Fact>>,
     spool: Spool,
@@ -158,6 +197,8 @@ impl Agent {
             registered: false,
             intervals: Intervals::default(),
             register: Retry::default(),
+            superseded: Retry::default(),
+            superseded_last: Time(0),
             send: Retry::default(),
             away: false,
             next_beat: Time(0),
@@ -167,6 +208,9 @@ impl Agent {
             busy: [false; 5],
             sequence: 0,
             unanswered: None,
+            room: FACTS_PER_REPORT,
+            suspects: 0,
+            dropped: None,
             full: None,
             spool,
             finished: finished.into(),
@@ -193,6 +237,16 @@ impl Agent {
         self.intervals
     }
 
+    /// Whether another agent keeps taking the node: a person must stop one of the two.
+    pub const fn has_rival(&self) -> bool {
+        self.superseded.failures >= RIVAL_LOSSES
+    }
+
+    /// What was refused and dropped since the last call.
+    pub fn take_dropped(&mut self) -> Option<Dropped> {
+        self.dropped.take()
+    }
+
     /// Commands that were finished, the oldest first, to be kept over a restart.
     pub fn finished(&self) -> impl Iterator<Item = &CommandId> {
         self.finished.iter()
@@ -217,8 +271,10 @@ impl Agent {
             if self.is_busy(Busy::Register) {
                 return Step::Wait(Time::NEVER);
             }
-            if !self.register.ready(now) {
-                return Step::Wait(self.register.after.unwrap_or(Time::NEVER));
+            // The longer of the two waits counts.
+            let after = self.register.after.max(self.superseded.after);
+            if let Some(after) = after.filter(|after| now < *after) {
+                return Step::Wait(after);
             }
             self.begin(Busy::Register);
             return Step::Register;
@@ -269,15 +325,17 @@ impl Agent {
     }
 
     fn outgoing(&mut self) -> Option<Outgoing> {
-        if let Some(report) = &self.unanswered {
-            return Some(report.clone());
+        if let Some(unanswered) = &self.unanswered {
+            return Some(unanswered.report.clone());
         }
         if !self.has_outgoing() {
             return None;
         }
-        let mut facts = self.spool.first(FACTS_PER_REPORT);
+        let mut facts = self.spool.first(self.room);
+        let spooled = facts.len();
+        self.suspects = self.suspects.min(self.spool.len());
         // A full report goes only when nothing older waits: it says how things are after all.
-        let full = facts.len() == self.spool.len() && self.full.is_some();
+        let full = spooled == self.spool.len() && self.suspects == 0 && self.full.is_some();
         if full {
             facts.extend(self.full.take().unwrap_or_default());
         }
@@ -287,7 +345,10 @@ impl Agent {
             full,
             facts,
         };
-        self.unanswered = Some(report.clone());
+        self.unanswered = Some(Unanswered {
+            report: report.clone(),
+            spooled,
+        });
         Some(report)
     }
 
@@ -357,9 +418,19 @@ impl Agent {
     pub fn sent(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
         self.end(Busy::Send);
         match outcome {
-            Outcome::Taken | Outcome::Refused => {
-                if let Some(report) = self.unanswered.take() {
+            Outcome::Taken => {
+                if let Some(Unanswered { report, spooled }) = self.unanswered.take() {
                     self.spool.taken(&report.facts);
+                    self.suspects = self.suspects.saturating_sub(spooled);
+                }
+                if self.suspects == 0 {
+                    self.room = FACTS_PER_REPORT;
+                }
+                self.send.succeeded();
+            }
+            Outcome::Refused => {
+                if let Some(unanswered) = self.unanswered.take() {
+                    self.refused(unanswered);
                 }
                 self.send.succeeded();
             }
@@ -372,12 +443,39 @@ impl Agent {
         self.hear(outcome, now, ids);
     }
 
+    /// A report was refused: looks for the part that is at fault, by halves, and drops that alone.
+    fn refused(&mut self, unanswered: Unanswered) {
+        let Unanswered { report, spooled } = unanswered;
+        let mut facts = report.facts;
+        let reading = facts.split_off(spooled);
+        match (facts.pop(), facts.len()) {
+            (None, _) => self.dropped = Some(Dropped::Reading(reading.len())),
+            (Some(fact), 0) if !report.full => {
+                self.spool.refused(&fact);
+                self.dropped = Some(Dropped::Fact(fact));
+                self.suspects = 0;
+                self.room = FACTS_PER_REPORT;
+            }
+            _ if report.full => {
+                // First without the reading, which goes alone afterwards.
+                self.full.get_or_insert(reading);
+                (self.suspects, self.room) = (spooled, spooled);
+            }
+            _ => (self.suspects, self.room) = (spooled, spooled / 2),
+        }
+    }
+
     fn hear(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
         match outcome {
             Outcome::Unknown => self.registered = false,
             Outcome::Superseded => {
                 self.registered = false;
-                self.register.failed(now, ids);
+                if now.since(self.superseded_last) > RIVALRY_QUIET {
+                    self.superseded.succeeded();
+                }
+                self.superseded_last = now;
+                self.superseded
+                    .failed_up_to(LONGEST_SUPERSEDED_WAIT, now, ids);
             }
             Outcome::Taken | Outcome::Refused | Outcome::Failed => {}
         }
@@ -407,167 +505,5 @@ impl Agent {
             self.finished.pop_front();
         }
         self.finished.push_back(command);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use navarch_model::HealthEventType;
-
-    struct Fixed;
-
-    impl IdSource for Fixed {
-        fn next_bits(&mut self) -> u64 {
-            1 << 63
-        }
-    }
-
-    fn at(seconds: i64) -> Time {
-        Time(seconds * 1_000_000)
-    }
-
-    fn xid(code: u32) -> Fact {
-        Fact {
-            event_type: HealthEventType::Xid,
-            metrics: [("xid_code".to_owned(), code.to_string())].into(),
-            ..Fact::default()
-        }
-    }
-
-    fn agent() -> Agent {
-        Agent::new(
-            SessionId::new("s"),
-            Spool::new(SpoolLimits::default()),
-            Vec::new(),
-        )
-    }
-
-    /// An agent that registered and sent its first heartbeat and full report at time 0.
-    fn settled() -> Agent {
-        let mut agent = agent();
-        assert_eq!(agent.next(at(0)), Step::Register);
-        agent.registered(Outcome::Taken, None, at(0), &mut Fixed);
-        agent.push(true, at(0));
-        assert_eq!(agent.next(at(0)), Step::Beat);
-        agent.beaten(Outcome::Taken, at(0), &mut Fixed);
-        assert_eq!(agent.next(at(0)), Step::ReadAll);
-        agent.read(vec![Fact::default()], at(0), &mut Fixed);
-        assert!(matches!(agent.next(at(0)), Step::Send(report) if report.full));
-        agent.sent(Outcome::Taken, at(0), &mut Fixed);
-        agent
-    }
-
-    #[test]
-    fn first_heartbeat_and_full_report_go_at_once_and_then_at_their_intervals() {
-        let mut agent = settled();
-        assert_eq!(agent.next(at(0)), Step::Wait(at(30)));
-        assert_eq!(agent.next(at(30)), Step::Beat);
-        // One at a time, however long it takes.
-        assert_eq!(agent.next(at(59)), Step::Wait(at(60)));
-        assert_eq!(agent.next(at(60)), Step::ReadAll);
-    }
-
-    #[test]
-    fn a_fact_is_sent_again_until_it_was_taken() {
-        let mut agent = settled();
-        agent.happened(vec![xid(79)]);
-        let Step::Send(first) = agent.next(at(1)) else {
-            panic!("nothing sent")
-        };
-        assert_eq!(
-            (first.sequence, first.full, first.facts.len()),
-            (2, false, 1)
-        );
-        agent.sent(Outcome::Failed, at(1), &mut Fixed);
-        // Not before its wait, then the same report under the same sequence.
-        assert!(matches!(agent.next(at(1)), Step::Wait(_)));
-        assert_eq!(agent.next(at(2)), Step::Send(first));
-        agent.sent(Outcome::Taken, at(2), &mut Fixed);
-        assert!(agent.spool().is_empty());
-        assert_eq!(agent.next(at(2)), Step::Wait(at(30)));
-    }
-
-    #[test]
-    fn what_waits_goes_when_a_heartbeat_finds_the_control_plane_back() {
-        let mut agent = settled();
-        agent.happened(vec![xid(79)]);
-        let mut now = at(1);
-        // A long absence: heartbeats are tried again soon, reports after ever longer waits.
-        let mut last = 0;
-        while now < at(100) {
-            match agent.next(now) {
-                Step::Beat => agent.beaten(Outcome::Failed, now, &mut Fixed),
-                Step::Send(_) => {
-                    last = now.0;
-                    agent.sent(Outcome::Failed, now, &mut Fixed);
-                }
-                Step::ReadAll => agent.read(vec![Fact::default()], now, &mut Fixed),
-                Step::Wait(until) => now = until,
-                step => panic!("{step:?}"),
-            }
-        }
-        assert_eq!(agent.next(now), Step::Beat);
-        let due = agent.send.after.expect("a wait");
-        assert!(due > now && now.0 > last, "{due:?} {now:?}");
-        agent.beaten(Outcome::Taken, now, &mut Fixed);
-        let Step::Send(report) = agent.next(now) else {
-            panic!("nothing sent")
-        };
-        assert_eq!(report.facts, vec![xid(79)]);
-        // A report that fails while heartbeats pass is no absence.
-        agent.sent(Outcome::Failed, now, &mut Fixed);
-        let Step::Wait(beat) = agent.next(now) else {
-            panic!("no wait")
-        };
-        assert!(beat > now);
-    }
-
-    #[test]
-    fn an_unknown_node_registers_again_and_loses_nothing() {
-        let mut agent = settled();
-        agent.happened(vec![xid(79)]);
-        assert!(matches!(agent.next(at(1)), Step::Send(_)));
-        agent.sent(Outcome::Unknown, at(1), &mut Fixed);
-        assert_eq!(agent.next(at(1)), Step::Register);
-        agent.registered(Outcome::Taken, None, at(1), &mut Fixed);
-        assert_eq!(agent.next(at(1)), Step::Beat);
-        assert_eq!(agent.next(at(1)), Step::ReadAll);
-        let Step::Send(report) = agent.next(at(1)) else {
-            panic!("nothing sent")
-        };
-        assert_eq!((report.sequence, report.facts), (3, vec![xid(79)]));
-    }
-
-    #[test]
-    fn registration_backs_off() {
-        let mut agent = agent();
-        let mut now = at(0);
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(agent.next(now), Step::Register);
-            agent.registered(Outcome::Failed, None, now, &mut Fixed);
-            let Step::Wait(until) = agent.next(now) else {
-                panic!("no wait")
-            };
-            waits.push(until.since(now).as_millis());
-            now = until;
-        }
-        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-    }
-
-    #[test]
-    fn repeats_of_commands_are_known() {
-        let mut agent = agent();
-        for number in 0..=REMEMBERED_COMMANDS {
-            let id = CommandId::new(number.to_string());
-            assert!(agent.is_new(&id));
-            agent.finish(id.clone());
-            assert!(!agent.is_new(&id));
-        }
-        assert!(
-            agent.is_new(&CommandId::new("0")),
-            "the oldest is forgotten first"
-        );
     }
 }

@@ -6,6 +6,9 @@ use navarch_model::{HealthEventType, HealthWatchSystem};
 
 use crate::input::Fact;
 
+/// The watch of the fact that tells a loss.
+const LOSS_WATCH: &str = "spool";
+
 /// How much a spool keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolLimits {
@@ -39,6 +42,7 @@ pub struct Spool {
     bytes: usize,
     next_place: u64,
     lost: u64,
+    refused: u64,
 }
 
 impl Spool {
@@ -110,9 +114,28 @@ impl Spool {
                 None => break,
             }
         }
-        if self.lost > 0 && self.kept.is_empty() {
-            let lost = std::mem::take(&mut self.lost);
-            self.push(loss(lost));
+        self.tell_losses();
+    }
+
+    /// The control plane will never take this fact: it goes, and is counted.
+    pub(crate) fn refused(&mut self, fact: &Fact) {
+        if let Some(at) = self.kept.iter().position(|kept| kept.fact == *fact) {
+            self.kept.remove(at);
+            self.bytes = self.bytes.saturating_sub(size(fact));
+            // A loss that cannot be told is not told again, or it would never end.
+            if fact.watch != LOSS_WATCH {
+                self.refused += 1;
+            }
+        }
+        self.tell_losses();
+    }
+
+    /// Once everything else was told, what was lost is.
+    fn tell_losses(&mut self) {
+        if self.kept.is_empty() && self.lost + self.refused > 0 {
+            let (lost, refused) = (self.lost, self.refused);
+            (self.lost, self.refused) = (0, 0);
+            self.push(loss(lost, refused));
         }
     }
 
@@ -155,11 +178,17 @@ fn kind(
 }
 
 /// A loss is itself a fact.
-fn loss(lost: u64) -> Fact {
+fn loss(lost: u64, refused: u64) -> Fact {
+    let shed = format!("{lost} repeated events were lost because the spool was full");
+    let rejected = format!("{refused} events were refused by the control plane");
     Fact {
-        watch: "spool".to_owned(),
-        metrics: [("events_lost".to_owned(), lost.to_string())].into(),
-        message: format!("{lost} repeated events were lost because the spool was full"),
+        watch: LOSS_WATCH.to_owned(),
+        metrics: [("events_lost".to_owned(), (lost + refused).to_string())].into(),
+        message: match (lost, refused) {
+            (_, 0) => shed,
+            (0, _) => rejected,
+            _ => format!("{shed}; {rejected}"),
+        },
         ..Fact::default()
     }
 }

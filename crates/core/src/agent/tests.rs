@@ -1,0 +1,273 @@
+//! Tests of the agent's core.
+
+use super::*;
+use navarch_model::HealthEventType;
+
+struct Fixed;
+
+impl IdSource for Fixed {
+    fn next_bits(&mut self) -> u64 {
+        1 << 63
+    }
+}
+
+fn at(seconds: i64) -> Time {
+    Time(seconds * 1_000_000)
+}
+
+fn xid(code: u32) -> Fact {
+    Fact {
+        event_type: HealthEventType::Xid,
+        metrics: [("xid_code".to_owned(), code.to_string())].into(),
+        ..Fact::default()
+    }
+}
+
+fn agent() -> Agent {
+    Agent::new(
+        SessionId::new("s"),
+        Spool::new(SpoolLimits::default()),
+        Vec::new(),
+    )
+}
+
+/// An agent that registered and sent its first heartbeat and full report at time 0.
+fn settled() -> Agent {
+    let mut agent = agent();
+    assert_eq!(agent.next(at(0)), Step::Register);
+    agent.registered(Outcome::Taken, None, at(0), &mut Fixed);
+    agent.push(true, at(0));
+    assert_eq!(agent.next(at(0)), Step::Beat);
+    agent.beaten(Outcome::Taken, at(0), &mut Fixed);
+    assert_eq!(agent.next(at(0)), Step::ReadAll);
+    agent.read(vec![Fact::default()], at(0), &mut Fixed);
+    assert!(matches!(agent.next(at(0)), Step::Send(report) if report.full));
+    agent.sent(Outcome::Taken, at(0), &mut Fixed);
+    agent
+}
+
+#[test]
+fn first_heartbeat_and_full_report_go_at_once_and_then_at_their_intervals() {
+    let mut agent = settled();
+    assert_eq!(agent.next(at(0)), Step::Wait(at(30)));
+    assert_eq!(agent.next(at(30)), Step::Beat);
+    // One at a time, however long it takes.
+    assert_eq!(agent.next(at(59)), Step::Wait(at(60)));
+    assert_eq!(agent.next(at(60)), Step::ReadAll);
+}
+
+#[test]
+fn a_fact_is_sent_again_until_it_was_taken() {
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    let Step::Send(first) = agent.next(at(1)) else {
+        panic!("nothing sent")
+    };
+    assert_eq!(
+        (first.sequence, first.full, first.facts.len()),
+        (2, false, 1)
+    );
+    agent.sent(Outcome::Failed, at(1), &mut Fixed);
+    // Not before its wait, then the same report under the same sequence.
+    assert!(matches!(agent.next(at(1)), Step::Wait(_)));
+    assert_eq!(agent.next(at(2)), Step::Send(first));
+    agent.sent(Outcome::Taken, at(2), &mut Fixed);
+    assert!(agent.spool().is_empty());
+    assert_eq!(agent.next(at(2)), Step::Wait(at(30)));
+}
+
+#[test]
+fn what_waits_goes_when_a_heartbeat_finds_the_control_plane_back() {
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    let mut now = at(1);
+    // A long absence: heartbeats are tried again soon, reports after ever longer waits.
+    let mut last = 0;
+    while now < at(100) {
+        match agent.next(now) {
+            Step::Beat => agent.beaten(Outcome::Failed, now, &mut Fixed),
+            Step::Send(_) => {
+                last = now.0;
+                agent.sent(Outcome::Failed, now, &mut Fixed);
+            }
+            Step::ReadAll => agent.read(vec![Fact::default()], now, &mut Fixed),
+            Step::Wait(until) => now = until,
+            step => panic!("{step:?}"),
+        }
+    }
+    assert_eq!(agent.next(now), Step::Beat);
+    let due = agent.send.after.expect("a wait");
+    assert!(due > now && now.0 > last, "{due:?} {now:?}");
+    agent.beaten(Outcome::Taken, now, &mut Fixed);
+    let Step::Send(report) = agent.next(now) else {
+        panic!("nothing sent")
+    };
+    assert_eq!(report.facts, vec![xid(79)]);
+    // A report that fails while heartbeats pass is no absence.
+    agent.sent(Outcome::Failed, now, &mut Fixed);
+    let Step::Wait(beat) = agent.next(now) else {
+        panic!("no wait")
+    };
+    assert!(beat > now);
+}
+
+#[test]
+fn an_unknown_node_registers_again_and_loses_nothing() {
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    assert!(matches!(agent.next(at(1)), Step::Send(_)));
+    agent.sent(Outcome::Unknown, at(1), &mut Fixed);
+    assert_eq!(agent.next(at(1)), Step::Register);
+    agent.registered(Outcome::Taken, None, at(1), &mut Fixed);
+    assert_eq!(agent.next(at(1)), Step::Beat);
+    assert_eq!(agent.next(at(1)), Step::ReadAll);
+    let Step::Send(report) = agent.next(at(1)) else {
+        panic!("nothing sent")
+    };
+    assert_eq!((report.sequence, report.facts), (3, vec![xid(79)]));
+}
+
+#[test]
+fn registration_backs_off() {
+    let mut agent = agent();
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(agent.next(now), Step::Register);
+        agent.registered(Outcome::Failed, None, now, &mut Fixed);
+        let Step::Wait(until) = agent.next(now) else {
+            panic!("no wait")
+        };
+        waits.push(until.since(now).as_millis());
+        now = until;
+    }
+    assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+}
+
+#[test]
+fn two_agents_under_one_id_take_it_from_each_other_ever_more_rarely() {
+    let mut agent = settled();
+    let mut now = at(1);
+    let mut waits = Vec::new();
+    let mut rival = Vec::new();
+    for _ in 0..10 {
+        agent.happened(vec![xid(79)]);
+        let mut steps = 0;
+        // Whatever it does as a registered agent, the other one was faster.
+        while !matches!(agent.next(now), Step::Send(_)) {
+            agent.beaten(Outcome::Taken, now, &mut Fixed);
+            agent.read(vec![Fact::default()], now, &mut Fixed);
+            steps += 1;
+            assert!(steps < 10);
+        }
+        agent.sent(Outcome::Superseded, now, &mut Fixed);
+        let Step::Wait(until) = agent.next(now) else {
+            panic!("no wait")
+        };
+        waits.push(until.since(now).as_millis());
+        rival.push(agent.has_rival());
+        now = until;
+        assert_eq!(agent.next(now), Step::Register);
+        agent.registered(Outcome::Taken, None, now, &mut Fixed);
+    }
+    let doubling = [500, 1000, 2000, 4000, 8000, 16_000, 32_000];
+    assert_eq!(waits[..7], doubling);
+    assert_eq!(waits[7..], [60_000; 3]);
+    assert_eq!(rival[..3], [false, false, true]);
+    assert!(rival[3..].iter().all(|rival| *rival));
+    // Once the other is gone for long, one more loss is an ordinary restart again.
+    let later = now + RIVALRY_QUIET + Duration::from_secs(61);
+    agent.happened(vec![xid(79)]);
+    agent.sent(Outcome::Superseded, later, &mut Fixed);
+    assert!(!agent.has_rival());
+    assert_eq!(
+        agent.next(later),
+        Step::Wait(later + Duration::from_millis(500))
+    );
+}
+
+/// Sends everything to a control plane that refuses these XIDs. Returns the XIDs that were
+/// taken, the number of reports, and what was dropped.
+fn send_all(agent: &mut Agent, refuses: &[u32]) -> (Vec<String>, usize, Vec<Dropped>) {
+    let (mut taken, mut reports, mut dropped) = (Vec::new(), 0, Vec::new());
+    while let Step::Send(report) = agent.next(at(1)) {
+        reports += 1;
+        assert!(reports < 1000, "it never ends");
+        let code = |fact: &Fact| fact.metrics.get("xid_code").cloned();
+        let bad = |fact: &Fact| {
+            code(fact).is_some_and(|code| refuses.iter().any(|bad| bad.to_string() == code))
+        };
+        let outcome = if report.facts.iter().any(bad) {
+            Outcome::Refused
+        } else {
+            taken.extend(report.facts.iter().filter_map(code));
+            Outcome::Taken
+        };
+        agent.sent(outcome, at(1), &mut Fixed);
+        dropped.extend(agent.take_dropped());
+    }
+    (taken, reports, dropped)
+}
+
+#[test]
+fn a_refused_fact_is_found_by_halves_and_the_others_are_told() {
+    for bad in [&[1_u32][..], &[150], &[256], &[600], &[3, 4, 599], &[]] {
+        let mut agent = settled();
+        agent.happened((1..=600).map(xid).collect());
+        let (taken, reports, dropped) = send_all(&mut agent, bad);
+        let expected: Vec<String> = (1..=600_u32)
+            .filter(|code| !bad.contains(code))
+            .map(|code| code.to_string())
+            .collect();
+        assert_eq!(taken, expected, "{bad:?}");
+        let lost: Vec<Dropped> = bad.iter().map(|code| Dropped::Fact(xid(*code))).collect();
+        assert_eq!(dropped, lost, "{bad:?}");
+        assert!(reports <= 4 + 17 * bad.len(), "{bad:?}: {reports}");
+        assert!(agent.spool().is_empty());
+    }
+}
+
+#[test]
+fn a_refused_fact_is_counted_as_lost_and_its_count_is_never_the_next_loss() {
+    let mut agent = settled();
+    agent.happened(vec![xid(13), xid(79)]);
+    let mut messages = Vec::new();
+    while let Step::Send(report) = agent.next(at(1)) {
+        let loss = report.facts.iter().find(|fact| fact.watch == "spool");
+        messages.extend(loss.map(|fact| fact.message.clone()));
+        // One that refuses everything.
+        agent.sent(Outcome::Refused, at(1), &mut Fixed);
+    }
+    assert_eq!(messages, ["2 events were refused by the control plane"]);
+}
+
+#[test]
+fn a_refused_fact_does_not_take_the_full_reading_along() {
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    agent.read(vec![xid(1), xid(2)], at(1), &mut Fixed);
+    let (taken, _, dropped) = send_all(&mut agent, &[79]);
+    assert_eq!(taken, ["1", "2"]);
+    assert_eq!(dropped, [Dropped::Fact(xid(79))]);
+    // Nor the other way round; a reading is dropped as a whole, for the next one comes soon.
+    agent.happened(vec![xid(79)]);
+    agent.read(vec![xid(1), xid(2)], at(1), &mut Fixed);
+    let (taken, _, dropped) = send_all(&mut agent, &[2]);
+    assert_eq!(taken, ["79"]);
+    assert_eq!(dropped, [Dropped::Reading(2)]);
+}
+
+#[test]
+fn repeats_of_commands_are_known() {
+    let mut agent = agent();
+    for number in 0..=REMEMBERED_COMMANDS {
+        let id = CommandId::new(number.to_string());
+        assert!(agent.is_new(&id));
+        agent.finish(id.clone());
+        assert!(!agent.is_new(&id));
+    }
+    assert!(
+        agent.is_new(&CommandId::new("0")),
+        "the oldest is forgotten first"
+    );
+}

@@ -7,7 +7,7 @@ use navarch_model::{
     Automation, BootId, Change, CommandId, CommandState, Description, EndCause, FleetId,
     HealthEventType, HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchCause,
     LaunchSpec, Machine, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderError,
-    ProviderInstanceId, ProviderName, SessionId, Stamp, TerminateAnswer,
+    ProviderInstanceId, ProviderName, SessionId, Stamp, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -313,6 +313,9 @@ pub enum Effect {
         key: CallKey,
         /// What to buy.
         spec: LaunchSpec,
+        /// The call is not begun after this moment of fleet time: the shell then feeds back
+        /// [`navarch_model::ProviderErrorKind::Transient`], which says that nothing was made.
+        deadline: Time,
     },
     /// Ask for one machine, by the cloud's id if it is known, else by ours.
     Lookup {
@@ -371,6 +374,11 @@ pub enum Action {
     },
     /// Make the launch call of an intent.
     Launch {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Give up an intent that nobody wants any more and that no call has made a machine of.
+    GiveUp {
         /// The instance.
         instance: InstanceId,
     },

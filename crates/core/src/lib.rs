@@ -11,6 +11,8 @@ pub mod input;
 pub mod liveness;
 pub mod plan;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use fleet::{Fleet, IdSource};
 pub use input::{

@@ -39,6 +39,8 @@ impl PoolSettings {
 pub struct ProviderSettings {
     /// How it keeps one intent from buying two machines.
     pub idempotency: Idempotency,
+    /// Longest time that one call may take.
+    pub request_timeout: Duration,
 }
 
 /// Everything that decisions depend on, beside the state and the health policy.
@@ -67,11 +69,14 @@ impl Settings {
     pub fn new(config: &Config, idempotency: impl Fn(&ProviderName) -> Idempotency) -> Self {
         let providers = config
             .providers
-            .keys()
-            .map(|name| {
+            .iter()
+            .map(|(name, provider)| {
                 let name = ProviderName::new(name.as_str());
-                let idempotency = idempotency(&name);
-                (name, ProviderSettings { idempotency })
+                let settings = ProviderSettings {
+                    idempotency: idempotency(&name),
+                    request_timeout: provider.request_timeout,
+                };
+                (name, settings)
             })
             .collect();
         let pools = config
@@ -109,6 +114,20 @@ impl Settings {
             guards: config.guards.clone(),
             ended_kept: config.store.terminated_kept,
         }
+    }
+
+    /// How long a launch call may wait for its turn and then take, all in all: never less than the
+    /// call itself may take.
+    pub fn launch_patience(&self, provider: &ProviderName) -> Duration {
+        let request = self.request_timeout(provider);
+        self.instances.launch_timeout.max(request * 2)
+    }
+
+    /// Longest time that one call to a provider may take once it is begun.
+    pub fn request_timeout(&self, provider: &ProviderName) -> Duration {
+        self.providers
+            .get(provider)
+            .map_or(Duration::ZERO, |provider| provider.request_timeout)
     }
 
     /// The wait before attempt `failures + 1` of a call to a cloud.

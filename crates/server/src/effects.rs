@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use navarch_config::ProviderConfig;
 use navarch_core::{Effect, Input};
-use navarch_model::{ProviderError, ProviderErrorKind, ProviderName};
+use navarch_model::{
+    InstanceId, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
+};
 use navarch_providers::Provider;
 use navarch_time::{SharedClock, Spawner, timeout};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::fleet::FleetHandle;
+use crate::fleet::{FleetClock, FleetHandle};
 
 /// One configured provider with its pace.
 #[derive(Clone)]
@@ -22,11 +25,20 @@ pub struct Cloud {
     pub config: ProviderConfig,
 }
 
+/// An effect and the Fleet that asked for it, counted from the first.
+#[derive(Debug)]
+struct Asked {
+    generation: u64,
+    effect: Effect,
+}
+
 /// The queues of all providers.
 #[derive(Debug, Clone)]
 pub struct Effects {
-    queues: BTreeMap<ProviderName, mpsc::UnboundedSender<Effect>>,
+    queues: BTreeMap<ProviderName, mpsc::UnboundedSender<Asked>>,
     fleet: FleetHandle,
+    spawner: Spawner,
+    generation: Arc<AtomicU64>,
 }
 
 impl Effects {
@@ -34,25 +46,39 @@ impl Effects {
     pub fn start(
         clouds: BTreeMap<ProviderName, Cloud>,
         fleet: FleetHandle,
-        clock: SharedClock,
+        time: FleetClock,
         spawner: &Spawner,
     ) -> Self {
+        let generation = Arc::new(AtomicU64::new(0));
         let queues = clouds
             .into_iter()
             .map(|(name, cloud)| {
-                // Unbounded, but the Fleet has at most one call under way per machine.
+                // Unbounded, but a later call for a machine takes the place of one that waits.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let queue = Queue {
                     cloud,
                     fleet: fleet.clone(),
-                    clock: Arc::clone(&clock),
+                    time: time.clone(),
                     spawner: spawner.clone(),
+                    generation: Arc::clone(&generation),
+                    waiting: Waiting::default(),
                 };
                 spawner.spawn(format!("provider {name}"), queue.run(receiver));
                 (name, sender)
             })
             .collect();
-        Self { queues, fleet }
+        Self {
+            queues,
+            fleet,
+            spawner: spawner.clone(),
+            generation,
+        }
+    }
+
+    /// Forgets every call that has not begun: the Fleet that asked for them is gone, and the next
+    /// one derives from its states what to ask.
+    pub fn purge(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Starts one effect whose intent is durable.
@@ -65,15 +91,19 @@ impl Effects {
             | Effect::TerminateUnclaimed { provider, .. } => provider,
             Effect::AskDrained { node, .. } => {
                 // Without a scheduler nothing runs on the node.
-                self.fleet.feed(Input::DrainResult {
+                self.answer(Input::DrainResult {
                     node: node.clone(),
                     drained: Ok(true),
                 });
                 return;
             }
         };
+        let asked = |effect| Asked {
+            generation: self.generation.load(Ordering::Acquire),
+            effect,
+        };
         let sent = match self.queues.get(provider) {
-            Some(queue) => queue.send(effect).map_err(|lost| lost.0),
+            Some(queue) => queue.send(asked(effect)).map_err(|lost| lost.0.effect),
             None => Err(effect),
         };
         if let Err(effect) = sent {
@@ -81,7 +111,17 @@ impl Effects {
                 ProviderErrorKind::Transient,
                 "the provider is not configured in this control plane",
             );
-            self.fleet.feed(failed(effect, error));
+            self.answer(failed(effect, error));
+        }
+    }
+
+    /// Feeds an answer back. It is never dropped; where there is no room it waits in a task, for
+    /// the fleet loop may itself be waiting for the caller.
+    fn answer(&self, input: Input) {
+        if let Err(input) = self.fleet.try_tell(input) {
+            let fleet = self.fleet.clone();
+            self.spawner
+                .spawn("answer", async move { fleet.tell(*input).await });
         }
     }
 }
@@ -132,49 +172,93 @@ const fn rank(effect: &Effect) -> u8 {
     }
 }
 
+/// What a call is for: a later one for the same takes the place of one that waits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Launch(InstanceId),
+    Lookup(InstanceId),
+    Terminate(InstanceId),
+    Unclaimed(ProviderInstanceId),
+    List,
+    Other,
+}
+
+impl About {
+    fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::Launch { key, .. } => Self::Launch(key.instance.clone()),
+            Effect::Lookup { key, .. } => Self::Lookup(key.instance.clone()),
+            Effect::Terminate { key, .. } => Self::Terminate(key.instance.clone()),
+            Effect::TerminateUnclaimed { provider_id, .. } => Self::Unclaimed(provider_id.clone()),
+            Effect::List { .. } => Self::List,
+            Effect::AskDrained { .. } => Self::Other,
+        }
+    }
+}
+
+/// The calls that wait for their turn, by rank and then in their order.
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: BTreeMap<(u8, u64), Asked>,
+    places: BTreeMap<About, (u8, u64)>,
+    order: u64,
+}
+
+impl Waiting {
+    fn push(&mut self, asked: Asked) {
+        let about = About::of(&asked.effect);
+        let place = *self.places.entry(about).or_insert_with(|| {
+            self.order += 1;
+            (rank(&asked.effect), self.order)
+        });
+        self.calls.insert(place, asked);
+    }
+
+    fn pop(&mut self) -> Option<Asked> {
+        let (_, asked) = self.calls.pop_first()?;
+        self.places.remove(&About::of(&asked.effect));
+        Some(asked)
+    }
+}
+
 struct Queue {
     cloud: Cloud,
     fleet: FleetHandle,
-    clock: SharedClock,
+    time: FleetClock,
     spawner: Spawner,
+    generation: Arc<AtomicU64>,
+    waiting: Waiting,
 }
 
 impl Queue {
-    async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
+    async fn run(mut self, mut effects: mpsc::UnboundedReceiver<Asked>) {
         let token = self.spawner.token();
         let permits = Arc::new(Semaphore::new(
             self.cloud.config.parallel_requests.max(1) as usize
         ));
         let pace = Duration::from_secs(1) / self.cloud.config.requests_per_second.max(1);
-        let mut waiting: BTreeMap<(u8, u64), Effect> = BTreeMap::new();
-        let mut order = 0;
         loop {
-            if waiting.is_empty() {
-                let effect = tokio::select! {
+            if self.waiting.calls.is_empty() {
+                let asked = tokio::select! {
                     () = token.cancelled() => return,
-                    effect = effects.recv() => effect,
+                    asked = effects.recv() => asked,
                 };
-                let Some(effect) = effect else { return };
-                order += 1;
-                waiting.insert((rank(&effect), order), effect);
+                let Some(asked) = asked else { return };
+                self.waiting.push(asked);
             }
             let permit = tokio::select! {
                 () = token.cancelled() => return,
                 permit = Arc::clone(&permits).acquire_owned() => permit,
             };
             let Ok(permit) = permit else { return };
-            while let Ok(effect) = effects.try_recv() {
-                order += 1;
-                waiting.insert((rank(&effect), order), effect);
+            while let Ok(asked) = effects.try_recv() {
+                self.waiting.push(asked);
             }
-            let Some((_, effect)) = waiting.pop_first() else {
+            let Some(effect) = self.next().await else {
                 continue;
             };
-            let (cloud, fleet, clock) = (
-                self.cloud.clone(),
-                self.fleet.clone(),
-                Arc::clone(&self.clock),
-            );
+            let (cloud, fleet) = (self.cloud.clone(), self.fleet.clone());
+            let clock = Arc::clone(self.time.clock());
             self.spawner.spawn("provider call", async move {
                 let input = call(&cloud, effect, &clock).await;
                 drop(permit);
@@ -182,9 +266,32 @@ impl Queue {
             });
             tokio::select! {
                 () = token.cancelled() => return,
-                () = self.clock.sleep(pace) => {}
+                () = self.time.clock().sleep(pace) => {}
             }
         }
+    }
+
+    /// The next call to make. What was purged is forgotten, and a launch whose time passed is
+    /// answered without a call.
+    async fn next(&mut self) -> Option<Effect> {
+        while let Some(Asked { generation, effect }) = self.waiting.pop() {
+            if generation != self.generation.load(Ordering::Acquire) {
+                continue;
+            }
+            let late = matches!(
+                &effect,
+                Effect::Launch { deadline, .. } if self.time.now().core > *deadline
+            );
+            if !late {
+                return Some(effect);
+            }
+            let error = ProviderError::new(
+                ProviderErrorKind::Transient,
+                "the call was not begun: too many others were before it",
+            );
+            self.fleet.tell(failed(effect, error)).await;
+        }
+        None
     }
 }
 
@@ -199,7 +306,7 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Input {
     };
     let provider = &cloud.provider;
     match effect {
-        Effect::Launch { key, spec } => {
+        Effect::Launch { key, spec, .. } => {
             let result = timeout(&**clock, limit, provider.launch(&spec)).await;
             Input::LaunchResult {
                 key,
@@ -260,3 +367,7 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Input {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "effects_tests.rs"]
+mod tests;

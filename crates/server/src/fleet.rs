@@ -50,9 +50,15 @@ pub enum SubmitError {
 
 type Answer = oneshot::Sender<Result<Reply, SubmitError>>;
 
-struct Job {
-    input: Input,
+pub(crate) struct Job {
+    pub(crate) input: Input,
     answer: Option<Answer>,
+}
+
+/// The other ends of a [`FleetHandle`].
+pub(crate) struct Jobs {
+    agents: mpsc::Receiver<Job>,
+    pub(crate) priority: mpsc::Receiver<Job>,
 }
 
 /// What feeds the Fleet.
@@ -71,6 +77,17 @@ impl std::fmt::Debug for Job {
 }
 
 impl FleetHandle {
+    /// A handle and what it feeds; `priority` answers and operators' inputs may wait.
+    pub(crate) fn new(priority: usize) -> (Self, Jobs) {
+        let (agents, agent_jobs) = mpsc::channel(AGENT_QUEUE);
+        let (priority, priority_jobs) = mpsc::channel(priority);
+        let jobs = Jobs {
+            agents: agent_jobs,
+            priority: priority_jobs,
+        };
+        (Self { agents, priority }, jobs)
+    }
+
     /// Submits an agent's input and waits until it is durable.
     ///
     /// # Errors
@@ -124,15 +141,26 @@ impl FleetHandle {
         );
     }
 
-    /// Feeds a fact that nobody waits for and that is found again if it is lost.
-    pub fn feed(&self, input: Input) {
-        if let Err(mpsc::error::TrySendError::Full(job)) = self.priority.try_send(Job {
+    /// Feeds an answer if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// The input, when it has to wait for room.
+    pub fn try_tell(&self, input: Input) -> Result<(), Box<Input>> {
+        match self.priority.try_send(Job {
             input,
             answer: None,
         }) {
-            // The Fleet bounds the calls under way far below the queue; a lost answer would be
-            // looked up by its deadline.
-            tracing::error!(input = ?job.input, "an input was dropped: the priority queue is full");
+            Err(mpsc::error::TrySendError::Full(job)) => Err(Box::new(job.input)),
+            // The loop has ended; the next start looks everything up.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    /// Feeds a fact that nobody waits for and that is found again if it is lost.
+    pub fn feed(&self, input: Input) {
+        if let Err(input) = self.try_tell(input) {
+            tracing::warn!(?input, "an input is found again later: the queue is full");
         }
     }
 }
@@ -256,15 +284,13 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         Arc::clone(fleet.policy()),
     ));
     published.pulses.load(fleet.state(), time.now());
-    let (agents, agent_jobs) = mpsc::channel(AGENT_QUEUE);
-    let (priority, priority_jobs) = mpsc::channel(PRIORITY_QUEUE);
-    let handle = FleetHandle { agents, priority };
-    let effects = Effects::start(clouds, handle.clone(), clock, &tasks.spawner());
+    let (handle, jobs) = FleetHandle::new(PRIORITY_QUEUE);
+    let effects = Effects::start(clouds, handle.clone(), time.clone(), &tasks.spawner());
     let (release, released) = mpsc::channel(PIPELINE);
     let failed = Arc::new(AtomicBool::new(false));
     let releaser = Releaser {
         published: Arc::clone(&published),
-        effects,
+        effects: effects.clone(),
         failed: Arc::clone(&failed),
     };
     tasks.spawn("release", releaser.run(released));
@@ -274,9 +300,10 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         epoch,
         time: time.clone(),
         published: Arc::clone(&published),
-        agent_jobs,
-        priority_jobs,
+        agent_jobs: jobs.agents,
+        priority_jobs: jobs.priority,
         release,
+        effects,
         failed,
         plan_interval,
         full_plan_interval,
@@ -317,6 +344,7 @@ struct Owner {
     agent_jobs: mpsc::Receiver<Job>,
     priority_jobs: mpsc::Receiver<Job>,
     release: mpsc::Sender<Release>,
+    effects: Effects,
     failed: Arc<AtomicBool>,
     plan_interval: Duration,
     full_plan_interval: Duration,
@@ -525,6 +553,8 @@ impl Owner {
     fn restart(&mut self, state: State) {
         let settings = Arc::clone(self.fleet.settings());
         let policy = Arc::clone(self.fleet.policy());
+        // What waits was asked for by the Fleet that is gone: plans derive it again.
+        self.effects.purge();
         self.published.replace(state.clone());
         self.published.pulses.load(&state, self.time.now());
         self.fleet = Fleet::new(state, settings, policy);

@@ -128,7 +128,7 @@ impl Cloud {
     /// Carries a call out. Answers what it did, and what the cloud says.
     pub(crate) fn call(&mut self, now: Time, effect: &Effect) -> (Done, Input) {
         match effect {
-            Effect::Launch { key, spec } => {
+            Effect::Launch { key, spec, .. } => {
                 let (done, result) = self.launch(now, spec);
                 let key = key.clone();
                 (done, Input::LaunchResult { key, result })

@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Start,
     /// The control plane has something to do.
     Wake { life: u64 },
+    /// A call that waited for its turn begins.
+    Begin { life: u64, effect: Effect },
     /// A call reaches the cloud. `answer` is false when its deadline passes first.
     AtCloud {
         life: u64,
@@ -230,6 +232,7 @@ impl Sim {
                     self.wake_plane();
                 }
             }
+            Event::Begin { life, effect } => self.begin_effect(life, effect),
             Event::AtCloud {
                 life,
                 effect,
@@ -268,12 +271,38 @@ impl Sim {
 
     // Calls to the cloud.
 
+    /// An effect takes its turn: while the cloud is slow, launches wait behind other calls.
     pub(crate) fn start_effect(&mut self, effect: Effect) {
+        let life = self.plane.life;
         let slow = self.now < self.cloud.modes.slow;
+        if slow && matches!(effect, Effect::Launch { .. }) {
+            let turn = self.now + self.network.between(0, 240_000);
+            self.queue.push(turn, Event::Begin { life, effect });
+        } else {
+            self.begin_effect(life, effect);
+        }
+    }
+
+    /// A call begins, if the process that asked for it still runs and it is not too late for it.
+    fn begin_effect(&mut self, life: u64, effect: Effect) {
+        let now = self.now;
+        let Some(process) = &self.plane.process else {
+            return;
+        };
+        if life != self.plane.life {
+            return;
+        }
+        if let Effect::Launch { deadline, .. } = &effect
+            && process.stamp(now).core > *deadline
+        {
+            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
+            self.answer(life, Box::new(failed(&effect, error)));
+            return;
+        }
+        let slow = now < self.cloud.modes.slow;
         let (low, high) = if slow { (5_000, 60_000) } else { (20, 400) };
         let there = self.network.between(low, high);
         let back = self.network.between(low, high);
-        let life = self.plane.life;
         let answer = there + back <= CLOUD_DEADLINE;
         if !answer {
             let error = ProviderError::new(ProviderErrorKind::OutcomeUnknown, "no answer in time");

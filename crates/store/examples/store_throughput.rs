@@ -163,6 +163,7 @@ fn instance_row(id: &InstanceId, node: &NodeId, at: Stamp) -> Instance {
         failures: 0,
         launch_deadline: Some(at.core),
         clean: false,
+        doubted: false,
         absent_listings: 0,
         was_active: true,
         active_since: Some(at),

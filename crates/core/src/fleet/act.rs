@@ -24,6 +24,7 @@ impl Fleet {
         match action {
             Action::Request { pool, cause } => self.request(&pool, cause, ids),
             Action::Launch { instance } => self.launch(&instance),
+            Action::GiveUp { instance } => self.give_up(&instance),
             Action::Lookup { instance } => self.lookup(&instance),
             Action::Doubt { instance } => self.doubt(&instance),
             Action::Terminate { instance, cause } => self.terminate(&instance, cause),
@@ -136,6 +137,7 @@ impl Fleet {
             failures: 0,
             launch_deadline: None,
             clean: true,
+            doubted: false,
             absent_listings: 0,
             was_active: false,
             active_since: None,
@@ -180,7 +182,10 @@ impl Fleet {
         instance.launches += 1;
         instance.clean = false;
         instance.absent_listings = 0;
-        instance.launch_deadline = Some(self.now.core + self.settings.instances.launch_timeout);
+        let provider = &instance.offering.provider;
+        let answered = self.now.core + self.settings.launch_patience(provider);
+        let deadline = answered - self.settings.request_timeout(provider);
+        instance.launch_deadline = Some(answered);
         let spec = LaunchSpec {
             instance: instance.id.clone(),
             fleet: self.state.meta.fleet.clone(),
@@ -193,7 +198,28 @@ impl Fleet {
         } else {
             self.put_instance(instance);
         }
-        self.effect(Effect::Launch { key, spec });
+        self.effect(Effect::Launch {
+            key,
+            spec,
+            deadline,
+        });
+        Ok(Reply::Done)
+    }
+
+    fn give_up(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let mut instance = self.instance(id)?;
+        self.must_be_on(&instance.pool)
+            .map_err(|block| blocked(&block))?;
+        let why = self.unwanted(&instance).ok_or_else(|| {
+            Rejection::precondition(format!("the launch of instance {id} is still wanted"))
+        })?;
+        if instance.doubted {
+            // An earlier call's answer was lost: the machine may exist after all.
+            self.commit_termination(instance, EndCause::Shrink, &why);
+        } else {
+            instance.end = Some(EndCause::Shrink);
+            self.move_instance(instance, Phase::Failed, &why);
+        }
         Ok(Reply::Done)
     }
 
@@ -204,6 +230,8 @@ impl Fleet {
                 "instance {id} needs no look-up"
             )));
         }
+        // Nobody waits for the launch's answer any more: it was lost with a process.
+        instance.doubted |= instance.phase == Phase::Launching && !instance.clean;
         let key = self.begin_call(&mut instance, CallKind::Lookup);
         let effect = Effect::Lookup {
             key,
@@ -218,14 +246,15 @@ impl Fleet {
 
     fn doubt(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
-        if instance.phase != Phase::Launching {
+        if instance.phase != Phase::Launching || self.now.core < self.doubt_at(&instance) {
             return Err(Rejection::precondition(format!(
                 "instance {id} is {}",
                 instance.phase.word()
             )));
         }
-        self.calls.remove(id);
+        instance.doubted |= !instance.clean;
         instance.clean = false;
+        self.calls.remove(id);
         self.move_instance(
             instance,
             Phase::OutcomeUnknown,

@@ -58,13 +58,14 @@ impl Fleet {
         match result {
             // Never dropped, however late: it proves that a machine exists.
             Ok(machine) => self.machine_exists(instance, &machine, "the cloud made the machine"),
-            Err(_) if !fresh => {}
+            Err(error) if !fresh => self.late_launch_error(instance, &error),
             Err(error) => {
                 self.provider_error(&instance, "launch", &error);
                 instance.failures += 1;
                 match error.kind {
                     ProviderErrorKind::OutcomeUnknown | ProviderErrorKind::NotFound => {
                         instance.clean = false;
+                        instance.doubted = true;
                         self.retry_later(&mut instance, error.retry_after);
                         if instance.phase == Phase::Launching {
                             self.move_instance(
@@ -86,10 +87,9 @@ impl Fleet {
                     | ProviderErrorKind::Quota
                     | ProviderErrorKind::Auth
                     | ProviderErrorKind::Configuration => {
-                        // Only a first call says with certainty that no earlier one succeeded.
-                        let certain = instance.launches <= 1 || instance.clean;
                         self.offering_refused(&instance, &error, ids);
-                        if !certain {
+                        // A refusal does not say that no earlier call succeeded.
+                        if instance.doubted {
                             instance.clean = false;
                             self.retry_later(&mut instance, error.retry_after);
                             self.put_instance(instance);
@@ -109,6 +109,35 @@ impl Fleet {
                     }
                 }
             }
+        }
+    }
+
+    /// A launch call that was given up says after all that it made nothing. That settles the
+    /// outcome if it was the only call.
+    fn late_launch_error(&mut self, mut instance: Instance, error: &ProviderError) {
+        if !error.kind.made_nothing() || instance.launches != 1 || instance.provider_id.is_some() {
+            return;
+        }
+        let why = format!("the launch made nothing: {error}");
+        match instance.phase {
+            Phase::Launching | Phase::OutcomeUnknown => {
+                self.calls.remove(&instance.id);
+                instance.doubted = false;
+                instance.clean = true;
+                self.retry_later(&mut instance, error.retry_after);
+                if instance.phase == Phase::OutcomeUnknown {
+                    self.move_instance(instance, Phase::Launching, &why);
+                } else {
+                    instance.message = why;
+                    self.put_instance(instance);
+                }
+            }
+            Phase::Terminating => self.prove_gone(instance, &why),
+            Phase::Requested
+            | Phase::PendingRegistration
+            | Phase::Running
+            | Phase::Terminated
+            | Phase::Failed => {}
         }
     }
 

@@ -112,9 +112,7 @@ impl Planner<'_> {
         let settings = &self.fleet.settings;
         let id = instance.id.clone();
         if instance.phase == Phase::Launching {
-            // The deadline is graced: a control plane that was away did not wait for an answer.
-            let deadline =
-                self.fleet.graced(instance.phase_since.core) + settings.instances.launch_timeout;
+            let deadline = self.fleet.doubt_at(instance);
             if self.now.core >= deadline {
                 self.actions.push(Action::Doubt { instance: id });
                 return;
@@ -181,6 +179,14 @@ impl Planner<'_> {
 
     fn launch(&mut self, instance: &Instance) {
         let about = instance.id.as_str();
+        if let Some(why) = self.fleet.unwanted(instance) {
+            let action = Action::GiveUp {
+                instance: instance.id.clone(),
+            };
+            let words = format!("give up the launch of {about}");
+            self.choose(&instance.pool, about, words, why, action);
+            return;
+        }
         let words = format!("launch {about}");
         match self.fleet.may_launch(instance, self.now.core) {
             Ok(()) => {

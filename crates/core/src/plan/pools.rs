@@ -292,6 +292,8 @@ impl Planner<'_> {
     fn shrink(&mut self, pool: &PoolName, settings: &PoolSettings) {
         let fleet = self.fleet;
         let excess = fleet.staying(pool).saturating_sub(settings.min_nodes());
+        // Intents go first: no machine exists that would have to be drained.
+        let excess = excess.saturating_sub(fleet.unwanted_intents(pool));
         if excess == 0 {
             return;
         }

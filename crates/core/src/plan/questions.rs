@@ -138,15 +138,7 @@ impl Fleet {
         {
             return Err(block);
         }
-        let outstanding = self
-            .pool_instances(pool)
-            .filter(|instance| {
-                instance.offering == *offering
-                    && instance.phase.counts_as_capacity()
-                    && !instance.was_active
-            })
-            .count()
-            + planned;
+        let outstanding = self.unproven(pool, offering).count() + planned;
         match guards::launch_breaker(
             &name,
             &memory.breaker,
@@ -170,12 +162,101 @@ impl Fleet {
     /// Whether the launch call of an instance that is on record may be made.
     pub(crate) fn may_launch(&self, instance: &Instance, now: Time) -> Result<(), Block> {
         self.must_be_on(&instance.pool)?;
+        self.known_pool(&instance.pool)?;
+        if let Some(why) = self.unwanted(instance) {
+            return Err(block("size", why));
+        }
         self.believable(&instance.offering)?;
         let memory = self.offering_memory(&instance.pool, &instance.offering);
         let name = instance.offering.to_string();
-        match guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now) {
+        if let Some(block) =
+            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
+        {
+            return Err(block);
+        }
+        let limit = self.unproven_limit(&memory);
+        if limit.is_none() && !memory.breaker.is_open() {
+            return Ok(());
+        }
+        // Intents that no call was made for wait for each other in the order they were asked for.
+        let before = |other: &Instance| {
+            other.id != instance.id
+                && (other.phase != Phase::Requested
+                    || (other.created, &other.id) < (instance.created, &instance.id))
+        };
+        let outstanding = self
+            .unproven(&instance.pool, &instance.offering)
+            .filter(|other| before(other))
+            .count();
+        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
             Some(block) => Err(block),
             None => Ok(()),
+        }
+    }
+
+    /// Machines of an offering that a pool has or will have and that were never ACTIVE.
+    fn unproven(&self, pool: &PoolName, offering: &Offering) -> impl Iterator<Item = &Instance> {
+        self.pool_instances(pool).filter(move |instance| {
+            instance.offering == *offering
+                && instance.phase.counts_as_capacity()
+                && !instance.was_active
+        })
+    }
+
+    /// Why nobody wants the machine of an intent any more, if no call is under way for it and none
+    /// made a machine that is known of.
+    pub(crate) fn unwanted(&self, instance: &Instance) -> Option<String> {
+        if !self.can_be_given_up(instance) {
+            return None;
+        }
+        let Some(settings) = self.pool_settings(&instance.pool) else {
+            return Some(format!("pool {} is not configured any more", instance.pool));
+        };
+        let staying = self.staying(&instance.pool);
+        let excess = staying.saturating_sub(settings.min_nodes());
+        if excess == 0 {
+            return None;
+        }
+        // The youngest go first, those that nobody was asked for before all others.
+        let rank = |one: &Instance| (one.phase == Phase::Requested, one.created, one.id.clone());
+        let own = rank(instance);
+        let before = self
+            .pool_instances(&instance.pool)
+            .filter(|other| self.can_be_given_up(other) && rank(other) > own)
+            .count();
+        (before < excess).then(|| {
+            format!(
+                "the pool has or will have {staying} machines, and {} are asked for",
+                settings.min_nodes()
+            )
+        })
+    }
+
+    /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
+    fn can_be_given_up(&self, instance: &Instance) -> bool {
+        match instance.phase {
+            Phase::Requested => true,
+            Phase::Launching => instance.clean && !self.calls.contains_key(&instance.id),
+            _ => false,
+        }
+    }
+
+    /// Intents of a pool that nobody wants any more.
+    pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> usize {
+        self.pool_instances(pool)
+            .filter(|instance| self.unwanted(instance).is_some())
+            .count()
+    }
+
+    /// When an instance that is being launched has waited long enough. The deadline is graced: a
+    /// control plane that was away did not wait for an answer.
+    pub(crate) fn doubt_at(&self, instance: &Instance) -> Time {
+        let patience = self.settings.instances.launch_timeout;
+        let deadline = self.graced(instance.phase_since.core) + patience;
+        // A call under way may be a repeat: it has its own time.
+        match self.calls.get(&instance.id) {
+            Some(_) => deadline.max(instance.launch_deadline.unwrap_or(deadline)),
+            None => deadline,
         }
     }
 

@@ -159,6 +159,8 @@ rows! {
         failures: u32,
         launch_deadline: Option<Time>,
         clean: bool,
+        #[serde(default = "doubted")]
+        doubted: bool,
         absent_listings: u32,
         was_active: bool,
         active_since: Option<Stamp>,
@@ -174,4 +176,9 @@ rows! {
         first_seen: Stamp,
         sightings: u32,
     }
+}
+
+/// Rows of old databases do not say: what is not known is doubted.
+const fn doubted() -> bool {
+    true
 }

@@ -337,6 +337,7 @@ fn instances(golden: &mut Golden) {
             failures: 12,
             launch_deadline: Some(Time(13)),
             clean: true,
+            doubted: true,
             absent_listings: 14,
             was_active: true,
             active_since: Some(at(15, 16)),

@@ -252,6 +252,7 @@ impl Random {
             failures: self.count(),
             launch_deadline: self.maybe(Self::time),
             clean: self.yes(),
+            doubted: self.yes(),
             absent_listings: self.count(),
             was_active: self.yes(),
             active_since: self.maybe(Self::stamp),

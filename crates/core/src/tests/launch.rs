@@ -1,0 +1,210 @@
+//! Launches: deadlines, refusals that come late, and intents that nobody wants any more.
+
+use navarch_model::{Idempotency, Phase, ProviderErrorKind, Time};
+
+use super::{Rig, yaml};
+
+/// A fleet whose first launch was called and has no answer.
+fn called(idempotency: Idempotency) -> (Rig, crate::CallKey, Time) {
+    let mut rig = Rig::on(&yaml(1, 2, ""), idempotency);
+    rig.plan();
+    rig.plan();
+    let (key, deadline) = rig.launches().pop().expect("a launch is called");
+    rig.answer();
+    (rig, key, deadline)
+}
+
+/// The next launch call, while the cloud answers everything else.
+fn repeated(rig: &mut Rig) -> crate::CallKey {
+    for _ in 0..60 {
+        rig.pass(1);
+        rig.plan();
+        if let Some((key, _)) = rig.launches().pop() {
+            return key;
+        }
+        rig.answer();
+    }
+    panic!("no launch call was made");
+}
+
+#[test]
+fn a_launch_has_a_deadline_that_leaves_time_for_the_call() {
+    let (rig, key, deadline) = called(Idempotency::None);
+    let given_up = rig.instance(&key.instance).launch_deadline.unwrap();
+    assert_eq!(given_up.since(deadline).as_secs(), 30);
+    assert_eq!(deadline.since(rig.now.core).as_secs(), 90);
+}
+
+#[test]
+fn a_call_that_may_take_longer_than_the_launch_timeout_is_not_given_up_before_it_ends() {
+    let text = yaml(1, 2, "").replace("gpu_count: 2", "gpu_count: 2\n    request_timeout: 10m");
+    let mut rig = Rig::on(&text, Idempotency::None);
+    rig.plan();
+    rig.plan();
+    let (key, deadline) = rig.launches().pop().unwrap();
+    assert_eq!(deadline.since(rig.now.core).as_secs(), 600);
+    rig.pass(1199);
+    rig.plan();
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Launching);
+    rig.pass(1);
+    rig.plan();
+    assert_eq!(rig.instance(&key.instance).phase, Phase::OutcomeUnknown);
+}
+
+#[test]
+fn what_was_not_begun_made_nothing_and_is_tried_again() {
+    let (mut rig, key, _) = called(Idempotency::None);
+    rig.pass(100);
+    rig.launch_fails(&key, ProviderErrorKind::Transient);
+    assert!(rig.instance(&key.instance).clean);
+    rig.pass(10);
+    rig.plan();
+    let (again, _) = rig.launches().pop().expect("the call is repeated");
+    assert_eq!(again.instance, key.instance);
+    // The second call has its own time, though the instance has been Launching for longer.
+    rig.pass(60);
+    rig.plan();
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Launching);
+    // No call's answer was lost: a refusal is the whole truth.
+    rig.launch_fails(&again, ProviderErrorKind::Capacity);
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Failed);
+}
+
+#[test]
+fn a_refusal_after_a_lost_answer_proves_nothing() {
+    let (mut rig, key, _) = called(Idempotency::TokenOrName);
+    rig.launch_fails(&key, ProviderErrorKind::OutcomeUnknown);
+    assert_eq!(rig.instance(&key.instance).phase, Phase::OutcomeUnknown);
+    let again = repeated(&mut rig);
+    rig.launch_fails(&again, ProviderErrorKind::Capacity);
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Launching);
+}
+
+#[test]
+fn an_answer_lost_with_a_process_is_doubted_as_well() {
+    let (mut rig, key, _) = called(Idempotency::TokenOrName);
+    rig.start();
+    let again = repeated(&mut rig);
+    assert!(again.attempt > key.attempt);
+    rig.launch_fails(&again, ProviderErrorKind::Capacity);
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Launching);
+}
+
+#[test]
+fn a_late_word_that_nothing_was_made_settles_an_unknown_outcome() {
+    for kind in [ProviderErrorKind::Transient, ProviderErrorKind::Capacity] {
+        let (mut rig, key, _) = called(Idempotency::None);
+        rig.pass(121);
+        rig.plan();
+        assert_eq!(rig.instance(&key.instance).phase, Phase::OutcomeUnknown);
+        rig.launch_fails(&key, kind);
+        assert_eq!(rig.instance(&key.instance).phase, Phase::Launching);
+        assert!(rig.instance(&key.instance).clean);
+
+        // Where it was given up meanwhile, it is proven gone.
+        let (mut rig, key, _) = called(Idempotency::None);
+        rig.pass(121);
+        rig.plan();
+        rig.drop_calls();
+        rig.start();
+        rig.plan();
+        rig.answer();
+        assert_eq!(rig.instance(&key.instance).phase, Phase::Terminating);
+        rig.launch_fails(&key, kind);
+        assert_eq!(rig.instance(&key.instance).phase, Phase::Terminated);
+    }
+}
+
+#[test]
+fn a_late_word_about_one_of_two_calls_settles_nothing() {
+    let (mut rig, key, _) = called(Idempotency::TokenOrName);
+    rig.pass(121);
+    assert_eq!(repeated(&mut rig).instance, key.instance);
+    rig.launch_fails(&key, ProviderErrorKind::Transient);
+    assert!(!rig.instance(&key.instance).clean);
+}
+
+/// A fleet that wants three machines, of which none was called yet.
+fn three_intents() -> Rig {
+    let mut rig = Rig::new(&yaml(3, 4, ""));
+    rig.plan();
+    assert_eq!(rig.of(Phase::Requested).len(), 3);
+    rig
+}
+
+#[test]
+fn intents_that_nobody_wants_are_given_up_and_never_bought() {
+    let mut rig = three_intents();
+    rig.configure(&yaml(1, 4, ""));
+    rig.run(5);
+    assert_eq!(rig.of(Phase::Failed).len(), 2);
+    assert_eq!(rig.machines.len(), 1);
+    assert_eq!(rig.of(Phase::PendingRegistration).len(), 1);
+}
+
+#[test]
+fn intents_of_a_pool_that_is_gone_are_given_up() {
+    let mut rig = three_intents();
+    let other = yaml(0, 4, "").replace("  main:", "  other:");
+    rig.configure(&other);
+    rig.run(5);
+    assert_eq!(rig.of(Phase::Failed).len(), 3);
+    assert!(rig.machines.is_empty());
+}
+
+#[test]
+fn a_launch_is_judged_again_when_it_is_taken() {
+    use crate::input::{Action, Input};
+    let mut rig = three_intents();
+    let plan = rig.fleet.plan(rig.now);
+    rig.configure(&yaml(0, 4, ""));
+    let launches: Vec<Action> = plan
+        .actions
+        .into_iter()
+        .filter(|action| matches!(action, Action::Launch { .. }))
+        .collect();
+    assert_eq!(launches.len(), 3);
+    for action in launches {
+        assert!(rig.feed(Input::Act(action)).is_err());
+    }
+    assert!(rig.launches().is_empty());
+}
+
+#[test]
+fn a_repeat_that_nobody_wants_is_given_up_as_far_as_is_known() {
+    for (kind, ends) in [
+        (ProviderErrorKind::Transient, Phase::Failed),
+        // The machine may exist: it is looked for until it is proven gone.
+        (ProviderErrorKind::OutcomeUnknown, Phase::Terminating),
+    ] {
+        let (mut rig, key, _) = called(Idempotency::TokenOrName);
+        rig.launch_fails(&key, kind);
+        let mut waits = 0;
+        while !rig.instance(&key.instance).clean {
+            rig.pass(1);
+            rig.plan();
+            rig.answer();
+            waits += 1;
+            assert!(waits < 30, "{kind:?}");
+        }
+        rig.configure(&yaml(0, 2, ""));
+        rig.pass(60);
+        rig.plan();
+        assert_eq!(rig.instance(&key.instance).phase, ends, "{kind:?}");
+        assert!(rig.launches().is_empty());
+    }
+}
+
+#[test]
+fn an_open_breaker_lets_one_intent_through_at_a_time() {
+    let mut rig = Rig::new(&yaml(3, 4, ""));
+    // Three machines that never register open the breaker.
+    rig.run(330);
+    assert_eq!(rig.machines.len(), 0);
+    let memory = &rig.fleet.state().pools[&navarch_model::PoolName::new("main")];
+    assert!(memory.offerings.values().all(|one| one.breaker.is_open()));
+    rig.run(310);
+    assert_eq!(rig.machines.len(), 1, "one probe");
+    let alive = rig.fleet.state().instances.values();
+    assert_eq!(alive.filter(|one| one.phase.may_be_alive()).count(), 1);
+}

@@ -1,0 +1,432 @@
+//! A rig for tests of the Fleet: a small fleet, virtual time, and a cloud that answers as told.
+//!
+//! Every input is checked against the invariants of the model.
+
+mod launch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_config::Config;
+use navarch_model::invariants::{check, check_change};
+use navarch_model::{
+    BootId, Capabilities, Change, CloudStatus, Description, Event, EventKind, FleetId, Gpu,
+    HealthEventType, HealthWatchSystem, IdSource, Idempotency, Instance, InstanceId, Machine, Node,
+    NodeId, Phase, PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
+    SessionId, Stamp, State, TerminateAnswer, Time,
+};
+use navarch_policy::HealthPolicy;
+
+use crate::input::{Action, Effect, Fact, Input, Registration, Rejection, Reply, Report};
+use crate::plan::PlanReport;
+use crate::settings::Settings;
+use crate::{CallKey, Fleet};
+
+/// Unix time at the start, in microseconds.
+const WALL: i64 = 1_767_225_600_000_000;
+
+/// Ids that count.
+#[derive(Debug, Default)]
+struct Numbers(u64);
+
+impl IdSource for Numbers {
+    fn next_bits(&mut self) -> u64 {
+        self.0 += 1;
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A fleet under test.
+pub(super) struct Rig {
+    pub fleet: Fleet,
+    pub now: Stamp,
+    ids: Numbers,
+    /// Every event, the latest state of each.
+    pub events: BTreeMap<u64, Arc<Event>>,
+    /// Effects that were not answered yet.
+    pub effects: Vec<Effect>,
+    /// Machines that the cloud has.
+    pub machines: BTreeMap<ProviderInstanceId, Machine>,
+    pub report: PlanReport,
+}
+
+/// A configuration of one pool, `main`; `extra` is added to its top level.
+pub(super) fn yaml(min: usize, max: usize, extra: &str) -> String {
+    format!(
+        "server:
+  heartbeat_interval: 15s
+  heartbeat_timeout: 45s
+  health_check_interval: 30s
+instance_manager:
+  launch_timeout: 2m
+  registration_timeout: 5m
+providers:
+  fake:
+    type: fake
+    gpu_count: 2
+pools:
+  main:
+    provider: fake
+    instance_type: gpu
+    region: here
+    min_nodes: {min}
+    max_nodes: {max}
+    budget: 1
+    max_launches_per_hour: 60
+{extra}"
+    )
+}
+
+pub(super) fn settings(yaml: &str, idempotency: Idempotency) -> Arc<Settings> {
+    let (config, _) = Config::parse("test.yaml", yaml).unwrap_or_else(|errors| panic!("{errors}"));
+    Arc::new(Settings::new(&config, |_| idempotency))
+}
+
+impl Rig {
+    /// A started fleet with nothing in it.
+    pub fn new(yaml: &str) -> Self {
+        Self::on(yaml, Idempotency::TokenOrName)
+    }
+
+    pub fn on(yaml: &str, idempotency: Idempotency) -> Self {
+        let state = State::new(FleetId::new("fleet-test"));
+        let mut rig = Self {
+            fleet: Fleet::new(state, settings(yaml, idempotency), HealthPolicy::builtin()),
+            now: Stamp {
+                core: Time(0),
+                wall: Time(WALL),
+            },
+            ids: Numbers::default(),
+            events: BTreeMap::new(),
+            effects: Vec::new(),
+            machines: BTreeMap::new(),
+            report: PlanReport::default(),
+        };
+        rig.start();
+        rig
+    }
+
+    /// A control plane takes the fleet over as it is on record.
+    pub fn start(&mut self) {
+        let state = self.fleet.state().clone();
+        let settings = Arc::clone(self.fleet.settings());
+        let policy = Arc::clone(self.fleet.policy());
+        self.fleet = Fleet::new(state, settings, policy);
+        self.effects.clear();
+        self.take(Input::Started { epoch: 1 });
+    }
+
+    /// Lets time pass, without a tick.
+    pub fn pass(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    /// Feeds an input.
+    pub fn feed(&mut self, input: Input) -> Result<Reply, Rejection> {
+        let mut before = self.fleet.state().clone();
+        let shown = format!("{input:?}");
+        let applied = self.fleet.apply(input, self.now, &mut self.ids);
+        for change in &applied.changes {
+            assert_eq!(check_change(&before, change), [], "after {shown}");
+            before.apply(change);
+            if let Change::Event(event) = change {
+                self.events.insert(event.sequence, Arc::clone(event));
+            }
+        }
+        assert_eq!(check(self.fleet.state()), [], "after {shown}");
+        assert_eq!(
+            &before,
+            self.fleet.state(),
+            "the changes make the state: {shown}"
+        );
+        self.effects.extend(applied.effects);
+        applied.reply
+    }
+
+    /// Feeds an input that is not refused.
+    #[track_caller]
+    pub fn take(&mut self, input: Input) -> Reply {
+        let shown = format!("{input:?}");
+        self.feed(input)
+            .unwrap_or_else(|rejection| panic!("{shown}: {rejection}"))
+    }
+
+    /// One plan, carried out. Answers its actions.
+    pub fn plan(&mut self) -> Vec<Action> {
+        let plan = self.fleet.plan(self.now);
+        self.fleet.planned();
+        self.report = plan.report;
+        for action in &plan.actions {
+            // An action that is no longer right is refused, as in production.
+            let _ = self.feed(Input::Act(action.clone()));
+        }
+        plan.actions
+    }
+
+    /// Plans and lets the cloud answer, for so many seconds, with a tick in each.
+    pub fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(1);
+            self.take(Input::Tick);
+            self.plan();
+            self.answer();
+        }
+    }
+
+    /// The cloud answers every call as a cloud without trouble does.
+    pub fn answer(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            let input = self.cloud(effect);
+            self.take(input);
+        }
+    }
+
+    fn cloud(&mut self, effect: Effect) -> Input {
+        match effect {
+            Effect::Launch { key, spec, .. } => {
+                let id = ProviderInstanceId::new(format!("m-{}", spec.instance));
+                let machine = Machine {
+                    provider_id: id.clone(),
+                    instance: Some(spec.instance),
+                    fleet: Some(spec.fleet),
+                    status: CloudStatus::Running,
+                };
+                self.machines.insert(id, machine.clone());
+                let result = Ok(machine);
+                Input::LaunchResult { key, result }
+            }
+            Effect::Lookup {
+                key, provider_id, ..
+            } => {
+                let found = self.machines.values().find(|machine| match &provider_id {
+                    Some(id) => machine.provider_id == *id,
+                    None => machine.instance.as_ref() == Some(&key.instance),
+                });
+                let result = Ok(found.cloned());
+                Input::LookupResult { key, result }
+            }
+            Effect::Terminate {
+                key, provider_id, ..
+            } => {
+                self.machines.remove(&provider_id);
+                let result = Ok(TerminateAnswer::Gone);
+                Input::TerminateResult { key, result }
+            }
+            Effect::TerminateUnclaimed {
+                provider,
+                provider_id,
+            } => {
+                self.machines.remove(&provider_id);
+                Input::UnclaimedResult {
+                    provider,
+                    machine: provider_id,
+                    result: Ok(TerminateAnswer::Gone),
+                }
+            }
+            Effect::List {
+                provider, began, ..
+            } => Input::ListResult {
+                provider,
+                began,
+                result: Ok((self.machines.values().cloned().collect(), true)),
+            },
+            Effect::AskDrained { node, .. } => Input::DrainResult {
+                node,
+                drained: Ok(true),
+            },
+        }
+    }
+
+    /// Takes the launch calls that wait for an answer.
+    pub fn launches(&mut self) -> Vec<(CallKey, Time)> {
+        let mut found = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Launch { key, deadline, .. } => {
+                found.push((key.clone(), *deadline));
+                false
+            }
+            _ => true,
+        });
+        found
+    }
+
+    /// Takes every call that waits, unanswered.
+    pub fn drop_calls(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub fn launch_fails(&mut self, key: &CallKey, kind: ProviderErrorKind) {
+        self.take(Input::LaunchResult {
+            key: key.clone(),
+            result: Err(ProviderError::new(kind, "as told")),
+        });
+    }
+
+    /// What an agent of an instance says when it registers.
+    pub fn registration(id: &InstanceId) -> Registration {
+        let gpus = (0..2)
+            .map(|index| Gpu {
+                index,
+                uuid: format!("GPU-fake-{id}-{index}"),
+                ..Gpu::default()
+            })
+            .collect();
+        Registration {
+            node: Some(NodeId::new(id.as_str())),
+            instance: Some(id.clone()),
+            description: Description {
+                gpus,
+                hostname: id.to_string(),
+                machine_id: format!("machine-{id}"),
+                capabilities: Capabilities {
+                    full_reports: true,
+                    command_results: true,
+                    command_push: true,
+                },
+                ..Description::default()
+            },
+            boot: Some(BootId::new(format!("{id}-boot-1"))),
+            session: Some(SessionId::new(format!("{id}-session-1"))),
+            address: "10.0.0.1".to_owned(),
+        }
+    }
+
+    pub fn register(&mut self, id: &InstanceId) {
+        self.take(Input::Register(Self::registration(id)));
+    }
+
+    /// A full report of a node whose GPUs have these temperatures.
+    pub fn full(&mut self, id: &InstanceId, celsius: u32) {
+        let mut report = self.facts(id, Vec::new());
+        report.full = true;
+        let place = |watch: &str, name: &str, value: String| Fact {
+            watch: watch.to_owned(),
+            metrics: [(name.to_owned(), value)].into(),
+            ..Fact::default()
+        };
+        report
+            .facts
+            .push(place("device_count", "gpu_count", "2".to_owned()));
+        for gpu in 0..2 {
+            report.facts.push(Fact {
+                gpu: Some(gpu),
+                system: HealthWatchSystem::Thermal,
+                event_type: HealthEventType::Thermal,
+                ..place("temperature", "temperature", celsius.to_string())
+            });
+        }
+        self.take(Input::Report(report));
+    }
+
+    /// A report of facts that is not full.
+    pub fn facts(&self, id: &InstanceId, facts: Vec<Fact>) -> Report {
+        let node = self.fleet.state().nodes.get(&NodeId::new(id.as_str()));
+        Report {
+            node: Some(NodeId::new(id.as_str())),
+            facts,
+            session: node.and_then(|node| node.session.clone()),
+            boot: node.and_then(|node| node.boot.clone()),
+            ..Report::default()
+        }
+    }
+
+    /// An XID in the kernel log.
+    pub fn xid(&mut self, id: &InstanceId, code: u32, gpu: i32) {
+        let fact = Fact {
+            gpu: Some(gpu),
+            event_type: HealthEventType::Xid,
+            system: HealthWatchSystem::Driver,
+            metrics: [("xid_code".to_owned(), code.to_string())].into(),
+            watch: "xid".to_owned(),
+            ..Fact::default()
+        };
+        let report = self.facts(id, vec![fact]);
+        self.take(Input::Report(report));
+    }
+
+    /// A node goes silent now.
+    pub fn silent(&mut self, id: &InstanceId) {
+        let last_heard = self.now;
+        self.take(Input::Silent {
+            node: NodeId::new(id.as_str()),
+            last_heard,
+        });
+    }
+
+    pub fn back(&mut self, id: &InstanceId) {
+        let node = NodeId::new(id.as_str());
+        self.take(Input::Back { node });
+    }
+
+    /// Brings up so many machines in one pool, ACTIVE. Answers them in the order of their ids.
+    pub fn up(&mut self, count: usize) -> Vec<InstanceId> {
+        for _ in 0..60 {
+            self.run(1);
+            let waiting: Vec<InstanceId> = self.of(Phase::PendingRegistration);
+            for id in waiting {
+                self.register(&id);
+                self.full(&id, 45);
+            }
+            if self.of(Phase::Running).len() >= count {
+                break;
+            }
+        }
+        let up = self.of(Phase::Running);
+        assert_eq!(up.len(), count);
+        up
+    }
+
+    /// The instances in a phase.
+    pub fn of(&self, phase: Phase) -> Vec<InstanceId> {
+        self.fleet
+            .state()
+            .instances
+            .values()
+            .filter(|instance| instance.phase == phase)
+            .map(|instance| instance.id.clone())
+            .collect()
+    }
+
+    pub fn instance(&self, id: &InstanceId) -> &Instance {
+        &self.fleet.state().instances[id]
+    }
+
+    pub fn node(&self, id: &InstanceId) -> &Node {
+        &self.fleet.state().nodes[&NodeId::new(id.as_str())]
+    }
+
+    /// Changes the configuration.
+    pub fn configure(&mut self, yaml: &str) {
+        let provider = ProviderName::new("fake");
+        let idempotency = self.fleet.settings().providers[&provider].idempotency;
+        self.take(Input::Configure(settings(yaml, idempotency)));
+    }
+
+    /// How often a kind of event happened, repeats counted.
+    pub fn count(&self, kind: EventKind) -> u32 {
+        self.events
+            .values()
+            .filter(|event| event.kind == kind)
+            .map(|event| event.count)
+            .sum()
+    }
+
+    /// The messages of a kind of event.
+    pub fn said(&self, kind: EventKind) -> Vec<&str> {
+        self.events
+            .values()
+            .filter(|event| event.kind == kind)
+            .map(|event| event.message.as_str())
+            .collect()
+    }
+
+    /// The guards that stop something in the pool `main`, by what it is about.
+    pub fn waits(&self) -> Vec<(&str, &'static str)> {
+        let pool = &self.report.pools[&PoolName::new("main")];
+        pool.waits
+            .iter()
+            .map(|wait| (wait.about.as_str(), wait.guard))
+            .collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! `memory`: what the control plane and the agent take.
+
+use std::process::id;
+use std::time::Duration;
+
+use navarch_api::wire::{ListNodesRequest, NodeStatus};
+use navarch_time::{Clock as _, RealClock};
+
+use crate::Result;
+use crate::background::Beating;
+use crate::fleet::{self, BEAT_EVERY};
+use crate::load::{Lanes, send_all};
+use crate::machine::{Table, bytes, rate};
+use crate::process::{Memory, Program, Server, beside, folder};
+use crate::raw::{Caller, Protocol};
+
+/// How large and how long.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// Sizes of the fleet
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 10_000])]
+    pub nodes: Vec<usize>,
+    /// How long the agent runs before it is looked at, in seconds
+    #[arg(long, default_value_t = 20.0)]
+    pub agent_seconds: f64,
+}
+
+/// Measures, and says what came of it.
+pub async fn run(settings: Settings) -> Result<Table> {
+    let mut table = Table::new(
+        "Memory",
+        &["process", "when", "resident", "Pss", "anonymous", "peak"],
+    );
+    let mut row = |process: &str, when: &str, memory: Memory| -> Result<()> {
+        let cells = [memory.rss, memory.pss, memory.anonymous, memory.peak].map(bytes);
+        let mut row = vec![process.to_owned(), when.to_owned()];
+        row.extend(cells);
+        crate::progress(&row.join("  "))?;
+        table.row(row);
+        Ok(())
+    };
+    let clock = RealClock::new();
+    let server = Server::start(None).await?;
+    row("navarch server", "empty", server.program.memory()?)?;
+    drop(server);
+    for nodes in settings.nodes {
+        let process = format!("navarch server, {} nodes", rate(nodes as f64));
+        let server = Server::start(None).await?;
+        fleet::populate(&server, nodes).await?;
+        row(
+            &process,
+            "registered and reported",
+            server.program.memory()?,
+        )?;
+        let beating = Beating::start(&server, nodes)?;
+        clock.sleep(BEAT_EVERY * 2).await;
+        row(&process, "beating", server.program.memory()?)?;
+        beating.stop()?;
+        // A second full report of every node, which changes nothing.
+        let caller = fleet::cheap(&server);
+        let mut lanes = Lanes::open(&caller, "", 64)?;
+        send_all(
+            &mut lanes,
+            nodes,
+            |number| caller.request(fleet::REPORT, &fleet::report(number, 2)),
+            |_| Ok(()),
+        )?;
+        drop(lanes);
+        row(&process, "reported again", server.program.memory()?)?;
+        for protocol in [Protocol::Json, Protocol::Proto] {
+            let caller = Caller {
+                protocol,
+                ..caller.clone()
+            };
+            let mut lanes = Lanes::open(&caller, "", 1)?;
+            send_all(
+                &mut lanes,
+                1,
+                |_| caller.request(fleet::LIST, &ListNodesRequest::default()),
+                |_| Ok(()),
+            )?;
+        }
+        row(
+            &process,
+            "listed as JSON and protobuf",
+            server.program.memory()?,
+        )?;
+        server.must_be_well()?;
+    }
+    let server = Server::start(None).await?;
+    let agents = folder()?;
+    let url = format!("--server={}", server.url());
+    let node = format!("--node-id=agent-{}", id());
+    let arguments = [
+        url.as_str(),
+        &node,
+        "--fake-gpus=8",
+        "--state-dir=state",
+        "--debug-listen=127.0.0.1:0",
+        "--exit-with-stdin",
+    ];
+    let agent = Program::start(
+        &beside("navarch-node")?,
+        agents.path(),
+        "agent",
+        &arguments,
+        None,
+    )?;
+    clock
+        .sleep(Duration::from_secs_f64(settings.agent_seconds))
+        .await;
+    if fleet::count_of(&server, NodeStatus::NODE_STATUS_ACTIVE).await? != 1 {
+        return Err("the agent is not ACTIVE".into());
+    }
+    row(
+        "navarch-node, 8 fake GPUs",
+        "reported and beating",
+        agent.memory()?,
+    )?;
+    table.note(format!(
+        "From `/proc/PID/smaps_rollup` and `VmHWM`. `beating`: every node once in {} s, twice over. \
+         Targets: 60 MB at 1,000 nodes, 4 GB at 100,000, an agent 15 MB resident.",
+        BEAT_EVERY.as_secs()
+    ));
+    Ok(table)
+}

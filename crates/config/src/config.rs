@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use navarch_model::Automation;
+use navarch_model::{Automation, Role};
 use serde::{Serialize, Serializer};
 
 use crate::duration;
@@ -66,7 +66,7 @@ pub struct ServerConfig {
     /// File with health rules; none means the built-in policy.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_path")]
     pub health_policy: Option<PathBuf>,
-    /// Where the bearer token comes from.
+    /// Which bearer tokens callers show.
     pub auth: AuthConfig,
     /// What one caller may cost the server.
     pub limits: ServerLimits,
@@ -88,28 +88,63 @@ impl Default for ServerConfig {
     }
 }
 
-/// Where the bearer token comes from.
+/// Which bearer tokens callers show, and what each may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuthConfig {
+    /// The one token that may do everything; none when only the named ones count.
+    #[serde(flatten)]
+    pub token: Option<TokenSource>,
+    /// Tokens with a role each, by the name that events show.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<String, TokenConfig>,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            token: Some(TokenSource::default()),
+            tokens: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where a token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthConfig {
-    /// This environment variable; unset or empty means no authentication.
+pub enum TokenSource {
+    /// This environment variable.
     Environment(String),
     /// This file, which must exist.
     File(PathBuf),
 }
 
-impl Default for AuthConfig {
+impl Default for TokenSource {
     fn default() -> Self {
         Self::Environment("NAVARCH_AUTH_TOKEN".to_owned())
     }
 }
 
-impl Serialize for AuthConfig {
+impl Serialize for TokenSource {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Environment(name) => serializer.collect_map([("token_env", name)]),
             Self::File(path) => serializer.collect_map([("token_file", path.to_string_lossy())]),
         }
     }
+}
+
+/// A token that may do what its role may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenConfig {
+    /// What it may do.
+    #[serde(serialize_with = "role")]
+    pub role: Role,
+    /// Where it comes from; it must be there.
+    #[serde(flatten)]
+    pub source: TokenSource,
+}
+
+fn role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(role.word())
 }
 
 /// What one caller may cost the server.

@@ -19,9 +19,9 @@ pub use config::{
     AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
     InstanceManagerConfig, LaunchBreakerConfig, PlannerConfig, PoolConfig, PoolHealth,
     ProviderConfig, ProviderKind, Recovery, ServerConfig, ServerLimits, StoreConfig, StoreKind,
-    SweepConfig, TerminateConfig,
+    SweepConfig, TerminateConfig, TokenConfig, TokenSource,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
-pub use navarch_model::Automation;
+pub use navarch_model::{Automation, Role};
 pub use reload::{Change, Reload};
 pub use units::{Budget, Percent, PercentError, Threshold};

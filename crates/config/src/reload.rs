@@ -82,7 +82,6 @@ fn applied(running: &Config, new: &Config) -> Config {
     let (server, old) = (&mut config.server, &running.server);
     server.address.clone_from(&old.address);
     server.external_address.clone_from(&old.external_address);
-    server.auth.clone_from(&old.auth);
     server.limits.clone_from(&old.limits);
     server.health_check_interval = old.health_check_interval;
     if server.heartbeat_interval != old.heartbeat_interval {
@@ -113,7 +112,6 @@ fn reason(key: &str) -> &'static str {
     match parts.as_slice() {
         ["server", "address", ..] => "the server listens on it from its start",
         ["server", "external_address", ..] => "running machines were started with it",
-        ["server", "auth", ..] => "tokens are read at the start",
         ["server", "limits", ..] => "connections take their limits when the server starts",
         ["server", ..] => "running agents keep the interval that they were given",
         ["store", ..] => "the store is opened at the start",

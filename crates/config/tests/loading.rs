@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use navarch_config::{
-    AuthConfig, Automation, Budget, Config, Percent, ProviderKind, Recovery, Reload, Threshold,
+    AuthConfig, Automation, Budget, Config, Percent, ProviderKind, Recovery, Reload, Role,
+    Threshold, TokenConfig, TokenSource,
 };
 use proptest::prelude::*;
 
@@ -73,7 +74,9 @@ server:
   external_address: https://navarch.example.com:8443/base/
   heartbeat_timeout: 1m
   health_policy: policies/on.yaml
-  auth: {{token_file: /run/secrets/navarch token}}
+  auth:
+    token_file: /run/secrets/navarch token
+    tokens: {{ci: {{role: viewer, token_env: CI}}, nodes: {{role: agent, token_file: n}}}}
 guards:
   budget: 0
   silence_replace_after: never
@@ -280,18 +283,46 @@ fn what_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn the_common_token_counts_beside_named_ones_only_when_the_file_says_so() {
+    let auth = |text: &str| {
+        load(&format!("{MINIMAL}server: {{auth: {{{text}}}}}\n"))
+            .server
+            .auth
+    };
+    let named = "tokens: {ops: {role: operator, token_file: /t}}";
+    let alone = auth(named);
+    assert_eq!(alone.token, None);
+    assert_eq!(
+        alone.tokens["ops"],
+        TokenConfig {
+            role: Role::Operator,
+            source: TokenSource::File("/t".into()),
+        }
+    );
+    let both = auth(&format!("token_env: ALL, {named}"));
+    assert_eq!(both.token, Some(TokenSource::Environment("ALL".into())));
+    assert_eq!(both.tokens, alone.tokens);
+    assert_eq!(auth("tokens: {}"), AuthConfig::default());
+}
+
+#[test]
 fn secrets_never_reach_the_effective_configuration() {
     let config = load(&format!(
         "{MINIMAL}server: {{auth: {{token_env: MY_TOKEN}}}}\n"
     ));
     assert_eq!(
         config.server.auth,
-        AuthConfig::Environment("MY_TOKEN".into())
+        AuthConfig {
+            token: Some(TokenSource::Environment("MY_TOKEN".into())),
+            ..AuthConfig::default()
+        }
     );
     assert!(config.to_yaml().contains("token_env: MY_TOKEN"));
     for text in [
         "server: {auth: {token: hunter2secret}}",
         "server: {auth: {token_env: hunter2-secret}}",
+        "server: {auth: {tokens: {a: {role: admin, token: hunter2secret}}}}",
+        "server: {auth: {tokens: {a: {role: admin, token_env: hunter2-secret}}}}",
         "server: {external_address: 'https://me:hunter2@example.com'}",
         "providers: {fake: {url: 'http://hunter2@example.com'}}",
         "providers: {fake: {api_key: hunter2}}",

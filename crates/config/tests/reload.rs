@@ -70,9 +70,9 @@ const EDITS: &[(&str, &str, &[&str])] = &[
         "heartbeat_interval: 30s",
         "address: :1\n  external_address: http://h\n  auth: {token_file: t}\n  limits: {request_timeout: 5s}",
         &[
+            "server.auth.token_env: removed, was NAVARCH_AUTH_TOKEN",
+            "server.auth.token_file: set to t",
             "server.address: :50051 -> :1 (needs a restart: the server listens on it from its start)",
-            "server.auth.token_env: removed, was NAVARCH_AUTH_TOKEN (needs a restart: tokens are read at the start)",
-            "server.auth.token_file: set to t (needs a restart: tokens are read at the start)",
             "server.external_address: set to http://h (needs a restart: running machines were started with it)",
             "server.limits.request_timeout: 30s -> 5s (needs a restart: connections take their limits when the server starts)",
         ],

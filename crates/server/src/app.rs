@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::{any, get};
 use navarch_api::service::{self, CallLimits};
-use navarch_config::{AuthConfig, Config, ProviderKind};
-use navarch_core::{Fleet, Input, Settings};
+use navarch_config::{Config, ProviderKind};
+use navarch_core::{Fleet, Settings};
 use navarch_model::{Idempotency, ProviderName};
-use navarch_policy::{HealthPolicy, PolicyError};
+use navarch_policy::PolicyError;
 use navarch_providers::Provider;
 use navarch_providers::fake::{
     AgentAccess, AgentCommand, CloudError, CloudOptions, EmbeddedOptions, FakeEmbedded, FakeHttp,
@@ -23,16 +23,16 @@ use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
 use navarch_time::{CancellationToken, SharedClock, Tasks};
 use tokio::net::TcpListener;
 
+use crate::access::{self, Gate, TokenError};
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
-use crate::http::{self, ConnectionLimits, Token};
+use crate::http::{self, ConnectionLimits};
 use crate::metrics;
+use crate::reload::{Watcher, load_policy};
 
 /// How long everything but open requests may take to end.
 const STOP: Duration = Duration::from_secs(3);
-/// How often the files are looked at for changes.
-const WATCH_FILES: Duration = Duration::from_secs(1);
 
 /// What a control plane is started with.
 pub struct Options {
@@ -68,14 +68,15 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
-    /// The token cannot be read.
-    #[error("cannot read the token file {path}: {error}")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    /// A token cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Tokens with roles are asked for.
+    #[error(
+        "server.auth.tokens: this build does not tell roles apart; name one token for everything \
+         with token_env or token_file"
+    )]
+    Roles,
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,8 +130,7 @@ impl App {
             insecure_no_auth,
             clock,
         } = options;
-        let token = read_token(&config.server.auth)?;
-        let gate = Token::new(token.clone());
+        let gate = Arc::new(Gate::open(&config.server.auth)?);
         let listener = listen(&config.server.address).await?;
         let address = listener.local_addr().map_err(|error| StartError::Listen {
             address: config.server.address.clone(),
@@ -140,10 +140,12 @@ impl App {
             return Err(StartError::Open { address });
         }
         if gate.is_set() {
-            tracing::info!(
-                methods = "bearer-token",
-                "authentication enabled; the one token may do everything"
-            );
+            tracing::info!(methods = "bearer-token", tokens = ?gate, "authentication enabled");
+            if gate.has_common_token() {
+                tracing::warn!(
+                    "one token may do everything: give each caller its own, under server.auth.tokens"
+                );
+            }
         } else {
             tracing::warn!(
                 reason = "no token",
@@ -172,7 +174,7 @@ impl App {
                 .external_address
                 .clone()
                 .unwrap_or_else(|| url_of(address)),
-            token,
+            token: gate.agent_token(),
         };
         let mut providers: BTreeMap<ProviderName, Arc<dyn Provider>> = BTreeMap::new();
         for (name, provider) in &config.providers {
@@ -235,6 +237,7 @@ impl App {
         );
         let started = running.time.now();
         let policy_text = Arc::new(RwLock::new(PolicyText {
+            policy,
             text,
             loaded: started,
             refused: None,
@@ -255,7 +258,7 @@ impl App {
             max_request_bytes: config.server.limits.max_request_bytes as usize,
             handler_timeout: config.server.limits.request_timeout,
         };
-        let router = http::authenticated(router(&handlers, limits), gate);
+        let router = access::authenticated(router(&handlers, limits), Arc::clone(&gate));
         let connection_limits = ConnectionLimits {
             idle: config.server.limits.idle_timeout,
             shutdown: config.server.limits.shutdown_timeout,
@@ -276,6 +279,7 @@ impl App {
             handlers: Arc::clone(&handlers),
             config,
             config_file,
+            gate,
             text: policy_text,
             clock: Arc::clone(&clock),
         };
@@ -372,42 +376,6 @@ async fn listen(address: &str) -> Result<TcpListener, StartError> {
     })
 }
 
-fn read_token(auth: &AuthConfig) -> Result<Option<String>, StartError> {
-    match auth {
-        AuthConfig::Environment(name) => {
-            Ok(std::env::var(name).ok().filter(|token| !token.is_empty()))
-        }
-        AuthConfig::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) if text.trim().is_empty() => Err(StartError::Token {
-                path: path.clone(),
-                error: std::io::Error::other("the file is empty"),
-            }),
-            Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(error) => Err(StartError::Token {
-                path: path.clone(),
-                error,
-            }),
-        },
-    }
-}
-
-/// The policy of a file, or the built-in one, with its text.
-fn load_policy(path: Option<&Path>) -> Result<(Arc<HealthPolicy>, String), StartError> {
-    let Some(path) = path else {
-        return Ok((
-            HealthPolicy::builtin(),
-            HealthPolicy::builtin_text().to_owned(),
-        ));
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| StartError::PolicyFile {
-        path: path.to_owned(),
-        error,
-    })?;
-    let policy =
-        HealthPolicy::parse(&path.display().to_string(), &text).map_err(StartError::Policy)?;
-    Ok((Arc::new(policy), text))
-}
-
 async fn open_provider(
     name: &ProviderName,
     kind: &ProviderKind,
@@ -479,147 +447,5 @@ fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
                 async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page) }
             }),
         )
-}
-
-/// Watches the configuration and the health policy, and applies what may change live.
-struct Watcher {
-    handlers: Arc<Handlers>,
-    config: Config,
-    config_file: Option<PathBuf>,
-    text: Arc<RwLock<PolicyText>>,
-    clock: SharedClock,
-}
-
-/// What tells whether a file changed.
-type Mark = Option<(std::time::SystemTime, u64)>;
-
-fn mark(path: Option<&Path>) -> Mark {
-    let data = std::fs::metadata(path?).ok()?;
-    Some((data.modified().ok()?, data.len()))
-}
-
-impl Watcher {
-    async fn run(mut self, closing: CancellationToken) {
-        let mut hangup = hangups();
-        let mut policy_mark = mark(self.config.server.health_policy.as_deref());
-        let mut config_mark = mark(self.config_file.as_deref());
-        loop {
-            let asked = tokio::select! {
-                () = closing.cancelled() => return,
-                () = hangup.next() => true,
-                () = self.clock.sleep(WATCH_FILES) => false,
-            };
-            let now = mark(self.config_file.as_deref());
-            if asked || now != config_mark {
-                config_mark = now;
-                self.reload_config().await;
-            }
-            let now = mark(self.config.server.health_policy.as_deref());
-            if asked || now != policy_mark {
-                policy_mark = now;
-                self.reload_policy().await;
-            }
-        }
-    }
-
-    async fn reload_config(&mut self) {
-        let Some(path) = &self.config_file else {
-            return;
-        };
-        let (new, warnings) = match Config::load(path) {
-            Ok(loaded) => loaded,
-            Err(errors) => {
-                tracing::error!(%errors, "the new configuration is refused; the old one stays");
-                return;
-            }
-        };
-        for warning in warnings {
-            tracing::warn!(%warning, "configuration");
-        }
-        let reload = navarch_config::Reload::new(&self.config, &new);
-        for change in &reload.restart {
-            tracing::warn!(%change, "this change needs a restart");
-        }
-        for change in &reload.live {
-            tracing::info!(%change, "configuration changed");
-        }
-        self.config = reload.config;
-        let providers = &self.handlers.providers;
-        let settings = Settings::new(&self.config, |name| {
-            providers
-                .get(name)
-                .map_or(Idempotency::None, |provider| provider.idempotency())
-        });
-        self.apply(Input::Configure(Arc::new(settings))).await;
-    }
-
-    async fn reload_policy(&self) {
-        let path = self.config.server.health_policy.as_deref();
-        let now = self.handlers.time.now();
-        match load_policy(path) {
-            Ok((policy, text)) => {
-                {
-                    let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
-                    held.refused = None;
-                    if held.text == text {
-                        return;
-                    }
-                    held.text = text;
-                    held.loaded = now;
-                }
-                tracing::info!(
-                    path = policy.source(),
-                    rules = policy.rules().len(),
-                    "loaded health policy"
-                );
-                self.apply(Input::SetPolicy(policy)).await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "the new health policy is refused; the old one stays");
-                self.text
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .refused = Some((now, error.to_string()));
-            }
-        }
-    }
-
-    async fn apply(&self, input: Input) {
-        if let Err(error) = self.handlers.fleet.submit(input).await {
-            tracing::error!(%error, "a reload was not applied");
-        }
-    }
-}
-
-/// Hang-up signals, where the system has them.
-struct Hangups {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-fn hangups() -> Hangups {
-    #[cfg(unix)]
-    {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        if let Err(error) = &signal {
-            tracing::warn!(%error, "SIGHUP cannot be heard; files are still watched");
-        }
-        Hangups {
-            signal: signal.ok(),
-        }
-    }
-    #[cfg(not(unix))]
-    Hangups {}
-}
-
-impl Hangups {
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending::<()>().await;
-    }
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }

@@ -1,4 +1,4 @@
-//! Connections: accepted, limited, authenticated, and closed in order.
+//! Connections: accepted, limited, and closed in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::IntoResponse as _;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use navarch_time::{SharedClock, Tasks};
-use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
@@ -31,76 +28,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
-
-/// The token that callers must show; none lets everybody in.
-#[derive(Clone)]
-pub struct Token(Option<Arc<str>>);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Token(set)"
-        } else {
-            "Token(none)"
-        })
-    }
-}
-
-impl Token {
-    /// Takes a token; an empty one is none.
-    pub fn new(token: Option<String>) -> Self {
-        Self(token.filter(|token| !token.is_empty()).map(Arc::from))
-    }
-
-    /// Whether callers must show a token.
-    pub const fn is_set(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Whether a request may pass. The scheme is compared as it is written, the token in constant
-    /// time.
-    fn admits(&self, request: &Request<Body>) -> bool {
-        let Some(token) = &self.0 else { return true };
-        if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") {
-            return true;
-        }
-        request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .is_some_and(|shown| bool::from(shown.ct_eq(token.as_bytes())))
-    }
-}
-
-/// The answer to a caller without the token. It does not say what is wrong with it.
-fn unauthorized() -> Response<Body> {
-    (
-        StatusCode::UNAUTHORIZED,
-        [
-            (header::WWW_AUTHENTICATE, "Bearer realm=\"navarch\""),
-            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ],
-        "unauthorized\n",
-    )
-        .into_response()
-}
-
-/// Lets only callers with the token through, unary calls and streams alike.
-pub fn authenticated(router: Router, token: Token) -> Router {
-    router.layer(axum::middleware::from_fn(
-        move |request: Request<Body>, next: Next| {
-            let admitted = token.admits(&request);
-            async move {
-                if admitted {
-                    next.run(request).await
-                } else {
-                    unauthorized()
-                }
-            }
-        },
-    ))
-}
 
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]

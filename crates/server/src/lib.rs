@@ -1,6 +1,7 @@
 //! The control plane's shell: it feeds the Fleet, makes its changes durable, and only then
 //! answers and acts. No decision lives here.
 
+pub mod access;
 pub mod app;
 pub mod effects;
 pub mod fleet;
@@ -9,5 +10,6 @@ pub mod http;
 pub mod metrics;
 pub mod publish;
 pub mod pulses;
+mod reload;
 
 pub use app::{App, Options, StartError};

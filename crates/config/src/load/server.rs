@@ -1,11 +1,14 @@
 //! Reading of the sections about the server itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use navarch_model::Role;
 
 use super::{SHORTEST_WAIT, check_address, check_url};
 use crate::config::{
     AuthConfig, InstanceManagerConfig, PlannerConfig, ServerConfig, ServerLimits, StoreConfig,
-    StoreKind,
+    StoreKind, TokenConfig, TokenSource,
 };
 use crate::duration::compact;
 use crate::fields::{Fields, YEAR};
@@ -84,6 +87,41 @@ fn hidden(text: &str) -> String {
 }
 
 fn auth(fields: &Fields<'_>) -> AuthConfig {
+    let token = token_source(fields);
+    let tokens: BTreeMap<String, TokenConfig> = fields
+        .named("tokens")
+        .into_iter()
+        .filter_map(|(name, fields)| Some((name.to_owned(), token_config(&fields)?)))
+        .collect();
+    if token.is_none() && fields.names("tokens").is_none_or(|names| names.is_empty()) {
+        return AuthConfig::default();
+    }
+    AuthConfig { token, tokens }
+}
+
+fn token_config(fields: &Fields<'_>) -> Option<TokenConfig> {
+    let source = token_source(fields);
+    let role = fields.word("role", &Role::ALL.map(|role| (role.word(), role)));
+    if !fields.has("role") && !fields.is_broken() {
+        fields.fail(
+            "role",
+            "required: say what the token may do: agent, viewer, operator or admin",
+        );
+    }
+    if !fields.has("token_env") && !fields.has("token_file") && !fields.is_broken() {
+        fields.fail(
+            "token_file",
+            "required: say where the token is, or name a variable with token_env",
+        );
+    }
+    Some(TokenConfig {
+        role: role?,
+        source: source?,
+    })
+}
+
+/// The one source of a token that the section names.
+fn token_source(fields: &Fields<'_>) -> Option<TokenSource> {
     let variable = fields.text("token_env");
     let file = fields.path("token_file");
     if fields.has("token_env") && fields.has("token_file") {
@@ -93,11 +131,9 @@ fn auth(fields: &Fields<'_>) -> AuthConfig {
         );
     }
     if let Some(path) = file {
-        return AuthConfig::File(path);
+        return Some(TokenSource::File(path));
     }
-    let Some(variable) = variable else {
-        return AuthConfig::default();
-    };
+    let variable = variable?;
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !variable.chars().all(legal) || variable.starts_with(|c: char| c.is_ascii_digit()) {
         // The value may be a token in the wrong place, so it is not shown.
@@ -105,7 +141,7 @@ fn auth(fields: &Fields<'_>) -> AuthConfig {
             "expected the name of an environment variable: letters, digits and _; the token itself does not belong in this file",
         );
     }
-    AuthConfig::Environment(variable)
+    Some(TokenSource::Environment(variable))
 }
 
 fn limits(fields: &Fields<'_>, heartbeat_interval: Duration) -> ServerLimits {

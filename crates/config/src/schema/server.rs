@@ -83,13 +83,41 @@ static SERVER: Section = Section {
 };
 
 static AUTH: Section = Section {
-    about: "Where the bearer token comes from. A token never stands in the file.",
+    about: "Which bearer tokens callers show. A token never stands in the file.",
     keys: &[
         works(
             "token_env",
             Form::Text,
             "NAVARCH_AUTH_TOKEN",
-            "Environment variable with the token; unset means no authentication.",
+            "Environment variable with the one token that may do everything; unset means no authentication. Without effect by default once tokens is set.",
+        ),
+        works(
+            "token_file",
+            Form::Text,
+            "",
+            "File with that token, instead of the environment.",
+        ),
+        works("tokens", Form::Named(&TOKEN), "", TOKEN.about),
+        refused("token", SECRET),
+    ],
+};
+
+const SECRET: &str = "a secret does not belong in this file; put it in a file or in the environment and name that with token_file or token_env";
+
+static TOKEN: Section = Section {
+    about: "Tokens with a role each, by the name that events show. They are read again at each reload.",
+    keys: &[
+        works(
+            "role",
+            Form::Word(&["agent", "viewer", "operator", "admin"]),
+            "",
+            "Required. What the token may do: agent speaks for machines and nothing else, viewer reads, operator also commands, admin may do everything but speak for machines.",
+        ),
+        works(
+            "token_env",
+            Form::Text,
+            "",
+            "Environment variable with the token; it must be set.",
         ),
         works(
             "token_file",
@@ -97,11 +125,7 @@ static AUTH: Section = Section {
             "",
             "File with the token, instead of the environment.",
         ),
-        planned("tokens"),
-        refused(
-            "token",
-            "a secret does not belong in this file; put it in a file or in the environment and name that with token_file or token_env",
-        ),
+        refused("token", SECRET),
     ],
 };
 

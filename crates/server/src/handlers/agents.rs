@@ -6,7 +6,7 @@ use futures_util::stream;
 use navarch_api::service::{Agents, Answers, Call};
 use navarch_api::{ApiError, convert, requests, v1};
 use navarch_core::{Input, Reply};
-use navarch_model::NodeId;
+use navarch_model::{NodeId, SessionId};
 use navarch_time::timeout;
 
 use super::{Handlers, KEEP_ALIVE};
@@ -42,12 +42,14 @@ impl Agents for Handlers {
         _call: Call,
         request: v1::WatchCommandsRequest,
     ) -> Result<Answers<v1::WatchCommandsResponse>, ApiError> {
-        let (node, _session) = requests::watch_commands(&request)?;
+        let (node, session) = requests::watch_commands(&request)?;
         if self.published.node(&node).is_none() {
             return Err(self.unknown_node(&node));
         }
+        super::current(&self.published, &node, session.as_ref())?;
         let watch = Watch {
             node,
+            session,
             fleet: self.fleet.clone(),
             published: Arc::clone(&self.published),
             time: self.time.clone(),
@@ -68,6 +70,7 @@ impl Agents for Handlers {
 /// One agent's stream of commands.
 struct Watch {
     node: NodeId,
+    session: Option<SessionId>,
     fleet: FleetHandle,
     published: Arc<Published>,
     time: FleetClock,
@@ -99,6 +102,7 @@ impl Watch {
 
     /// The commands that wait, now marked as delivered.
     async fn waiting(&self) -> Result<Vec<navarch_api::wire::NodeCommand>, ApiError> {
+        super::current(&self.published, &self.node, self.session.as_ref())?;
         let pending = self.published.read(|state| {
             state
                 .commands

@@ -60,12 +60,7 @@ impl ControlPlane for Handlers {
             // Soft state: nothing has to be durable before the beat is acknowledged.
             Ok(Some(_)) => self.fleet.feed(Input::Back { node: beat.node }),
             Err(Deaf::Unknown) => return Err(self.unknown_node(&beat.node)),
-            Err(Deaf::Superseded) => {
-                return Err(ApiError::failed_precondition(format!(
-                    "session superseded: another agent registered as {} since",
-                    beat.node
-                )));
-            }
+            Err(Deaf::Superseded) => return Err(super::superseded_session(&beat.node)),
         }
         Ok(wire::HeartbeatResponse { acknowledged: true })
     }
@@ -75,7 +70,8 @@ impl ControlPlane for Handlers {
         _call: Call,
         request: wire::GetNodeCommandsRequest,
     ) -> Result<wire::GetNodeCommandsResponse, ApiError> {
-        let (node, _session) = requests::poll(&request)?;
+        let (node, session) = requests::poll(&request)?;
+        super::current(&self.published, &node, session.as_ref())?;
         // Nothing waits for most polls, and those cost no turn of the loop.
         let waits = self.published.read(|state| {
             state

@@ -401,7 +401,7 @@ impl Fleet for Handlers {
         _request: v1::GetPolicyRequest,
     ) -> Result<v1::GetPolicyResponse, ApiError> {
         let text = self.policy_text();
-        let mut answer = convert::policy(&self.published.policy(), &text.text, text.loaded);
+        let mut answer = convert::policy(&text.policy, &text.text, text.loaded);
         if let Some((at, error)) = text.refused {
             answer.refused = v1::RefusedPolicy {
                 time: convert::timestamp(at).into(),

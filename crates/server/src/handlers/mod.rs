@@ -12,7 +12,8 @@ use std::time::Duration;
 use navarch_api::wire::NodeInfo;
 use navarch_api::{ApiError, Part};
 use navarch_core::{Input, Reply};
-use navarch_model::{InstanceId, Node, NodeId, ProviderName, Stamp};
+use navarch_model::{InstanceId, Node, NodeId, ProviderName, SessionId, Stamp};
+use navarch_policy::HealthPolicy;
 use navarch_providers::Provider;
 use navarch_store::{History, StoreError};
 use navarch_time::CancellationToken;
@@ -23,14 +24,16 @@ use crate::publish::Published;
 /// How often a quiet stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The text of the health policy in force, and what became of a newer one.
-#[derive(Debug, Clone, Default)]
+/// The health policy in force with its text, and what became of a newer one.
+#[derive(Debug, Clone)]
 pub struct PolicyText {
+    /// The rules.
+    pub policy: Arc<HealthPolicy>,
     /// The whole text.
     pub text: String,
-    /// When it was loaded.
+    /// When the fleet took it.
     pub loaded: Stamp,
-    /// Why a newer text was refused, and when.
+    /// Why a newer text is not in force, and since when.
     pub refused: Option<(Stamp, String)>,
 }
 
@@ -46,7 +49,7 @@ pub struct Handlers {
     pub history: Arc<dyn History>,
     /// The providers, for faults to order.
     pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
-    /// The health policy's text.
+    /// The health policy with its text.
     pub policy: Arc<RwLock<PolicyText>>,
     /// When this control plane started.
     pub started: Stamp,
@@ -157,6 +160,28 @@ impl Handlers {
             .ok_or_else(no_faults)?;
         Ok((Arc::clone(provider), instance.id.clone()))
     }
+}
+
+/// Refuses the agent of an earlier session: another one registered under its id since. An agent
+/// of the Go project names no session and is not refused.
+fn current(
+    published: &Published,
+    node: &NodeId,
+    session: Option<&SessionId>,
+) -> Result<(), ApiError> {
+    let superseded = published.node(node).is_some_and(|known| {
+        session.is_some() && known.terminated.is_none() && known.session.as_ref() != session
+    });
+    if superseded {
+        return Err(superseded_session(node));
+    }
+    Ok(())
+}
+
+fn superseded_session(node: &NodeId) -> ApiError {
+    ApiError::failed_precondition(format!(
+        "session superseded: another agent registered as {node} since"
+    ))
 }
 
 fn refused(error: SubmitError) -> ApiError {

@@ -1,0 +1,237 @@
+//! Reloads: configuration, tokens and health policy, on a change of the file and on SIGHUP.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use navarch_config::{AuthConfig, Config, TokenSource};
+use navarch_core::{Input, Settings};
+use navarch_model::Idempotency;
+use navarch_policy::HealthPolicy;
+use navarch_time::{CancellationToken, SharedClock};
+
+use crate::access::Gate;
+use crate::app::StartError;
+use crate::fleet::SubmitError;
+use crate::handlers::{Handlers, PolicyText};
+
+/// How often the files are looked at for changes.
+const WATCH_FILES: Duration = Duration::from_secs(1);
+
+/// The policy of a file, or the built-in one, with its text.
+pub(crate) fn load_policy(path: Option<&Path>) -> Result<(Arc<HealthPolicy>, String), StartError> {
+    let Some(path) = path else {
+        return Ok((
+            HealthPolicy::builtin(),
+            HealthPolicy::builtin_text().to_owned(),
+        ));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| StartError::PolicyFile {
+        path: path.to_owned(),
+        error,
+    })?;
+    let policy =
+        HealthPolicy::parse(&path.display().to_string(), &text).map_err(StartError::Policy)?;
+    Ok((Arc::new(policy), text))
+}
+
+/// Watches the configuration and the health policy, and applies what may change live.
+pub(crate) struct Watcher {
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) config: Config,
+    pub(crate) config_file: Option<PathBuf>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) text: Arc<RwLock<PolicyText>>,
+    pub(crate) clock: SharedClock,
+}
+
+/// What tells whether a file changed.
+type Mark = Option<(std::time::SystemTime, u64)>;
+
+fn mark(path: Option<&Path>) -> Mark {
+    let data = std::fs::metadata(path?).ok()?;
+    Some((data.modified().ok()?, data.len()))
+}
+
+impl Watcher {
+    pub(crate) async fn run(mut self, closing: CancellationToken) {
+        let mut hangup = hangups();
+        let mut policy_mark = mark(self.config.server.health_policy.as_deref());
+        let mut config_mark = mark(self.config_file.as_deref());
+        let mut token_marks = self.token_marks();
+        // What could not be applied is tried again, though the file stays as it is.
+        let mut config_waits = false;
+        let mut policy_waits = false;
+        loop {
+            let asked = tokio::select! {
+                () = closing.cancelled() => return,
+                () = hangup.next() => true,
+                () = self.clock.sleep(WATCH_FILES) => false,
+            };
+            let now = mark(self.config_file.as_deref());
+            if asked || config_waits || now != config_mark {
+                config_mark = now;
+                config_waits = self.reload_config().await.is_err();
+            }
+            let now = self.token_marks();
+            if asked || now != token_marks {
+                token_marks = now;
+                self.reload_tokens();
+            }
+            let now = mark(self.config.server.health_policy.as_deref());
+            if asked || policy_waits || now != policy_mark {
+                policy_mark = now;
+                policy_waits = self.reload_policy().await.is_err();
+            }
+        }
+    }
+
+    /// The tokens as configured, and when their files changed.
+    fn token_marks(&self) -> (AuthConfig, Vec<Mark>) {
+        let auth = self.config.server.auth.clone();
+        let named = auth.tokens.values().map(|token| &token.source);
+        let marks = auth
+            .token
+            .iter()
+            .chain(named)
+            .map(|source| match source {
+                TokenSource::File(path) => mark(Some(path)),
+                TokenSource::Environment(_) => None,
+            })
+            .collect();
+        (auth, marks)
+    }
+
+    fn reload_tokens(&self) {
+        match self.gate.reload(&self.config.server.auth) {
+            Ok(()) => tracing::info!(tokens = ?self.gate, "tokens were read again"),
+            Err(error) => {
+                tracing::error!(%error, "the new tokens are refused; the old ones stay");
+            }
+        }
+    }
+
+    /// Reads the configuration again. An error means that it could not be applied for now; a file
+    /// that is refused is none.
+    async fn reload_config(&mut self) -> Result<(), SubmitError> {
+        let Some(path) = &self.config_file else {
+            return Ok(());
+        };
+        let (new, warnings) = match Config::load(path) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                tracing::error!(%errors, "the new configuration is refused; the old one stays");
+                return Ok(());
+            }
+        };
+        for warning in warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let reload = navarch_config::Reload::new(&self.config, &new);
+        for change in &reload.restart {
+            tracing::warn!(%change, "this change needs a restart");
+        }
+        let providers = &self.handlers.providers;
+        let settings = Settings::new(&reload.config, |name| {
+            providers
+                .get(name)
+                .map_or(Idempotency::None, |provider| provider.idempotency())
+        });
+        let applied = self.apply(Input::Configure(Arc::new(settings))).await;
+        if let Err(error) = applied {
+            tracing::error!(%error, "the new configuration could not be applied; trying again");
+            return Err(error);
+        }
+        for change in &reload.live {
+            tracing::info!(%change, "configuration changed");
+        }
+        self.config = reload.config;
+        Ok(())
+    }
+
+    /// Reads the health policy again. An error means that it could not be applied for now; a file
+    /// that is refused is none.
+    async fn reload_policy(&self) -> Result<(), SubmitError> {
+        let path = self.config.server.health_policy.as_deref();
+        let (policy, text) = match load_policy(path) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(%error, "the new health policy is refused; the old one stays");
+                self.refuse_policy(error.to_string());
+                return Ok(());
+            }
+        };
+        let same = {
+            let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
+            let same = held.text == text && held.policy.source() == policy.source();
+            if same {
+                held.refused = None;
+            }
+            same
+        };
+        if same {
+            return Ok(());
+        }
+        if let Err(error) = self.apply(Input::SetPolicy(Arc::clone(&policy))).await {
+            tracing::error!(%error, "the new health policy could not be applied; trying again");
+            self.refuse_policy(format!("it could not be applied yet: {error}"));
+            return Err(error);
+        }
+        tracing::info!(
+            path = policy.source(),
+            rules = policy.rules().len(),
+            "loaded health policy"
+        );
+        let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
+        *held = PolicyText {
+            policy,
+            text,
+            loaded: self.handlers.time.now(),
+            refused: None,
+        };
+        Ok(())
+    }
+
+    fn refuse_policy(&self, why: String) {
+        let now = self.handlers.time.now();
+        let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
+        held.refused = Some((now, why));
+    }
+
+    async fn apply(&self, input: Input) -> Result<(), SubmitError> {
+        self.handlers.fleet.submit(input).await.map(drop)
+    }
+}
+
+/// Hang-up signals, where the system has them.
+struct Hangups {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+fn hangups() -> Hangups {
+    #[cfg(unix)]
+    {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        if let Err(error) = &signal {
+            tracing::warn!(%error, "SIGHUP cannot be heard; files are still watched");
+        }
+        Hangups {
+            signal: signal.ok(),
+        }
+    }
+    #[cfg(not(unix))]
+    Hangups {}
+}
+
+impl Hangups {
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}

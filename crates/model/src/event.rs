@@ -56,6 +56,8 @@ event_kinds! {
     ListingSuspect = "provider.listing_suspect",
     /// A machine with our tag that we do not know.
     UnclaimedFound = "instance.unclaimed",
+    /// An instance lost its node: another machine has the node's id.
+    InstanceUnbound = "instance.unbound",
     /// A node registered.
     NodeRegistered = "node.registered",
     /// A registration was refused.
@@ -98,6 +100,27 @@ event_kinds! {
     SpoolLost = "agent.spool_lost",
     /// An invariant was violated: a bug of ours.
     InvariantViolated = "invariant.violated",
+}
+
+impl EventKind {
+    /// Whether repeats of an event of this kind become one event with a count. What changes a
+    /// state never does: the order of such events tells the story.
+    pub const fn coalesces(self) -> bool {
+        matches!(
+            self,
+            Self::ClockJumped
+                | Self::RuleFailed
+                | Self::WouldAct
+                | Self::ProviderError
+                | Self::StaleResult
+                | Self::ListingSuspect
+                | Self::UnclaimedFound
+                | Self::RegistrationRefused
+                | Self::GuardBlocked
+                | Self::SpoolLost
+                | Self::InvariantViolated
+        )
+    }
 }
 
 impl Serialize for EventKind {

@@ -8,7 +8,7 @@ use navarch_model::{
     LaunchCause, LaunchSpec, Lifecycle, Node, NodeId, Phase, PoolName, Subject,
 };
 
-use super::{CallKind, Fleet};
+use super::{CallKind, Fleet, UnderWay};
 use crate::input::{Action, CallKey, Effect, Note, Rejection, Reply};
 use crate::settings::doubled;
 
@@ -34,7 +34,7 @@ impl Fleet {
             Action::CancelDrain { node } => self.cancel_drain(&node),
             Action::List { provider } => {
                 let soft = self.providers.entry(provider.clone()).or_default();
-                soft.listing = true;
+                soft.listing = Some(self.now.core + self.settings.launch_patience(&provider));
                 soft.listed = Some(self.now.core);
                 let fleet = self.state.meta.fleet.clone();
                 self.effect(Effect::List {
@@ -159,8 +159,13 @@ impl Fleet {
     fn begin_call(&mut self, instance: &mut Instance, kind: CallKind) -> CallKey {
         instance.attempt += 1;
         instance.retry_at = None;
-        self.calls
-            .insert(instance.id.clone(), (instance.attempt, kind));
+        let patience = self.settings.launch_patience(&instance.offering.provider);
+        let call = UnderWay {
+            attempt: instance.attempt,
+            kind,
+            until: self.now.core + patience,
+        };
+        self.calls.insert(instance.id.clone(), call);
         CallKey {
             instance: instance.id.clone(),
             attempt: instance.attempt,
@@ -170,7 +175,9 @@ impl Fleet {
     fn launch(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
         let repeat = instance.phase == Phase::Launching && instance.clean;
-        if !(repeat || instance.phase == Phase::Requested) || self.calls.contains_key(id) {
+        if !(repeat || instance.phase == Phase::Requested)
+            || self.call_under_way(id, self.now.core).is_some()
+        {
             return Err(Rejection::precondition(format!(
                 "instance {id} is {}",
                 instance.phase.word()
@@ -225,7 +232,7 @@ impl Fleet {
 
     fn lookup(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
-        if !instance.phase.may_be_alive() || self.calls.contains_key(id) {
+        if !instance.phase.may_be_alive() || self.call_under_way(id, self.now.core).is_some() {
             return Err(Rejection::precondition(format!(
                 "instance {id} needs no look-up"
             )));
@@ -281,9 +288,11 @@ impl Fleet {
     fn call_terminate(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
         let provider_id = instance.provider_id.clone();
-        let (Phase::Terminating, Some(provider_id), false) =
-            (instance.phase, provider_id, self.calls.contains_key(id))
-        else {
+        let (Phase::Terminating, Some(provider_id), false) = (
+            instance.phase,
+            provider_id,
+            self.call_under_way(id, self.now.core).is_some(),
+        ) else {
             return Err(Rejection::precondition(format!(
                 "instance {id} is {}",
                 instance.phase.word()
@@ -377,7 +386,7 @@ impl Fleet {
         };
         let reason = hold.reason.clone();
         let soft = self.soft.entry(id.clone()).or_default();
-        soft.asking_drained = true;
+        soft.asking_drained = Some(self.now.core + self.settings.instances.launch_timeout);
         soft.ask_drained_at = Some(self.now.core + ASK_DRAINED_EVERY);
         self.effect(Effect::AskDrained {
             node: id.clone(),
@@ -388,7 +397,7 @@ impl Fleet {
 
     pub(crate) fn drain_result(&mut self, id: &NodeId, drained: Result<bool, String>) {
         if let Some(soft) = self.soft.get_mut(id) {
-            soft.asking_drained = false;
+            soft.asking_drained = None;
         }
         self.dirty = true;
         let Ok(mut node) = self.live_node(id) else {
@@ -517,7 +526,11 @@ impl Fleet {
         } else {
             format!("{} waits: {}", note.action, note.reason)
         };
-        self.event(kind, subject, message, [("guard", note.guard.to_owned())]);
+        let details = [
+            ("guard", note.guard.to_owned()),
+            ("action", note.action.clone()),
+        ];
+        self.event(kind, subject, message, details);
         self.notes.insert(key, note);
     }
 }

@@ -28,7 +28,8 @@ impl Fleet {
 
     /// Ends the bookkeeping of a call. Answers the instance if the answer is to its latest call.
     fn answered(&mut self, key: &CallKey, kind: CallKind) -> Option<(Instance, bool)> {
-        let fresh = self.calls.get(&key.instance) == Some(&(key.attempt, kind));
+        let call = self.calls.get(&key.instance);
+        let fresh = call.is_some_and(|call| (call.attempt, call.kind) == (key.attempt, kind));
         if fresh {
             self.calls.remove(&key.instance);
             self.dirty = true;
@@ -397,7 +398,7 @@ impl Fleet {
         if self
             .calls
             .get(&instance.id)
-            .is_some_and(|(_, kind)| *kind == CallKind::Lookup)
+            .is_some_and(|call| call.kind == CallKind::Lookup)
         {
             self.calls.remove(&instance.id);
         }
@@ -453,7 +454,11 @@ impl Fleet {
         let Some(node) = node.and_then(|id| self.state.nodes.get(&id)) else {
             return;
         };
-        let mut node = Node::clone(node);
+        self.end_node(Node::clone(node), why);
+    }
+
+    /// A node's machine is gone, and everything that stood on it.
+    pub(crate) fn end_node(&mut self, mut node: Node, why: &str) {
         node.lifecycle = Lifecycle::Terminated;
         node.terminated = Some(self.now);
         self.close_all(&mut node, &Ending::NodeTerminated);
@@ -469,7 +474,12 @@ impl Fleet {
         result: Result<(Vec<Machine>, bool), ProviderError>,
     ) {
         let soft = self.providers.entry(provider.clone()).or_default();
-        soft.listing = false;
+        if began.core < soft.looked_at {
+            // A later one was looked at: this one was taken for lost.
+            return;
+        }
+        soft.looked_at = began.core;
+        soft.listing = None;
         self.dirty = true;
         let (machines, complete) = match result {
             Ok(listing) => {

@@ -9,8 +9,13 @@ use navarch_model::{
     Incident, IncidentId, Node, Repair, Subject,
 };
 
-use super::Fleet;
+use super::report::HEARTBEAT_WATCH;
+use super::{Fleet, OVERFLOW, OVERFLOW_LATCHED};
 use crate::input::{Rejection, Reply};
+
+/// The most incidents that are open on one node, those for what is beyond it aside. Higher lets one
+/// confused agent fill memory, lower hides faults from people.
+pub(crate) const MAX_OPEN: usize = 64;
 
 /// What a fact says about a fault.
 #[derive(Debug, Clone)]
@@ -68,6 +73,9 @@ impl Fleet {
         };
         if let Some(open) = self.open_incident(node, &key) {
             return self.add_to(node, open, finding, counts);
+        }
+        if node.open_incidents.len() >= MAX_OPEN && finding.check.rule != OVERFLOW {
+            return self.find(node, overflow(finding), counts, ids);
         }
         let (repeats, reopened) = self.history(&key);
         let earlier_boot = finding.evidence.boot.is_some()
@@ -182,7 +190,7 @@ impl Fleet {
     }
 
     /// How often a key was closed within a day, and within the window for flapping.
-    fn history(&self, key: &FaultKey) -> (usize, u32) {
+    pub(crate) fn history(&self, key: &FaultKey) -> (usize, u32) {
         let mut repeats = 0;
         let mut reopened = 0;
         for incident in self
@@ -207,7 +215,7 @@ impl Fleet {
     }
 
     /// Keeps the node's holds in step with an open incident.
-    fn set_severity(&mut self, node: &mut Node, incident: &Incident) {
+    pub(crate) fn set_severity(&mut self, node: &mut Node, incident: &Incident) {
         node.open_incidents
             .insert(incident.id.clone(), incident.severity);
         if incident.severity == HealthStatus::Unhealthy {
@@ -216,6 +224,9 @@ impl Fleet {
                 HoldKind::Incident(incident.id.clone()),
                 &incident.citation,
             );
+        } else {
+            let hold = HoldKind::Incident(incident.id.clone());
+            self.remove_hold(node, &hold, "the incident is not unhealthy any more");
         }
     }
 
@@ -289,6 +300,33 @@ impl Fleet {
         self.close(&mut node, incident, Ending::Operator { reason });
         self.put_node(node, "an operator closed the incident");
         Ok(Reply::Done)
+    }
+}
+
+/// A fault beyond the limit: one incident of the node stands for all conditions, and one for all
+/// latched faults. They end as any other, when every check is healthy or the repair is proven.
+fn overflow(finding: Finding) -> Finding {
+    let class = match finding.kind {
+        FaultKind::Condition => OVERFLOW,
+        FaultKind::Latched => OVERFLOW_LATCHED,
+    };
+    let place = finding
+        .gpu
+        .map_or_else(|| "the node".to_owned(), |gpu| format!("GPU {gpu}"));
+    Finding {
+        gpu: None,
+        class: class.to_owned(),
+        check: Check {
+            rule: OVERFLOW.to_owned(),
+            watch: HEARTBEAT_WATCH.to_owned(),
+            gpu: None,
+        },
+        citation: format!(
+            "more than {MAX_OPEN} incidents are open on the node; this one stands for the others, \
+             first for {} on {place}: {}",
+            finding.class, finding.citation
+        ),
+        ..finding
     }
 }
 

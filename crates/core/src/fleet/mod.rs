@@ -4,12 +4,14 @@ mod act;
 mod cloud;
 mod incidents;
 mod operator;
+mod policy;
 mod register;
 mod report;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use navarch_model::{
     Automation, Change, Event, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeId,
@@ -25,12 +27,34 @@ pub(crate) use incidents::describe;
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
 
+/// The rule and class of the incidents that stand for those beyond the limit of a node.
+pub const OVERFLOW: &str = "too-many-incidents";
+/// The class of latched faults beyond the limit.
+pub(crate) const OVERFLOW_LATCHED: &str = "too-many-faults";
+/// Repeats within this time of the first become one event with a count.
+const COALESCED_WITHIN: Duration = Duration::from_secs(3600);
+/// Events that are remembered for their repeats. Lower records a repeat as an event of its own
+/// sooner, higher costs memory.
+const MAX_REMEMBERED: usize = 1024;
+
+/// What makes an event the repeat of another: all but its time and its words.
+type EventKey = (EventKind, Subject, BTreeMap<String, String>);
+
 /// What a call to a cloud is for; none is stored, so that after a load plans derive them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallKind {
     Launch,
     Lookup,
     Terminate,
+}
+
+/// A call to a cloud that has no answer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnderWay {
+    pub attempt: u32,
+    pub kind: CallKind,
+    /// After this moment of fleet time its answer is taken for lost, and it is asked again.
+    pub until: Time,
 }
 
 /// What is known of a node and need not survive a restart.
@@ -40,8 +64,8 @@ pub(crate) struct Soft {
     pub last_full: Option<Time>,
     /// When the scheduler may be asked again whether the node is empty.
     pub ask_drained_at: Option<Time>,
-    /// Whether that question is under way.
-    pub asking_drained: bool,
+    /// Until when an answer to that question is waited for.
+    pub asking_drained: Option<Time>,
 }
 
 /// What is known of a provider and need not survive a restart.
@@ -49,8 +73,10 @@ pub(crate) struct Soft {
 pub(crate) struct ProviderSoft {
     /// When the last listing began.
     pub listed: Option<Time>,
-    /// Whether one is under way.
-    pub listing: bool,
+    /// Until when the answer of one under way is waited for.
+    pub listing: Option<Time>,
+    /// When the newest listing that was looked at began.
+    pub looked_at: Time,
     /// Failed listings in a row.
     pub failures: u32,
     /// Why listings are not believed; nothing is bought or closed meanwhile.
@@ -66,7 +92,7 @@ pub struct Fleet {
     /// Instances by pool, ended ones included while they are in memory.
     pub(crate) members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
     /// Calls under way.
-    pub(crate) calls: BTreeMap<InstanceId, (u32, CallKind)>,
+    pub(crate) calls: BTreeMap<InstanceId, UnderWay>,
     pub(crate) soft: BTreeMap<NodeId, Soft>,
     pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
     /// When machines that nobody claims were last asked to go.
@@ -83,6 +109,8 @@ pub struct Fleet {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     last_event: u64,
+    /// Events whose repeats only raise their count.
+    recent: BTreeMap<EventKey, Arc<Event>>,
 }
 
 impl Fleet {
@@ -118,6 +146,7 @@ impl Fleet {
             changes: Vec::new(),
             effects: Vec::new(),
             last_event,
+            recent: BTreeMap::new(),
         }
     }
 
@@ -171,7 +200,7 @@ impl Fleet {
     fn dispatch(&mut self, input: Input, ids: &mut dyn IdSource) -> Result<Reply, Rejection> {
         match input {
             Input::Started { epoch } => {
-                self.started(epoch);
+                self.started(epoch, ids);
                 Ok(Reply::Done)
             }
             Input::Configure(settings) => {
@@ -179,7 +208,7 @@ impl Fleet {
                 Ok(Reply::Done)
             }
             Input::SetPolicy(policy) => {
-                self.set_policy(policy);
+                self.set_policy(policy, ids);
                 Ok(Reply::Done)
             }
             Input::Tick => {
@@ -248,6 +277,11 @@ impl Fleet {
     /// a pause.
     pub(crate) fn graced(&self, since: Time) -> Time {
         since.max(self.grace)
+    }
+
+    /// The call that an instance waits for an answer of.
+    pub(crate) fn call_under_way(&self, id: &InstanceId, now: Time) -> Option<&UnderWay> {
+        self.calls.get(id).filter(|call| now < call.until)
     }
 
     /// The automation mode of a pool; see [`automation`].
@@ -438,21 +472,59 @@ impl Fleet {
         message: impl Into<String>,
         details: [(&str, String); N],
     ) {
-        self.last_event += 1;
-        let event = Event {
-            sequence: self.last_event,
-            at: self.now,
-            last: self.now,
-            count: 1,
-            kind,
-            subject,
-            message: message.into(),
-            details: details
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
+        let details: BTreeMap<String, String> = details
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        let key = kind
+            .coalesces()
+            .then(|| (kind, subject.clone(), details.clone()));
+        let repeated = key
+            .as_ref()
+            .and_then(|key| self.recent.get(key))
+            .filter(|first| self.now.core.since(first.at.core) < COALESCED_WITHIN);
+        let event = match repeated {
+            Some(first) => Event {
+                last: self.now,
+                count: first.count.saturating_add(1),
+                message: message.into(),
+                ..Event::clone(first)
+            },
+            None => {
+                self.last_event += 1;
+                Event {
+                    sequence: self.last_event,
+                    at: self.now,
+                    last: self.now,
+                    count: 1,
+                    kind,
+                    subject,
+                    message: message.into(),
+                    details,
+                }
+            }
         };
-        self.changes.push(Change::Event(Arc::new(event)));
+        let event = Arc::new(event);
+        if let Some(key) = key {
+            self.remember(key, Arc::clone(&event));
+        }
+        self.changes.push(Change::Event(event));
+    }
+
+    /// How many events are remembered for their repeats.
+    #[cfg(test)]
+    pub(crate) fn remembered_events(&self) -> usize {
+        self.recent.len()
+    }
+
+    fn remember(&mut self, key: EventKey, event: Arc<Event>) {
+        if self.recent.len() >= MAX_REMEMBERED && !self.recent.contains_key(&key) {
+            let oldest = self.recent.iter().min_by_key(|(_, event)| event.last);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.recent.remove(&oldest);
+            }
+        }
+        self.recent.insert(key, event);
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -158,6 +158,14 @@ impl Fleet {
             .as_ref()
             .and_then(|id| self.state.instances.get(id))
         else {
+            if node.silent_since.is_some() {
+                // No agent can carry it out.
+                self.end_node(
+                    node.clone(),
+                    "terminated by an operator while it was silent",
+                );
+                return Ok(true);
+            }
             self.room_for_command(&node.id)?;
             return Ok(false);
         };

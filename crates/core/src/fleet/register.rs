@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind, IdSource,
-    Incident, Instance, InstanceId, Lifecycle, Node, NodeId, Phase, PoolName, Repair, Subject,
+    BootId, Change, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind,
+    IdSource, Incident, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeId, Phase,
+    PoolName, Repair, Subject, Unclaimed,
 };
 
 use super::Fleet;
@@ -27,7 +28,29 @@ impl Fleet {
         let Some(id) = registration.node.clone() else {
             return Err(Rejection::invalid("node_id is required"));
         };
-        let instance = self.instance_for(&id, &registration);
+        let mut adopted = None;
+        let instance = match self.instance_for(&id, &registration) {
+            Ok(instance) => instance,
+            Err(sent) => match self.adoptable(&sent, &registration) {
+                Ok((instance, machine)) => {
+                    adopted = Some(machine);
+                    Some(Arc::new(instance))
+                }
+                Err(why) => {
+                    let message = format!(
+                        "instance {sent} is not on record, and {why}; terminate the machine in its \
+                         cloud, or start its agent without an instance id to register it as a \
+                         machine that this fleet did not buy"
+                    );
+                    return Err(self.refuse(
+                        &id,
+                        &registration,
+                        RejectionCode::FailedPrecondition,
+                        message,
+                    ));
+                }
+            },
+        };
         if let Some(instance) = &instance {
             if !instance.phase.may_be_alive() {
                 let message = format!(
@@ -51,7 +74,14 @@ impl Fleet {
             }
         }
         let known = self.state.nodes.get(&id).cloned();
+        let moved = match self.moved_from(known.as_deref(), instance.as_deref()) {
+            Ok(moved) => moved,
+            Err(message) => {
+                return Err(self.refuse(&id, &registration, RejectionCode::AlreadyExists, message));
+            }
+        };
         let node = match known {
+            Some(known) if moved.is_some() => self.register_replacement(&known, &registration),
             Some(known) if known.lifecycle == Lifecycle::Registered => {
                 match same_host(&known, &registration) {
                     Host::Same => self.register_again(&known, &registration),
@@ -76,8 +106,141 @@ impl Fleet {
             Some(known) => self.new_node(&id, known.incarnation + 1, &registration),
             None => self.new_node(&id, 1, &registration),
         };
+        if let Some(old) = moved {
+            self.unbind(&old, &id);
+        }
+        if let (Some(machine), Some(instance)) = (adopted, &instance) {
+            self.adopt(instance, machine);
+        }
         self.bind(node, instance);
         Ok(Reply::Done)
+    }
+
+    /// The instance that a live node is bound to, if the registration comes from another one: then
+    /// the machine is another, whatever else it says.
+    ///
+    /// # Errors
+    ///
+    /// Why the binding does not move: the node is heard.
+    fn moved_from(
+        &self,
+        known: Option<&Node>,
+        instance: Option<&Instance>,
+    ) -> Result<Option<InstanceId>, String> {
+        let (Some(known), Some(instance)) = (known, instance) else {
+            return Ok(None);
+        };
+        let bound = (known.lifecycle == Lifecycle::Registered)
+            .then(|| known.instance.clone())
+            .flatten()
+            .filter(|bound| *bound != instance.id);
+        match bound {
+            Some(bound) if known.silent_since.is_none() => Err(format!(
+                "node {} is bound to instance {bound} and is heard: instance {} must register \
+                 under a node id of its own",
+                known.id, instance.id
+            )),
+            bound => Ok(bound),
+        }
+    }
+
+    /// An instance loses its node, whose id another machine has now. Its own agent may still
+    /// register under another id; else the plan lets the machine go.
+    fn unbind(&mut self, id: &InstanceId, node: &NodeId) {
+        let Some(instance) = self.state.instances.get(id) else {
+            return;
+        };
+        let mut instance = Instance::clone(instance);
+        instance.node = None;
+        instance.active_since = None;
+        instance.phase_since = self.now;
+        instance.message = format!("node {node} is another machine now; waiting for its own agent");
+        let subject = self.instance_subject(&instance);
+        let message = instance.message.clone();
+        self.event(EventKind::InstanceUnbound, subject, message, []);
+        self.put_instance(instance);
+    }
+
+    /// The record of a machine that a sweep found with our tag and that no record knows, made from
+    /// what it says of itself when its agent registers.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be made, as the end of a sentence.
+    fn adoptable(
+        &self,
+        sent: &InstanceId,
+        registration: &Registration,
+    ) -> Result<(Instance, Unclaimed), String> {
+        let mut found = self
+            .state
+            .unclaimed
+            .values()
+            .filter(|machine| machine.instance.as_ref() == Some(sent));
+        let (Some(machine), None) = (found.next(), found.next()) else {
+            return Err("no sweep found exactly one machine with this id".to_owned());
+        };
+        let label = registration.description.labels.get("pool");
+        let pool = label.map(|label| PoolName::new(label.as_str()));
+        let settings = pool.as_ref().and_then(|pool| self.pool_settings(pool));
+        let (Some(pool), Some(settings)) = (pool, settings) else {
+            return Err(format!(
+                "its agent's label pool is {}, which names no pool",
+                label.map_or("missing", String::as_str)
+            ));
+        };
+        if settings.offering.provider != machine.provider {
+            return Err(format!(
+                "it is a machine of {}, and pool {pool} buys at {}",
+                machine.provider, settings.offering.provider
+            ));
+        }
+        let instance = Instance {
+            id: sent.clone(),
+            pool,
+            offering: settings.offering.clone(),
+            labels: settings.config.labels.clone(),
+            phase: Phase::PendingRegistration,
+            phase_since: self.now,
+            created: machine.first_seen,
+            ready: None,
+            ended: None,
+            provider_id: Some(machine.provider_id.clone()),
+            node: None,
+            cause: LaunchCause::Adopted,
+            end: None,
+            attempt: 0,
+            launches: 0,
+            retry_at: None,
+            failures: 0,
+            launch_deadline: None,
+            clean: false,
+            doubted: false,
+            absent_listings: 0,
+            was_active: false,
+            active_since: None,
+            sighting: None,
+            message: "adopted: its agent registered".to_owned(),
+        };
+        Ok((instance, Unclaimed::clone(machine)))
+    }
+
+    /// Puts a machine that nobody claimed on record.
+    fn adopt(&mut self, instance: &Instance, machine: Unclaimed) {
+        let subject = self.instance_subject(instance);
+        self.event(
+            EventKind::InstancePhase,
+            subject,
+            format!(
+                "adopted {} of {}: its agent registered",
+                machine.provider_id, machine.provider
+            ),
+            [("to", instance.phase.word().to_owned())],
+        );
+        self.put_instance(instance.clone());
+        let key = (machine.provider, machine.provider_id);
+        self.unclaimed_asked.remove(&key);
+        self.put(Change::UnclaimedGone(key.0, key.1));
     }
 
     fn refuse(
@@ -98,15 +261,26 @@ impl Fleet {
 
     /// The instance that a registration comes from: by the id it sends, by a node id equal to
     /// ours, or by one equal to the cloud's.
-    fn instance_for(&self, id: &NodeId, registration: &Registration) -> Option<Arc<Instance>> {
+    ///
+    /// # Errors
+    ///
+    /// The id that it sends, if no record has it.
+    fn instance_for(
+        &self,
+        id: &NodeId,
+        registration: &Registration,
+    ) -> Result<Option<Arc<Instance>>, InstanceId> {
         let instances = &self.state.instances;
         if let Some(sent) = &registration.instance {
-            return instances.get(sent).cloned();
+            return match instances.get(sent) {
+                Some(instance) => Ok(Some(Arc::clone(instance))),
+                None => Err(sent.clone()),
+            };
         }
         if let Some(own) = instances.get(&InstanceId::new(id.as_str())) {
-            return Some(Arc::clone(own));
+            return Ok(Some(Arc::clone(own)));
         }
-        instances
+        Ok(instances
             .values()
             .find(|instance| {
                 instance.phase.may_be_alive()
@@ -115,7 +289,7 @@ impl Fleet {
                         .as_ref()
                         .is_some_and(|cloud| cloud.as_str() == id.as_str())
             })
-            .cloned()
+            .cloned())
     }
 
     fn new_node(&mut self, id: &NodeId, incarnation: u32, registration: &Registration) -> Node {

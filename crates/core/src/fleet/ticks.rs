@@ -6,7 +6,6 @@ use std::time::Duration;
 use navarch_model::{
     Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Subject,
 };
-use navarch_policy::HealthPolicy;
 
 use super::Fleet;
 use crate::settings::Settings;
@@ -14,8 +13,12 @@ use crate::settings::Settings;
 /// Fleet time is made durable at least this often.
 const META_INTERVAL: Duration = Duration::from_secs(60);
 
+/// An external node that is silent for so long is taken for gone: nobody tells us when such a
+/// machine ends. Lower forgets machines that are only switched off, higher keeps the dead listed.
+const EXTERNAL_SILENCE: Duration = Duration::from_secs(24 * 3600);
+
 impl Fleet {
-    pub(crate) fn started(&mut self, epoch: u64) {
+    pub(crate) fn started(&mut self, epoch: u64, ids: &mut dyn IdSource) {
         self.grace = self.now.core;
         self.last_tick = Some(self.now);
         let meta = Meta {
@@ -29,6 +32,7 @@ impl Fleet {
             self.state.instances.len()
         );
         self.event(EventKind::Started, Subject::default(), message, []);
+        self.judge_again(None, ids);
     }
 
     pub(crate) fn configure(&mut self, settings: Arc<Settings>) {
@@ -45,54 +49,12 @@ impl Fleet {
         );
     }
 
-    pub(crate) fn set_policy(&mut self, policy: Arc<HealthPolicy>) {
-        self.policy = policy;
-        self.dirty = true;
-        self.notes.retain(|(_, _, guard, _), _| *guard != "rule");
-        let source = self.policy.source().to_owned();
-        self.event(
-            EventKind::PolicyApplied,
-            Subject::default(),
-            format!("health policy {source} is in force"),
-            [],
-        );
-        self.drop_rules_that_are_gone();
-    }
-
-    /// Open incidents whose rule the new policy no longer has are re-evaluated: they end.
-    fn drop_rules_that_are_gone(&mut self) {
-        let own = |rule: &str| {
-            rule == super::report::SILENCE
-                || rule == super::report::STALE_REPORTS
-                || rule == "policy"
-                || rule.starts_with("agent:")
-        };
-        let gone: Vec<Incident> = self
-            .state
-            .incidents
-            .values()
-            .filter(|incident| {
-                incident.is_open()
-                    && !own(&incident.check.rule)
-                    && self.policy.rule(&incident.check.rule).is_none()
-            })
-            .map(|incident| Incident::clone(incident))
-            .collect();
-        for incident in gone {
-            let Some(node) = self.state.nodes.get(&incident.key.node) else {
-                continue;
-            };
-            let mut node = Node::clone(node);
-            self.close(&mut node, incident, Ending::PolicyChanged);
-            self.put_node(node, "the health policy changed");
-        }
-    }
-
     pub(crate) fn tick(&mut self, ids: &mut dyn IdSource) {
         self.notice_pause();
         self.expire_commands();
         self.expire_incidents();
         self.find_stale_reports(ids);
+        self.end_silent_externals();
         self.forget();
         if self.now.core.since(self.last_meta) >= META_INTERVAL {
             let meta = Meta {
@@ -168,6 +130,31 @@ impl Fleet {
             let mut node = Node::clone(node);
             self.close(&mut node, incident, Ending::Expired);
             self.put_node(node, "the incident's time passed");
+        }
+    }
+
+    /// External nodes that were silent for long are gone, unless an operator holds them.
+    fn end_silent_externals(&mut self) {
+        let now = self.now.core;
+        let known = self.grace + self.settings.heartbeat_timeout * 2;
+        let gone: Vec<Node> = self
+            .state
+            .nodes
+            .values()
+            .filter(|node| {
+                node.instance.is_none()
+                    && node.terminated.is_none()
+                    && !node.is_held_by_operator()
+                    && now >= known
+                    && node
+                        .silent_since
+                        .is_some_and(|since| now.since(since.core) >= EXTERNAL_SILENCE)
+            })
+            .map(|node| Node::clone(node))
+            .collect();
+        for node in gone {
+            let why = "an external node that was silent for a day";
+            self.end_node(node, why);
         }
     }
 

@@ -16,7 +16,10 @@ impl Planner<'_> {
     pub(super) fn sweep(&mut self) {
         for provider in self.fleet.settings.providers.keys() {
             let soft = self.fleet.providers.get(provider);
-            if soft.is_some_and(|soft| soft.listing) {
+            if let Some(until) = soft.and_then(|soft| soft.listing)
+                && self.now.core < until
+            {
+                self.wake(until);
                 continue;
             }
             let interval = if self.needs_proof(provider) {
@@ -127,7 +130,8 @@ impl Planner<'_> {
             };
             self.wait(&instance.pool, instance.id.as_str(), "launch", &block);
         }
-        if self.fleet.calls.contains_key(&instance.id) {
+        if let Some(call) = self.fleet.call_under_way(&instance.id, self.now.core) {
+            self.wake(call.until);
             return;
         }
         if let Some(at) = instance.retry_at.filter(|at| *at > self.now.core) {
@@ -142,7 +146,9 @@ impl Planner<'_> {
             Phase::Launching | Phase::OutcomeUnknown => {
                 self.actions.push(Action::Lookup { instance: id });
             }
-            Phase::PendingRegistration => {
+            Phase::PendingRegistration | Phase::Running
+                if instance.phase == Phase::PendingRegistration || instance.node.is_none() =>
+            {
                 let deadline = self.fleet.graced(instance.phase_since.core)
                     + settings.instances.registration_timeout;
                 if self.now.core >= deadline {
@@ -156,7 +162,7 @@ impl Planner<'_> {
                     }
                 }
             }
-            Phase::Running => {
+            Phase::PendingRegistration | Phase::Running => {
                 let silent = instance
                     .node
                     .as_ref()

@@ -188,7 +188,8 @@ impl Planner<'_> {
 
     fn ask_drained(&mut self, node: &Node) {
         let soft = self.fleet.soft.get(&node.id).cloned().unwrap_or_default();
-        if soft.asking_drained {
+        if let Some(until) = soft.asking_drained.filter(|until| self.now.core < *until) {
+            self.wake(until);
             return;
         }
         match soft.ask_drained_at.filter(|at| *at > self.now.core) {

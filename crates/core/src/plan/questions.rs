@@ -236,7 +236,9 @@ impl Fleet {
     fn can_be_given_up(&self, instance: &Instance) -> bool {
         match instance.phase {
             Phase::Requested => true,
-            Phase::Launching => instance.clean && !self.calls.contains_key(&instance.id),
+            Phase::Launching => {
+                instance.clean && self.call_under_way(&instance.id, self.now.core).is_none()
+            }
             _ => false,
         }
     }
@@ -274,6 +276,10 @@ impl Fleet {
         }
         match cause {
             EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
+            // It ran and lost its node id to another machine.
+            EndCause::NeverRegistered if instance.phase == Phase::Running => {
+                self.within_budgets(&instance.pool, 0)
+            }
             EndCause::NeverRegistered
             | EndCause::Operator
             | EndCause::LaunchAbandoned
@@ -459,16 +465,23 @@ impl Fleet {
             DrainCause::Shrink => self.may_shrink_by(node, now)?,
             DrainCause::Terminating => String::new(),
         };
+        self.within_budgets(pool, planned)?;
+        Ok(why)
+    }
+
+    /// Whether one more disruption is within the budgets, with `planned` already planned.
+    fn within_budgets(&self, pool: &PoolName, planned: usize) -> Result<(), Block> {
+        let settings = self.known_pool(pool)?;
         let slots = settings.config.budget.slots(self.budget_base(Some(pool)));
         let scope = format!("pool {pool}");
         if let Some(block) = guards::budget(&scope, self.disruptions(Some(pool)) + planned, slots) {
             return Err(block);
         }
         let slots = self.settings.guards.budget.slots(self.budget_base(None));
-        if let Some(block) = guards::budget("the fleet", self.disruptions(None) + planned, slots) {
-            return Err(block);
+        match guards::budget("the fleet", self.disruptions(None) + planned, slots) {
+            Some(block) => Err(block),
+            None => Ok(()),
         }
-        Ok(why)
     }
 
     /// Whether an incident may be repaired by replacing its machine now, budgets aside.

@@ -2,7 +2,11 @@
 //!
 //! Every input is checked against the invariants of the model.
 
+mod calls;
+mod events;
 mod launch;
+mod policy;
+mod register;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,197 @@
+//! What is bounded: events, incidents, nodes that nobody hears.
+
+use navarch_model::{
+    EventKind, HealthStatus, Lifecycle, NodeCommandType, NodeId, NodeStatus, Phase,
+    ProviderErrorKind,
+};
+
+use super::{Rig, yaml};
+use crate::fleet::OVERFLOW;
+use crate::input::{Fact, Input};
+
+#[test]
+fn repeats_become_one_event_with_a_count() {
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let lost = || {
+        Input::Register(Rig::registration(&navarch_model::InstanceId::new(
+            "nv-lost",
+        )))
+    };
+    for _ in 0..5 {
+        assert!(rig.feed(lost()).is_err());
+        rig.pass(600);
+    }
+    assert_eq!(rig.said(EventKind::RegistrationRefused).len(), 1);
+    assert_eq!(rig.count(EventKind::RegistrationRefused), 5);
+    let event = rig
+        .events
+        .values()
+        .find(|event| event.kind == EventKind::RegistrationRefused)
+        .unwrap();
+    assert_eq!(event.last.core.since(event.at.core).as_secs(), 2400);
+    // After an hour it is news again.
+    rig.pass(1200);
+    assert!(rig.feed(lost()).is_err());
+    assert_eq!(rig.said(EventKind::RegistrationRefused).len(), 2);
+}
+
+#[test]
+fn a_refused_launch_is_told_once_an_hour_with_its_count() {
+    let mut rig = Rig::new(&yaml(1, 2, ""));
+    for _ in 0..1200 {
+        rig.pass(1);
+        rig.plan();
+        for (key, _) in rig.launches() {
+            rig.launch_fails(&key, ProviderErrorKind::Transient);
+        }
+        rig.answer();
+    }
+    let told = rig.said(EventKind::ProviderError).len();
+    assert!(rig.count(EventKind::ProviderError) > 5);
+    // Each intent is a subject of its own.
+    assert_eq!(told, rig.fleet.state().instances.len());
+}
+
+#[test]
+fn changes_of_state_never_coalesce() {
+    let mut rig = Rig::new(&yaml(1, 2, ""));
+    let id = rig.up(1).remove(0);
+    let before = rig.count(EventKind::NodeSilent);
+    for _ in 0..3 {
+        rig.silent(&id);
+        rig.back(&id);
+    }
+    assert_eq!(rig.count(EventKind::NodeSilent), before + 3);
+    let silent = rig.said(EventKind::NodeSilent);
+    assert_eq!(silent.len(), 3);
+}
+
+#[test]
+fn what_is_remembered_of_events_is_bounded() {
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    for number in 0..3000 {
+        let id = navarch_model::InstanceId::new(format!("nv-{number}"));
+        assert!(rig.feed(Input::Register(Rig::registration(&id))).is_err());
+    }
+    assert!(rig.fleet.remembered_events() <= 1024);
+}
+
+/// A report of so many GPUs that are too hot.
+fn hot(rig: &mut Rig, id: &navarch_model::InstanceId, gpus: i32) {
+    let facts = (0..gpus)
+        .map(|gpu| Fact {
+            gpu: Some(gpu),
+            event_type: navarch_model::HealthEventType::Thermal,
+            metrics: [("temperature".to_owned(), "99".to_owned())].into(),
+            watch: "temperature".to_owned(),
+            ..Fact::default()
+        })
+        .collect();
+    let report = rig.facts(id, facts);
+    rig.take(Input::Report(report));
+}
+
+#[test]
+fn incidents_beyond_the_limit_fold_into_one_that_says_so() {
+    let mut rig = Rig::new(&yaml(1, 2, ""));
+    let id = rig.up(1).remove(0);
+    hot(&mut rig, &id, 500);
+    let open = rig.node(&id).open_incidents.len();
+    assert_eq!(open, 65);
+    let state = rig.fleet.state();
+    let folded: Vec<_> = state
+        .incidents
+        .values()
+        .filter(|incident| incident.key.class == OVERFLOW)
+        .collect();
+    assert_eq!(folded.len(), 1);
+    assert_eq!(
+        folded[0].evidence_count, 1,
+        "the same reading is no new fact"
+    );
+    assert_eq!(folded[0].severity, HealthStatus::Unhealthy);
+    let opened = rig.said(EventKind::IncidentOpened);
+    assert!(opened.iter().any(|text| text.contains("more than 64")));
+    // Latched faults beyond the limit are not lost in the conditions: they need their repair.
+    rig.xid(&id, 79, 400);
+    assert_eq!(rig.node(&id).open_incidents.len(), 66);
+    rig.full(&id, 45);
+    let left = rig.node(&id).open_incidents.len();
+    assert!(left >= 1, "the latched fault stays");
+    assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+}
+
+fn external(rig: &mut Rig, name: &str) -> NodeId {
+    let node = NodeId::new(name);
+    rig.take(Input::Register(crate::Registration {
+        instance: None,
+        ..Rig::registration(&navarch_model::InstanceId::new(name))
+    }));
+    node
+}
+
+fn command(rig: &mut Rig, node: &NodeId, kind: NodeCommandType) {
+    rig.take(Input::Command {
+        node: node.clone(),
+        kind,
+        parameters: [].into(),
+    });
+}
+
+#[test]
+fn terminate_ends_a_silent_external_node_and_asks_the_agent_of_one_that_is_heard() {
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let (heard, silent) = (external(&mut rig, "heard"), external(&mut rig, "silent"));
+    rig.silent(&navarch_model::InstanceId::new("silent"));
+    for node in [&heard, &silent] {
+        command(&mut rig, node, NodeCommandType::Terminate);
+    }
+    let nodes = &rig.fleet.state().nodes;
+    assert_eq!(nodes[&silent].lifecycle, Lifecycle::Terminated);
+    assert_eq!(nodes[&heard].lifecycle, Lifecycle::Registered);
+    let waiting = rig.take(Input::Poll { node: heard });
+    assert!(matches!(waiting, crate::Reply::Commands(list) if list.len() == 1));
+    // Should it be alive after all, it registers as a new incarnation.
+    external(&mut rig, "silent");
+    let again = &rig.fleet.state().nodes[&silent];
+    assert_eq!(
+        (again.lifecycle, again.incarnation),
+        (Lifecycle::Registered, 2)
+    );
+}
+
+#[test]
+fn external_nodes_that_are_silent_for_a_day_leave_unless_an_operator_holds_them() {
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let (gone, held) = (external(&mut rig, "gone"), external(&mut rig, "held"));
+    command(&mut rig, &held, NodeCommandType::Cordon);
+    for name in ["gone", "held"] {
+        rig.silent(&navarch_model::InstanceId::new(name));
+    }
+    rig.pass(24 * 3600 - 1);
+    rig.take(Input::Tick);
+    // That gap was a pause of ours: one more moment of grace.
+    assert_eq!(
+        rig.fleet.state().nodes[&gone].lifecycle,
+        Lifecycle::Registered
+    );
+    for _ in 0..30 {
+        rig.pass(4);
+        rig.take(Input::Tick);
+    }
+    assert_eq!(
+        rig.fleet.state().nodes[&gone].lifecycle,
+        Lifecycle::Terminated
+    );
+    assert_eq!(
+        rig.fleet.state().nodes[&held].lifecycle,
+        Lifecycle::Registered
+    );
+    rig.pass(3600);
+    rig.take(Input::Tick);
+    assert!(
+        !rig.fleet.state().nodes.contains_key(&gone),
+        "it left memory"
+    );
+    assert_eq!(rig.of(Phase::Running).len(), 0);
+}

@@ -1,0 +1,126 @@
+//! Another health policy: what is open is judged again.
+
+use std::sync::Arc;
+
+use navarch_model::{Ending, EventKind, HealthStatus, InstanceId, NodeStatus, Repair};
+use navarch_policy::HealthPolicy;
+
+use super::{Rig, yaml};
+use crate::input::Input;
+
+/// A policy with one rule for XID 79.
+fn policy(rule: &str) -> Arc<HealthPolicy> {
+    let text = format!("version: v1\nrules:\n{rule}");
+    Arc::new(HealthPolicy::parse("test", &text).unwrap_or_else(|errors| panic!("{errors:?}")))
+}
+
+fn xid_79(result: &str, rest: &str) -> Arc<HealthPolicy> {
+    policy(&format!(
+        "  - name: bus\n    condition: event.event_type == \"xid\" && event.metrics.xid_code == 79\n    result: {result}\n{rest}"
+    ))
+}
+
+/// A machine with XID 79 by a policy.
+fn with_fault(policy: Arc<HealthPolicy>) -> (Rig, InstanceId) {
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    rig.take(Input::SetPolicy(policy));
+    rig.xid(&id, 79, 1);
+    (rig, id)
+}
+
+fn incident(rig: &Rig) -> &navarch_model::Incident {
+    let mut all = rig.fleet.state().incidents.values();
+    let open = all.find(|incident| incident.is_open());
+    open.expect("an incident is open")
+}
+
+#[test]
+fn a_fault_that_is_none_any_more_ends() {
+    let (mut rig, id) = with_fault(xid_79("unhealthy", "    class: bus\n"));
+    assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+    rig.take(Input::SetPolicy(policy(
+        "  - name: heat\n    condition: event.metrics.temperature > 95\n    result: unhealthy\n",
+    )));
+    let ended = rig.fleet.state().incidents.values().next().unwrap();
+    assert_eq!(
+        ended.closed.as_ref().map(|(_, ending)| ending),
+        Some(&Ending::PolicyChanged)
+    );
+    assert_eq!(rig.node(&id).status(), NodeStatus::Active);
+}
+
+#[test]
+fn severity_and_repair_follow_the_rule_and_are_told() {
+    let (mut rig, id) = with_fault(xid_79("unhealthy", "    class: bus\n    action: replace\n"));
+    assert_eq!(incident(&rig).required, Repair::Replace);
+    let told = rig.count(EventKind::IncidentChanged);
+    // The same policy again changes nothing and says nothing.
+    rig.take(Input::SetPolicy(xid_79(
+        "unhealthy",
+        "    class: bus\n    action: replace\n",
+    )));
+    assert_eq!(rig.count(EventKind::IncidentChanged), told);
+    rig.take(Input::SetPolicy(xid_79(
+        "degraded",
+        "    class: bus\n    action: reset_gpu\n",
+    )));
+    assert_eq!(incident(&rig).severity, HealthStatus::Degraded);
+    assert_eq!(incident(&rig).required, Repair::ResetGpu);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Active);
+    assert_eq!(rig.count(EventKind::IncidentChanged), told + 1);
+    rig.take(Input::SetPolicy(xid_79(
+        "unhealthy",
+        "    class: bus\n    action: reboot\n",
+    )));
+    assert_eq!(incident(&rig).required, Repair::Reboot);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+}
+
+#[test]
+fn a_fault_of_another_class_goes_on_as_that() {
+    let (mut rig, _) = with_fault(xid_79("unhealthy", "    class: bus\n"));
+    let evidence = incident(&rig).evidence.clone();
+    rig.take(Input::SetPolicy(xid_79("unhealthy", "    class: other\n")));
+    assert_eq!(incident(&rig).key.class, "other");
+    assert_eq!(incident(&rig).evidence, evidence);
+    assert_eq!(rig.fleet.state().incidents.len(), 2);
+}
+
+#[test]
+fn incidents_that_the_control_plane_found_itself_stay() {
+    let (mut rig, id) = with_fault(xid_79("unhealthy", ""));
+    rig.silent(&id);
+    let open = rig.node(&id).open_incidents.len();
+    rig.take(Input::SetPolicy(xid_79("unhealthy", "")));
+    assert_eq!(rig.node(&id).open_incidents.len(), open);
+}
+
+#[test]
+fn a_start_judges_again_and_changes_nothing_under_the_same_policy() {
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    for (code, gpu) in [(48, 0), (94, 0), (79, 1), (31, 1), (119, 0), (63, 0)] {
+        rig.xid(&id, code, gpu);
+    }
+    rig.full(&id, 97);
+    rig.full(&id, 88);
+    let before = rig.fleet.state().incidents.clone();
+    assert!(before.len() > 3);
+    rig.start();
+    assert_eq!(rig.fleet.state().incidents, before);
+}
+
+#[test]
+fn a_policy_that_changed_while_no_control_plane_ran_is_applied_at_the_start() {
+    let (mut rig, id) = with_fault(xid_79("unhealthy", "    class: bus\n"));
+    let state = rig.fleet.state().clone();
+    let settings = Arc::clone(rig.fleet.settings());
+    let other = policy(
+        "  - name: softer\n    condition: event.event_type == \"xid\"\n    result: degraded\n    class: bus\n",
+    );
+    rig.fleet = crate::Fleet::new(state, settings, other);
+    rig.take(Input::Started { epoch: 2 });
+    assert_eq!(incident(&rig).severity, HealthStatus::Degraded);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Active);
+}

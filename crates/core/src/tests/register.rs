@@ -1,0 +1,177 @@
+//! Registrations: which machine is this, and which record does it belong to?
+
+use navarch_model::{
+    CloudStatus, EventKind, InstanceId, LaunchCause, Machine, NodeId, Phase, ProviderInstanceId,
+};
+
+use super::{Rig, yaml};
+use crate::input::{Input, RejectionCode};
+
+/// Two ACTIVE machines, of which the second tries to register under the first one's node id.
+fn two() -> (Rig, InstanceId, InstanceId) {
+    let mut rig = Rig::new(&yaml(2, 4, ""));
+    let up = rig.up(2);
+    (rig, up[0].clone(), up[1].clone())
+}
+
+fn intruder(of: &InstanceId, own: &InstanceId) -> crate::Registration {
+    crate::Registration {
+        node: Some(NodeId::new(of.as_str())),
+        ..Rig::registration(own)
+    }
+}
+
+#[test]
+fn a_node_that_is_heard_keeps_its_instance() {
+    let mut rig = Rig::new(&yaml(2, 4, ""));
+    rig.run(2);
+    let waiting = rig.of(Phase::PendingRegistration);
+    let (a, b) = (waiting[0].clone(), waiting[1].clone());
+    rig.register(&a);
+    let mut same_host = Rig::registration(&a);
+    same_host.instance = Some(b.clone());
+    for registration in [intruder(&a, &b), same_host] {
+        let refused = rig.feed(Input::Register(registration)).unwrap_err();
+        assert_eq!(refused.code, RejectionCode::AlreadyExists, "{refused}");
+        assert!(refused.message.contains(b.as_str()), "{refused}");
+    }
+    assert_eq!(rig.node(&a).instance.as_ref(), Some(&a));
+    assert_eq!(rig.instance(&b).node, None);
+    assert_eq!(rig.count(EventKind::RegistrationRefused), 2);
+}
+
+#[test]
+fn a_silent_node_s_id_goes_to_another_machine_and_the_old_one_is_let_go() {
+    let (mut rig, a, b) = two();
+    // A third machine without a node yet.
+    rig.configure(&yaml(3, 4, ""));
+    rig.run(2);
+    let c = rig.of(Phase::PendingRegistration).remove(0);
+    rig.silent(&a);
+    rig.take(Input::Register(intruder(&a, &c)));
+    assert_eq!(rig.node(&a).instance.as_ref(), Some(&c));
+    assert_eq!(rig.node(&a).incarnation, 2);
+    assert_eq!(rig.instance(&c).node.as_ref().unwrap().as_str(), a.as_str());
+    assert_eq!(rig.instance(&a).node, None);
+    assert!(
+        rig.node(&a).open_incidents.is_empty(),
+        "those of the old host"
+    );
+    assert_eq!(rig.count(EventKind::InstanceUnbound), 1);
+    // Its own agent does not come: it goes like one that never registered.
+    for _ in 0..9 {
+        rig.run(33);
+        assert_eq!(rig.instance(&a).phase, Phase::Running);
+        for node in [&a, &b] {
+            rig.full(node, 45);
+        }
+    }
+    rig.run(5);
+    assert!(!rig.instance(&a).phase.may_be_alive());
+    assert_eq!(rig.instance(&b).phase, Phase::Running);
+}
+
+#[test]
+fn an_unbound_machine_may_come_back_under_an_id_of_its_own() {
+    let (mut rig, a, _) = two();
+    rig.configure(&yaml(3, 4, ""));
+    rig.run(2);
+    let c = rig.of(Phase::PendingRegistration).remove(0);
+    rig.silent(&a);
+    rig.take(Input::Register(intruder(&a, &c)));
+    rig.take(Input::Register(crate::Registration {
+        node: Some(NodeId::new("renamed")),
+        ..Rig::registration(&a)
+    }));
+    let node = rig.instance(&a).node.clone().unwrap();
+    assert_eq!(node.as_str(), "renamed");
+    rig.run(320);
+    assert_eq!(rig.instance(&a).phase, Phase::Running);
+}
+
+/// A machine that the cloud lists with our fleet's id and that is on no record.
+fn stranger(rig: &mut Rig, id: &str, machine: &str) {
+    let fleet = rig.fleet.state().meta.fleet.clone();
+    let machine = Machine {
+        provider_id: ProviderInstanceId::new(machine),
+        instance: Some(InstanceId::new(id)),
+        fleet: Some(fleet),
+        status: CloudStatus::Running,
+    };
+    rig.machines.insert(machine.provider_id.clone(), machine);
+}
+
+fn labelled(id: &str, pool: Option<&str>) -> crate::Registration {
+    let mut registration = Rig::registration(&InstanceId::new(id));
+    if let Some(pool) = pool {
+        let labels = &mut registration.description.labels;
+        labels.insert("pool".to_owned(), pool.to_owned());
+    }
+    registration
+}
+
+#[test]
+fn an_instance_that_nobody_knows_is_refused_and_not_external() {
+    let mut rig = Rig::new(&yaml(0, 4, ""));
+    let refused = rig
+        .feed(Input::Register(labelled("nv-lost", Some("main"))))
+        .unwrap_err();
+    assert_eq!(refused.code, RejectionCode::FailedPrecondition);
+    assert!(refused.message.contains("nv-lost"), "{refused}");
+    assert!(refused.message.contains("terminate"), "{refused}");
+    assert!(rig.fleet.state().nodes.is_empty());
+    let said = rig.said(EventKind::RegistrationRefused);
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0], refused.message);
+}
+
+#[test]
+fn a_machine_that_a_sweep_found_is_adopted_when_its_agent_registers() {
+    let mut rig = Rig::new(&yaml(0, 4, ""));
+    stranger(&mut rig, "nv-lost", "m-lost");
+    rig.run(3);
+    assert_eq!(rig.fleet.state().unclaimed.len(), 1);
+    for pool in [None, Some("unknown")] {
+        let refused = rig.feed(Input::Register(labelled("nv-lost", pool)));
+        assert_eq!(refused.unwrap_err().code, RejectionCode::FailedPrecondition);
+    }
+    rig.take(Input::Register(labelled("nv-lost", Some("main"))));
+    let id = InstanceId::new("nv-lost");
+    let instance = rig.instance(&id);
+    assert_eq!(instance.phase, Phase::Running);
+    assert_eq!(instance.cause, LaunchCause::Adopted);
+    assert_eq!(instance.provider_id.as_ref().unwrap().as_str(), "m-lost");
+    assert!(rig.fleet.state().unclaimed.is_empty());
+    assert_eq!(rig.node(&id).instance.as_ref(), Some(&id));
+    // A later listing shows the machine that is on record now.
+    rig.run(200);
+    assert!(rig.fleet.state().unclaimed.is_empty());
+}
+
+#[test]
+fn of_two_machines_with_one_id_none_is_adopted() {
+    let mut rig = Rig::new(&yaml(0, 4, ""));
+    stranger(&mut rig, "nv-lost", "m-1");
+    stranger(&mut rig, "nv-lost", "m-2");
+    rig.run(3);
+    let refused = rig.feed(Input::Register(labelled("nv-lost", Some("main"))));
+    assert_eq!(refused.unwrap_err().code, RejectionCode::FailedPrecondition);
+}
+
+#[test]
+fn an_agent_that_names_no_instance_registers_as_external_or_by_the_cloud_s_id() {
+    let mut rig = Rig::new(&yaml(1, 4, ""));
+    rig.run(2);
+    let id = rig.of(Phase::PendingRegistration).remove(0);
+    let unnamed = |node: &str| crate::Registration {
+        node: Some(NodeId::new(node)),
+        instance: None,
+        ..Rig::registration(&InstanceId::new(node))
+    };
+    rig.take(Input::Register(unnamed("old-agent")));
+    let external = &rig.fleet.state().nodes[&NodeId::new("old-agent")];
+    assert_eq!(external.instance, None);
+    let machine = rig.instance(&id).provider_id.clone().unwrap();
+    rig.take(Input::Register(unnamed(machine.as_str())));
+    assert_eq!(rig.instance(&id).phase, Phase::Running);
+}

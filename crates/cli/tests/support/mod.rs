@@ -171,7 +171,8 @@ impl Program {
         (status.code(), program.output())
     }
 
-    fn launch(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+    /// Starts a program that says nowhere where it listens.
+    pub fn launch(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let name = arguments.first().expect("a command");
         let output = (0..)
             .map(|number| directory.join(format!("{name}-{number}.out")))

@@ -70,6 +70,7 @@ pub enum TokenError {
 pub struct Caller(pub Arc<str>);
 
 /// A token that is let in.
+#[derive(PartialEq, Eq)]
 struct Known {
     name: Arc<str>,
     /// What it may do; none means everything.
@@ -104,19 +105,21 @@ impl Gate {
         Ok(Self(RwLock::new(read(auth)?)))
     }
 
-    /// Reads the tokens again. A caller whose token is gone is refused from now on; answers that
+    /// Reads the tokens again, and answers whether any changed. A caller whose token is gone is refused from now on; answers that
     /// are under way go on, streams included.
     ///
     /// # Errors
     ///
     /// See [`TokenError`]; the tokens that were known stay.
-    pub fn reload(&self, auth: &AuthConfig) -> Result<(), TokenError> {
+    pub fn reload(&self, auth: &AuthConfig) -> Result<bool, TokenError> {
         let tokens = read(auth)?;
         if tokens.is_empty() && self.is_set() {
             return Err(TokenError::None);
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens;
-        Ok(())
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *held != tokens;
+        *held = tokens;
+        Ok(changed)
     }
 
     fn tokens(&self) -> Arc<[Known]> {

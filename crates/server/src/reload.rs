@@ -40,6 +40,8 @@ pub(crate) struct Watcher {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) config: Config,
     pub(crate) config_file: Option<PathBuf>,
+    pub(crate) marks: Marks,
+    pub(crate) hangup: Hangups,
     pub(crate) gate: Arc<Gate>,
     pub(crate) text: Arc<RwLock<PolicyText>>,
     pub(crate) clock: SharedClock,
@@ -53,58 +55,73 @@ fn mark(path: Option<&Path>) -> Mark {
     Some((data.modified().ok()?, data.len()))
 }
 
+/// What the watched files were like. Taken before they are read, so that no change between the
+/// reading and the first look is missed.
+pub(crate) struct Marks {
+    config: Mark,
+    tokens: (AuthConfig, Vec<Mark>),
+    policy: Mark,
+}
+
+impl Marks {
+    pub(crate) fn take(config: &Config, file: Option<&Path>) -> Self {
+        Self {
+            config: mark(file),
+            tokens: token_marks(config),
+            policy: mark(config.server.health_policy.as_deref()),
+        }
+    }
+}
+
+/// The tokens as configured, and when their files changed.
+fn token_marks(config: &Config) -> (AuthConfig, Vec<Mark>) {
+    let auth = config.server.auth.clone();
+    let named = auth.tokens.values().map(|token| &token.source);
+    let marks = auth
+        .token
+        .iter()
+        .chain(named)
+        .map(|source| match source {
+            TokenSource::File(path) => mark(Some(path)),
+            TokenSource::Environment(_) => None,
+        })
+        .collect();
+    (auth, marks)
+}
+
 impl Watcher {
     pub(crate) async fn run(mut self, closing: CancellationToken) {
-        let mut hangup = hangups();
-        let mut policy_mark = mark(self.config.server.health_policy.as_deref());
-        let mut config_mark = mark(self.config_file.as_deref());
-        let mut token_marks = self.token_marks();
         // What could not be applied is tried again, though the file stays as it is.
         let mut config_waits = false;
         let mut policy_waits = false;
         loop {
             let asked = tokio::select! {
                 () = closing.cancelled() => return,
-                () = hangup.next() => true,
+                () = self.hangup.next() => true,
                 () = self.clock.sleep(WATCH_FILES) => false,
             };
             let now = mark(self.config_file.as_deref());
-            if asked || config_waits || now != config_mark {
-                config_mark = now;
+            if asked || config_waits || now != self.marks.config {
+                self.marks.config = now;
                 config_waits = self.reload_config().await.is_err();
             }
-            let now = self.token_marks();
-            if asked || now != token_marks {
-                token_marks = now;
+            let now = token_marks(&self.config);
+            if asked || now != self.marks.tokens {
+                self.marks.tokens = now;
                 self.reload_tokens();
             }
             let now = mark(self.config.server.health_policy.as_deref());
-            if asked || policy_waits || now != policy_mark {
-                policy_mark = now;
+            if asked || policy_waits || now != self.marks.policy {
+                self.marks.policy = now;
                 policy_waits = self.reload_policy().await.is_err();
             }
         }
     }
 
-    /// The tokens as configured, and when their files changed.
-    fn token_marks(&self) -> (AuthConfig, Vec<Mark>) {
-        let auth = self.config.server.auth.clone();
-        let named = auth.tokens.values().map(|token| &token.source);
-        let marks = auth
-            .token
-            .iter()
-            .chain(named)
-            .map(|source| match source {
-                TokenSource::File(path) => mark(Some(path)),
-                TokenSource::Environment(_) => None,
-            })
-            .collect();
-        (auth, marks)
-    }
-
     fn reload_tokens(&self) {
         match self.gate.reload(&self.config.server.auth) {
-            Ok(()) => tracing::info!(tokens = ?self.gate, "tokens were read again"),
+            Ok(true) => tracing::info!(tokens = ?self.gate, "tokens changed"),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "the new tokens are refused; the old ones stay");
             }
@@ -204,12 +221,12 @@ impl Watcher {
 }
 
 /// Hang-up signals, where the system has them.
-struct Hangups {
+pub(crate) struct Hangups {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
 }
 
-fn hangups() -> Hangups {
+pub(crate) fn hangups() -> Hangups {
     #[cfg(unix)]
     {
         let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());

@@ -28,7 +28,16 @@ pub(crate) fn id<T>(
     text: &str,
     parse: fn(&str) -> Result<T, IdError>,
 ) -> Result<T, ApiError> {
-    parse(text).map_err(|problem| invalid(field, problem))
+    let id = parse(text).map_err(|problem| invalid(&field, problem))?;
+    // Clouds name machines by paths, so a slash is legal; these parts are not, since whoever puts
+    // the id into a URL would lose them.
+    if let Some(dots) = text.split('/').find(|part| matches!(*part, "." | "..")) {
+        return Err(invalid(
+            field,
+            format_args!("has the part {dots:?}, which means another place in a path; rename it"),
+        ));
+    }
+    Ok(id)
 }
 
 /// An id that may be absent.
@@ -250,8 +259,21 @@ mod tests {
                 "node_id has the character '\\u{1b}' at byte 1; use letters, digits and \
                  . _ - : @ + /",
             ),
+            (
+                "projects/../n1",
+                "node_id has the part \"..\", which means another place in a path; rename it",
+            ),
         ] {
             assert_eq!(refusal(id("node_id", text, NodeId::parse)), expected);
+        }
+        for text in [
+            "projects/p/zones/z/instances/n1",
+            "aws:///us-east-1a/i-0",
+            "...",
+            "a..b",
+        ] {
+            let taken = id("node_id", text, NodeId::parse).expect(text);
+            assert_eq!(taken.as_str(), text);
         }
     }
 

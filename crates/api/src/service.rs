@@ -318,9 +318,11 @@ macro_rules! make_services {
                 handlers: &Arc<H>,
                 limits: CallLimits,
             ) -> axum::Router {
-                let calls = Calls(Arc::clone(handlers));
-                axum::Router::new()
-                    .route_service(concat!($prefix, "{method}"), limits.apply(calls))
+                let calls = limits.apply(Calls(Arc::clone(handlers)));
+                axum::Router::new().route(
+                    concat!($prefix, "{method}"),
+                    axum::routing::post_service(calls).fallback(no_post),
+                )
             }
         }
         pub use $module::$service;)+
@@ -342,6 +344,19 @@ macro_rules! make_services {
             axum::Router::new()$(.merge($module::routes(handlers, limits)))+
         }
     };
+}
+
+/// The answer to everything but POST, empty as the Go project's is: every call has effects or
+/// costs, so that none is for caches, links and crawlers.
+async fn no_post(uri: http::Uri) -> axum::response::Response {
+    let known = CALLS.iter().any(|call| call.path == uri.path());
+    let answer = http::Response::builder();
+    let answer = if known {
+        answer.status(405).header(http::header::ALLOW, "POST")
+    } else {
+        answer.status(404)
+    };
+    answer.body(axum::body::Body::empty()).unwrap_or_default()
 }
 
 fn descriptor(path: &'static str, stream_type: StreamType) -> MethodDescriptor {

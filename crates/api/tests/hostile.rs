@@ -117,7 +117,8 @@ fn any_map() -> impl Strategy<Value = std::collections::BTreeMap<String, String>
 
 fn is_id(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-:@+/".contains(c);
-    !text.is_empty() && text.len() <= 256 && text.chars().all(legal)
+    let dots = text.split('/').any(|part| matches!(part, "." | ".."));
+    !text.is_empty() && text.len() <= 256 && text.chars().all(legal) && !dots
 }
 
 fn is_text(text: &str, limit: usize) -> bool {

@@ -29,7 +29,7 @@ use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits};
 use crate::metrics;
-use crate::reload::{Watcher, load_policy};
+use crate::reload::{Marks, Watcher, hangups, load_policy};
 
 /// How long everything but open requests may take to end.
 const STOP: Duration = Duration::from_secs(3);
@@ -130,6 +130,7 @@ impl App {
             insecure_no_auth,
             clock,
         } = options;
+        let marks = Marks::take(&config, config_file.as_deref());
         let gate = Arc::new(Gate::open(&config.server.auth)?);
         let listener = listen(&config.server.address).await?;
         let address = listener.local_addr().map_err(|error| StartError::Listen {
@@ -279,6 +280,8 @@ impl App {
             handlers: Arc::clone(&handlers),
             config,
             config_file,
+            marks,
+            hangup: hangups(),
             gate,
             text: policy_text,
             clock: Arc::clone(&clock),

@@ -75,6 +75,7 @@ const fn step(kind: EventKind) -> &'static str {
         | K::Paused
         | K::Configured
         | K::InstancePhase
+        | K::InstanceUnbound
         | K::NodeRegistered
         | K::RegistrationRefused
         | K::NodeStatus

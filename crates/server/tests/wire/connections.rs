@@ -1,0 +1,162 @@
+//! Connections: slow, idle, many; the limits of time that each has.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::agents::GoAgent;
+use crate::support::http::{open, soon, until_closed};
+use crate::support::plane::Plane;
+use crate::support::rpc;
+
+fn beat(keep: bool) -> String {
+    let connection = if keep { "keep-alive" } else { "close" };
+    let body = "{\"nodeId\":\"n\"}";
+    format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        rpc::path("SendHeartbeat"),
+        body.len()
+    )
+}
+
+async fn answered(stream: &mut tokio::net::TcpStream) {
+    let mut seen = String::new();
+    soon("the answer", async {
+        while !seen.contains("{\"acknowledged\":true}") || !seen.ends_with("\r\n0\r\n\r\n") {
+            let mut chunk = [0; 1024];
+            let count = stream
+                .read(&mut chunk)
+                .await
+                .expect("the connection is open");
+            assert!(count > 0, "it ended after {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_a_heartbeat_interval_and_not_much_more() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    let mut stream = open(plane.address, beat(true).as_bytes()).await;
+    answered(&mut stream).await;
+    for _ in 0..3 {
+        // The interval is 30 s; the default limit of idleness 90 s.
+        plane.pass(Duration::from_secs(40)).await;
+        stream
+            .write_all(beat(true).as_bytes())
+            .await
+            .expect("it is open");
+        answered(&mut stream).await;
+    }
+    plane.pass(Duration::from_secs(190)).await;
+    assert_eq!(soon("it is closed", until_closed(&mut stream)).await, "");
+}
+
+#[tokio::test]
+async fn a_connection_that_never_asks_or_never_ends_its_head_is_closed() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    let mut silent = open(plane.address, b"").await;
+    let mut slow = open(plane.address, b"POST / HTTP/1.1\r\nhost: x\r\nx-").await;
+    let mut preface = open(plane.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    plane.settle().await;
+    for byte in b"slow" {
+        plane.pass(Duration::from_secs(2)).await;
+        slow.write_all(&[*byte]).await.expect("it is still open");
+    }
+    plane.pass(Duration::from_secs(3)).await;
+    for (what, stream) in [
+        ("silent", &mut silent),
+        ("slow", &mut slow),
+        ("preface", &mut preface),
+    ] {
+        let said = soon(what, until_closed(stream)).await;
+        assert!(!said.contains("200"), "{what}: {said:?}");
+    }
+    // Everybody else is served.
+    GoAgent("n").beat(&plane).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let plane = Plane::with(|config, _| {
+        config.server.limits.request_timeout = Duration::from_millis(200);
+    })
+    .await;
+    GoAgent("n").register(&plane).await;
+    let before = plane.state().await;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: 1000\r\n\r\n{{\"nodeId\":",
+        rpc::path("RegisterNode")
+    );
+    let mut stream = open(plane.address, head.as_bytes()).await;
+    let said = soon("an end", until_closed(&mut stream)).await;
+    assert!(
+        said.contains("504") && said.contains("deadline_exceeded"),
+        "{said}"
+    );
+    assert_eq!(plane.state().await, before);
+}
+
+#[tokio::test]
+async fn a_stream_is_no_idle_connection_and_says_that_it_lives() {
+    use navarch_api::v1;
+    let plane = Plane::start().await;
+    let mut stream = plane
+        .client()
+        .watch_events(v1::WatchEventsRequest::default())
+        .await
+        .expect("a stream");
+    let mut kept_alive = 0;
+    for _ in 0..30 {
+        plane.pass(Duration::from_secs(10)).await;
+        let answer = stream
+            .next()
+            .await
+            .expect("it lives")
+            .expect("it does not end");
+        assert_eq!(answer.next_within_milliseconds, 20_000);
+        kept_alive += 1;
+    }
+    assert_eq!(kept_alive, 30);
+    GoAgent("n").register(&plane).await;
+    let told = soon("the event", async {
+        loop {
+            let answer = stream
+                .next()
+                .await
+                .expect("it lives")
+                .expect("it does not end");
+            if let Some(event) = answer
+                .events
+                .iter()
+                .find(|event| event.kind == "node.registered")
+            {
+                return event.node_id.clone();
+            }
+        }
+    })
+    .await;
+    assert_eq!(told, "n");
+}
+
+#[tokio::test]
+async fn many_silent_connections_keep_nobody_out() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(open(plane.address, b"POST ").await);
+    }
+    GoAgent("n").beat(&plane).await;
+    assert_eq!(plane.ok("ListInstances", json!({})).await, json!({}));
+    plane.pass(Duration::from_secs(11)).await;
+    for stream in &mut silent {
+        soon("each is closed", until_closed(stream)).await;
+    }
+}

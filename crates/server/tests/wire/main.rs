@@ -1,0 +1,15 @@
+//! The control plane over its wire: the real `App`, real sockets, virtual time.
+
+mod auth;
+mod commands;
+mod connections;
+mod hostile;
+mod hosts;
+mod lifecycle;
+mod lists;
+mod metrics;
+mod reload;
+mod roles;
+mod rpcs;
+mod status;
+mod support;

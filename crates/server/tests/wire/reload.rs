@@ -1,0 +1,211 @@
+//! Reloads: the health policy and the configuration, by a change of the file and by SIGHUP.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::agents::GoAgent;
+use crate::support::plane::Plane;
+
+fn policy(threshold: u32) -> String {
+    format!(
+        "version: v1
+rules:
+  - name: hot
+    condition: event.event_type == \"thermal\" && event.metrics.temperature >= {threshold}
+    result: unhealthy
+  - name: rest
+    condition: \"true\"
+    result: healthy
+"
+    )
+}
+
+async fn with_policy(text: &str) -> Plane {
+    let text = text.to_owned();
+    Plane::with(move |config, home| {
+        let file = home.path().join("policy.yaml");
+        std::fs::write(&file, text).expect("a policy file");
+        config.server.health_policy = Some(file);
+    })
+    .await
+}
+
+impl Plane {
+    fn write_policy(&self, text: &str) {
+        std::fs::write(self.home.path().join("policy.yaml"), text).expect("a policy file");
+    }
+
+    async fn policy(&self) -> Value {
+        self.ok("FleetService/GetPolicy", json!({})).await
+    }
+
+    async fn status_at(&self, node: &str, celsius: u32) -> Value {
+        let report = json!({"nodeId": node, "events": [{
+            "gpuIndex": 0, "system": "HEALTH_WATCH_SYSTEM_THERMAL",
+            "eventType": "HEALTH_EVENT_TYPE_THERMAL", "metrics": {"temperature": celsius.to_string()},
+        }]});
+        self.ok("ReportHealth", report).await["nodeStatus"].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_changed_policy_is_in_force_once_it_is_said_to_be() {
+    let plane = with_policy(&policy(90)).await;
+    for name in ["a", "b"] {
+        GoAgent(name).register(&plane).await;
+    }
+    assert_eq!(plane.status_at("a", 80).await, "NODE_STATUS_ACTIVE");
+    let sequence = plane.sequence().await;
+    plane.write_policy(&policy(70));
+    assert_eq!(
+        plane.policy().await["text"],
+        policy(90),
+        "not before it was looked at"
+    );
+    let said = plane
+        .until("the new text", async || {
+            let said = plane.policy().await;
+            (said["text"] == policy(70)).then_some(said)
+        })
+        .await;
+    assert!(said.get("refused").is_none(), "{said}");
+    assert!(
+        said["rules"][0]["condition"]
+            .as_str()
+            .expect("a rule")
+            .contains(">= 70"),
+        "text and rules belong together: {said}"
+    );
+    assert_ne!(said["loadedAt"], "2025-01-01T00:00:00Z");
+    assert_eq!(plane.status_at("b", 80).await, "NODE_STATUS_UNHEALTHY");
+    let told = plane.events_after(sequence).await;
+    let applied = told
+        .iter()
+        .filter(|line| line.starts_with("policy.applied"))
+        .count();
+    assert_eq!(applied, 1, "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_broken_policy_leaves_the_old_one_and_says_so_until_it_is_mended() {
+    let plane = with_policy(&policy(90)).await;
+    GoAgent("a").register(&plane).await;
+    plane.write_policy(&policy(70).replace("event.metrics", "event.metricks"));
+    let refused = plane
+        .until("the refusal", async || {
+            plane.policy().await.get("refused").cloned()
+        })
+        .await;
+    let error = refused["error"].as_str().expect("why");
+    assert!(
+        error.contains("policy.yaml:4:") && error.contains("metricks"),
+        "{error}"
+    );
+    let said = plane.policy().await;
+    assert_eq!(said["text"], policy(90));
+    assert_eq!(said["loadedAt"], "2025-01-01T00:00:00Z");
+    assert_eq!(plane.status_at("a", 80).await, "NODE_STATUS_ACTIVE");
+    for (what, text) in [
+        ("gone", None),
+        ("empty", Some("")),
+        ("no YAML", Some("\u{0}{")),
+    ] {
+        match text {
+            Some(text) => plane.write_policy(text),
+            None => {
+                std::fs::remove_file(plane.home.path().join("policy.yaml")).expect("it is there")
+            }
+        }
+        plane.pass(Duration::from_secs(2)).await;
+        let said = plane.policy().await;
+        assert!(said.get("refused").is_some(), "{what}: {said}");
+        assert_eq!(said["text"], policy(90), "{what}");
+    }
+    plane.write_policy(&policy(75));
+    plane
+        .until("the mended text", async || {
+            let said = plane.policy().await;
+            (said["text"] == policy(75) && said.get("refused").is_none()).then_some(())
+        })
+        .await;
+    assert_eq!(plane.status_at("a", 80).await, "NODE_STATUS_UNHEALTHY");
+}
+
+#[tokio::test]
+async fn a_return_to_the_old_text_takes_the_refusal_back() {
+    let plane = with_policy(&policy(90)).await;
+    plane.write_policy("rules: 7\n");
+    plane
+        .until("the refusal", async || {
+            plane.policy().await.get("refused").cloned()
+        })
+        .await;
+    let sequence = plane.sequence().await;
+    plane.write_policy(&policy(90));
+    plane
+        .until("the refusal is taken back", async || {
+            plane.policy().await.get("refused").is_none().then_some(())
+        })
+        .await;
+    assert_eq!(
+        plane.events_after(sequence).await,
+        [] as [String; 0],
+        "nothing changed"
+    );
+}
+
+#[tokio::test]
+async fn a_hang_up_reads_the_files_again_though_no_time_passed() {
+    let plane = with_policy(&policy(90)).await;
+    plane.settle().await;
+    plane.write_policy(&policy(70));
+    kill_process(getpid(), Signal::HUP).expect("a signal to oneself");
+    for _ in 0..10_000 {
+        if plane.policy().await["text"] == policy(70) {
+            return;
+        }
+    }
+    panic!("the signal was not heard");
+}
+
+const FILE: &str = "
+server:
+  heartbeat_timeout: 90s
+providers:
+  fake: {url: \"http://127.0.0.1:9\"}
+pools:
+  p: {provider: fake, instance_type: fake-8x, max_nodes: 1}
+";
+
+#[tokio::test]
+async fn a_changed_configuration_takes_effect_and_a_broken_one_does_not() {
+    let first = Plane::start().await;
+    let (home, config, clock) = first.stop().await;
+    let file = home.path().join("config.yaml");
+    std::fs::write(&file, FILE).expect("a file");
+    let plane = Plane::at(home, config, Some(file.clone()), clock).await;
+    GoAgent("n").register(&plane).await;
+    GoAgent("n").beat(&plane).await;
+    plane.settle().await;
+    let sequence = plane.sequence().await;
+    std::fs::write(&file, FILE.replace("90s", "ninety")).expect("a file");
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.events_after(sequence).await, [] as [String; 0]);
+    std::fs::write(&file, FILE.replace("90s", "40s")).expect("a file");
+    navarch_config::Config::load(&file).expect("it is sound");
+    plane
+        .until("the event", async || {
+            let told = plane.events_after(sequence).await;
+            told.iter()
+                .any(|line| line.starts_with("config"))
+                .then_some(())
+        })
+        .await;
+    GoAgent("n").beat(&plane).await;
+    plane.pass(Duration::from_secs(39)).await;
+    assert_eq!(plane.status("n").await, "ACTIVE");
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.status("n").await, "UNHEALTHY");
+}

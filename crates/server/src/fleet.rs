@@ -5,13 +5,13 @@
 //! replies and starts the effects; meanwhile the next turn is applied. When a commit fails, the
 //! Fleet is discarded and loaded again, and everybody who waits gets `unavailable`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use navarch_core::input::{Applied, Effect, Input, Rejection, Reply};
 use navarch_core::liveness::Transition;
-use navarch_core::{Fleet, IdSource};
+use navarch_core::{Fleet, IdSource, PlanReport};
 use navarch_model::{Change, Stamp, State, Time};
 use navarch_store::{Pruned, Retention, StoreError, Ticket, Writer};
 use navarch_time::{OsRng, Rng, SharedClock, Tasks};
@@ -228,6 +228,8 @@ struct Turn {
     changes: Vec<Change>,
     replies: Vec<(Answer, Result<Reply, Rejection>)>,
     effects: Vec<Effect>,
+    /// What the plan found whose actions are in this turn.
+    report: Option<PlanReport>,
 }
 
 enum Release {
@@ -287,7 +289,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
     let (handle, jobs) = FleetHandle::new(PRIORITY_QUEUE);
     let effects = Effects::start(clouds, handle.clone(), time.clone(), &tasks.spawner());
     let (release, released) = mpsc::channel(PIPELINE);
-    let failed = Arc::new(AtomicBool::new(false));
+    let failed = Arc::new(Failed::default());
     let releaser = Releaser {
         published: Arc::clone(&published),
         effects: effects.clone(),
@@ -310,6 +312,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         ids: SystemIds::default(),
         pending: Turn::empty(),
         pruning: None,
+        last_reload: Time(i64::MIN),
         token: tasks.token(),
     };
     tasks.spawn("fleet", owner.run());
@@ -331,6 +334,7 @@ impl Turn {
             changes: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
+            report: None,
         }
     }
 }
@@ -345,12 +349,13 @@ struct Owner {
     priority_jobs: mpsc::Receiver<Job>,
     release: mpsc::Sender<Release>,
     effects: Effects,
-    failed: Arc<AtomicBool>,
+    failed: Arc<Failed>,
     plan_interval: Duration,
     full_plan_interval: Duration,
     ids: SystemIds,
     pending: Turn,
     pruning: Option<Ticket<Pruned>>,
+    last_reload: Time,
     token: navarch_time::CancellationToken,
 }
 
@@ -406,7 +411,7 @@ impl Owner {
                 last_plan = now;
             }
             self.flush().await;
-            if self.failed.load(Ordering::Acquire) {
+            if self.failed.raised.load(Ordering::Acquire) {
                 self.reload().await;
                 next_full = Time(i64::MIN);
             }
@@ -490,7 +495,7 @@ impl Owner {
             .set_settings(Arc::clone(self.fleet.settings()));
         self.published.set_policy(Arc::clone(self.fleet.policy()));
         let wake = plan.report.next_wake;
-        self.published.set_report(plan.report);
+        self.pending.report = Some(plan.report);
         wake
     }
 
@@ -530,14 +535,32 @@ impl Owner {
     }
 
     /// Discards the Fleet and loads what is durable.
+    ///
+    /// # Panics
+    ///
+    /// When the store says that this process must not write any more: the server then ends with an
+    /// error, and whatever waits is told that it is unavailable.
     async fn reload(&mut self) {
         self.barrier().await;
+        // A store that fails all the time is not asked all the time.
+        let next = self.last_reload + RELOAD_WAIT;
+        let wait = next.since(self.time.now().core);
+        let clock = Arc::clone(self.time.clock());
+        tokio::select! {
+            () = self.token.cancelled() => {}
+            () = clock.sleep(wait) => {}
+        }
+        self.last_reload = self.time.now().core;
         loop {
+            if let Some(error) = self.failed.fatal.get() {
+                panic!("the server must stop: {error}");
+            }
             match self.writer.load().await {
                 Ok(state) => {
                     self.restart(state);
                     return;
                 }
+                Err(error) if error.is_final() => self.failed.fatal(&error),
                 Err(error) => {
                     tracing::error!(%error, "the fleet cannot be loaded again; trying again");
                     let clock = Arc::clone(self.time.clock());
@@ -558,7 +581,7 @@ impl Owner {
         self.published.replace(state.clone());
         self.published.pulses.load(&state, self.time.now());
         self.fleet = Fleet::new(state, settings, policy);
-        self.failed.store(false, Ordering::Release);
+        self.failed.raised.store(false, Ordering::Release);
         self.apply(Input::Started { epoch: self.epoch }, None);
         tracing::warn!("the fleet was loaded again after a failed commit");
     }
@@ -566,14 +589,36 @@ impl Owner {
 
 impl Turn {
     fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.replies.is_empty() && self.effects.is_empty()
+        self.changes.is_empty()
+            && self.replies.is_empty()
+            && self.effects.is_empty()
+            && self.report.is_none()
+    }
+}
+
+/// What the releaser tells the owner of failed commits.
+#[derive(Debug, Default)]
+struct Failed {
+    raised: AtomicBool,
+    fatal: OnceLock<StoreError>,
+}
+
+impl Failed {
+    fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+    }
+
+    /// After this error the process must not write any more. The first counts.
+    fn fatal(&self, error: &StoreError) {
+        // A second one says nothing new.
+        let _ = self.fatal.set(error.clone());
     }
 }
 
 struct Releaser {
     published: Arc<Published>,
     effects: Effects,
-    failed: Arc<AtomicBool>,
+    failed: Arc<Failed>,
 }
 
 impl Releaser {
@@ -599,6 +644,9 @@ impl Releaser {
             match result {
                 Ok(()) => {
                     self.published.apply(&turn.changes, turn.at);
+                    if let Some(report) = turn.report {
+                        self.published.set_report(report);
+                    }
                     for (answer, reply) in turn.replies {
                         // The caller may be gone; the change stays.
                         drop(answer.send(reply.map_err(SubmitError::from)));
@@ -608,10 +656,13 @@ impl Releaser {
                     }
                 }
                 Err(error) => {
-                    if broken.is_none() {
+                    if error.is_final() {
+                        // Callers that wait are told before the owner ends everything.
+                        self.failed.fatal(&error);
+                    } else if broken.is_none() {
                         tracing::error!(%error, "a commit failed; the fleet is loaded again");
-                        self.failed.store(true, Ordering::Release);
                     }
+                    self.failed.raise();
                     for (answer, _) in turn.replies {
                         drop(answer.send(Err(SubmitError::Unavailable(error.to_string()))));
                     }
@@ -621,3 +672,7 @@ impl Releaser {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -18,6 +18,6 @@ pub mod v1;
 pub mod wire;
 
 pub use buffa_types::google::protobuf::Timestamp;
-pub use client::{AddressError, Cause, Client, ClientBuilder, ClientError, Incoming};
+pub use client::{AddressError, Cause, Client, ClientBuilder, ClientError, Incoming, TrustError};
 pub use error::{ApiError, Code};
 pub use reply::{List, Part, Reply};

@@ -68,6 +68,9 @@ pub struct ServerConfig {
     pub health_policy: Option<PathBuf>,
     /// Which bearer tokens callers show.
     pub auth: AuthConfig,
+    /// The server's certificate; none means plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// What one caller may cost the server.
     pub limits: ServerLimits,
 }
@@ -83,9 +86,19 @@ impl Default for ServerConfig {
             autoscale_interval: seconds(30),
             health_policy: None,
             auth: AuthConfig::default(),
+            tls: None,
             limits: ServerLimits::default(),
         }
     }
+}
+
+/// The server's certificate, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsConfig {
+    /// File with the chain, the server's own certificate first.
+    pub cert_file: PathBuf,
+    /// File with the private key.
+    pub key_file: PathBuf,
 }
 
 /// Which bearer tokens callers show, and what each may do.

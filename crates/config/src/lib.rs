@@ -19,7 +19,7 @@ pub use config::{
     AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
     InstanceManagerConfig, LaunchBreakerConfig, PlannerConfig, PoolConfig, PoolHealth,
     ProviderConfig, ProviderKind, Recovery, ServerConfig, ServerLimits, StoreConfig, StoreKind,
-    SweepConfig, TerminateConfig, TokenConfig, TokenSource,
+    SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use navarch_model::{Automation, Role};

@@ -83,6 +83,7 @@ fn applied(running: &Config, new: &Config) -> Config {
     server.address.clone_from(&old.address);
     server.external_address.clone_from(&old.external_address);
     server.limits.clone_from(&old.limits);
+    server.tls.clone_from(&old.tls);
     server.health_check_interval = old.health_check_interval;
     if server.heartbeat_interval != old.heartbeat_interval {
         // The timeout belongs to the new interval; with the old one it could fail every node.
@@ -112,6 +113,9 @@ fn reason(key: &str) -> &'static str {
     match parts.as_slice() {
         ["server", "address", ..] => "the server listens on it from its start",
         ["server", "external_address", ..] => "running machines were started with it",
+        ["server", "tls", ..] => {
+            "the listener takes its files at the start, and reads them again when they change"
+        }
         ["server", "limits", ..] => "connections take their limits when the server starts",
         ["server", ..] => "running agents keep the interval that they were given",
         ["store", ..] => "the store is opened at the start",

@@ -74,6 +74,7 @@ server:
   external_address: https://navarch.example.com:8443/base/
   heartbeat_timeout: 1m
   health_policy: policies/on.yaml
+  tls: {{cert_file: /etc/c.pem, key_file: /etc/k.pem}}
   auth:
     token_file: /run/secrets/navarch token
     tokens: {{ci: {{role: viewer, token_env: CI}}, nodes: {{role: agent, token_file: n}}}}

@@ -2,8 +2,10 @@
 
 use http::Uri;
 
+use super::transport::TrustError;
+
 /// Why a text is not the address of a control plane.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// There is no text.
     #[error("the server's address is empty; write http://HOST:PORT")]
@@ -12,14 +14,8 @@ pub enum AddressError {
     #[error("the server's address {0:?} has no scheme; write http://{0}")]
     NoScheme(String),
     /// The scheme is not one we speak.
-    #[error("the server's address {0:?} has the scheme {1:?}; use http")]
+    #[error("the server's address {0:?} has the scheme {1:?}; use https or http")]
     UnknownScheme(String, String),
-    /// TLS, which this build does not have.
-    #[error(
-        "the server's address {0:?} asks for TLS, which this version does not speak; use http:// \
-         over a trusted network or a tunnel"
-    )]
-    Tls(String),
     /// A user name or password is in the text, which is not repeated.
     #[error(
         "the server's address has a user name or password in it; remove them and give the token \
@@ -35,6 +31,9 @@ pub enum AddressError {
     /// The token has characters that no header carries. It is not repeated.
     #[error("the token has a space, a line break or another character that no header carries")]
     Token,
+    /// Nobody can be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Reads an address, and says what is wrong with it.
@@ -51,8 +50,7 @@ pub(super) fn parse(text: &str) -> Result<Uri, AddressError> {
         return Err(AddressError::UserInfo);
     }
     match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return Err(AddressError::Tls(text.to_owned())),
+        "http" | "https" => {}
         other => {
             return Err(AddressError::UnknownScheme(
                 text.to_owned(),
@@ -95,7 +93,7 @@ mod tests {
             ("localhost:50051", Some("write http://localhost:50051")),
             ("localhost", Some("write http://localhost")),
             (":50051", Some("has no scheme")),
-            ("https://localhost:50051", Some("asks for TLS")),
+            ("https://localhost:50051", None),
             ("ftp://localhost", Some("has the scheme \"ftp\"")),
             ("http://", Some("is not one")),
             ("http://:50051", Some("is not one")),

@@ -5,7 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use connectrpc::ConnectError;
+use rustls::CertificateError;
 
+use super::transport::tls_problem;
 use crate::Code;
 
 /// Where an error comes from.
@@ -21,6 +23,8 @@ pub enum Cause {
     Unreachable,
     /// Something listens, and does not speak HTTP without TLS.
     NotHttp,
+    /// Something listens, and its certificate is not to be trusted, or it does not speak TLS.
+    Tls,
     /// Something listens, and is no control plane.
     NotNavarch,
     /// The token is missing or refused.
@@ -141,13 +145,18 @@ fn is_cut(said: &str) -> bool {
 fn explain_transport(error: &ConnectError, address: &str) -> (Cause, String) {
     let mut chain = Vec::new();
     let mut kind = None;
+    let mut tls = None;
     let mut next = error.source();
     while let Some(link) = next {
         if let Some(error) = link.downcast_ref::<io::Error>() {
             kind = kind.or(Some(error.kind()));
         }
+        tls = tls.or_else(|| tls_problem(link));
         chain.push(link.to_string());
         next = link.source();
+    }
+    if let Some(problem) = tls {
+        return (Cause::Tls, explain_tls(&problem, address));
     }
     let says = |text: &str| chain.iter().any(|link| link.contains(text));
     let last = chain.last().map_or("", String::as_str);
@@ -176,5 +185,25 @@ fn explain_transport(error: &ConnectError, address: &str) -> (Cause, String) {
             Cause::ConnectionLost,
             format!("the connection to {address} broke before an answer ({last})"),
         ),
+    }
+}
+
+fn explain_tls(problem: &rustls::Error, address: &str) -> String {
+    match problem {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+            "the certificate of {address} is not from a certificate authority that is trusted here; \
+             name the right one with --ca-file or NAVARCH_CA_FILE"
+        ),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("the certificate of {address} is for another name ({problem})"),
+        rustls::Error::InvalidCertificate(_) => {
+            format!("the certificate of {address} is not valid ({problem})")
+        }
+        rustls::Error::InvalidMessage(_) => format!(
+            "what listens at {address} does not speak TLS; if it speaks plain HTTP, https:// is the \
+             wrong scheme"
+        ),
+        _ => format!("no TLS connection with {address} ({problem})"),
     }
 }

@@ -2,13 +2,15 @@
 
 mod address;
 mod error;
+mod transport;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buffa::HasMessageView;
-use connectrpc::client::{CallOptions, ClientConfig, HttpClient, call_server_stream, call_unary};
+use connectrpc::client::{CallOptions, ClientConfig, call_server_stream, call_unary};
 use connectrpc::{Spec, StreamType};
 use futures_util::StreamExt as _;
 
@@ -16,8 +18,10 @@ use crate::contract::every_service;
 
 pub use address::AddressError;
 pub use error::{Cause, ClientError};
+pub use transport::TrustError;
 
 use error::{Circumstances, explain};
+use transport::Transport;
 
 /// The longest answer that is read, in bytes: a list of 100,000 nodes with eight GPUs each.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
@@ -29,6 +33,7 @@ const MAX_ANSWER_MEMORY_BYTES: usize = 1024 * 1024 * 1024;
 pub struct ClientBuilder {
     address: String,
     token: Option<String>,
+    authorities: Option<PathBuf>,
     user_agent: String,
     timeout: Duration,
 }
@@ -38,6 +43,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn token(mut self, token: Option<String>) -> Self {
         self.token = token.filter(|token| !token.is_empty());
+        self
+    }
+
+    /// The file with the certificate authorities to trust, in PEM, instead of the system's.
+    #[must_use]
+    pub fn ca_file(mut self, authorities: Option<PathBuf>) -> Self {
+        self.authorities = authorities;
         self
     }
 
@@ -59,7 +71,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the address or the token cannot be used.
+    /// If the address, the token or the certificate authorities cannot be used.
     pub fn build(self) -> Result<Client, AddressError> {
         let base = address::parse(&self.address)?;
         let mut headers = http::HeaderMap::new();
@@ -75,6 +87,8 @@ impl ClientBuilder {
             bearer.set_sensitive(true);
             headers.insert(http::header::AUTHORIZATION, bearer);
         }
+        let tls = base.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let transport = transport::transport(tls, self.authorities.as_deref())?;
         let circumstances = Circumstances {
             address: base.to_string().trim_end_matches('/').to_owned(),
             has_token: self.token.is_some(),
@@ -85,10 +99,7 @@ impl ClientBuilder {
             .with_default_max_message_size(MAX_ANSWER_BYTES)
             .with_default_element_memory_limit(MAX_ANSWER_MEMORY_BYTES);
         Ok(Client {
-            wiring: Arc::new(Wiring {
-                transport: HttpClient::plaintext(),
-                config,
-            }),
+            wiring: Arc::new(Wiring { transport, config }),
             circumstances,
         })
     }
@@ -105,7 +116,7 @@ impl std::fmt::Debug for ClientBuilder {
 }
 
 struct Wiring {
-    transport: HttpClient,
+    transport: Transport,
     config: ClientConfig,
 }
 
@@ -129,6 +140,7 @@ impl Client {
         ClientBuilder {
             address: address.into(),
             token: None,
+            authorities: None,
             user_agent: concat!("navarch/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeout: Duration::from_secs(30),
         }

@@ -8,7 +8,7 @@ use navarch_model::Role;
 use super::{SHORTEST_WAIT, check_address, check_url};
 use crate::config::{
     AuthConfig, InstanceManagerConfig, PlannerConfig, ServerConfig, ServerLimits, StoreConfig,
-    StoreKind, TokenConfig, TokenSource,
+    StoreKind, TlsConfig, TokenConfig, TokenSource,
 };
 use crate::duration::compact;
 use crate::fields::{Fields, YEAR};
@@ -60,6 +60,7 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
             .unwrap_or(default.autoscale_interval),
         health_policy: fields.path("health_policy"),
         auth: auth(&fields.section("auth")),
+        tls: tls(&fields.section("tls")),
         limits: limits(&fields.section("limits"), heartbeat_interval),
         address,
         heartbeat_interval,
@@ -84,6 +85,19 @@ fn hidden(text: &str) -> String {
         Some((_, host)) => quoted(&format!("…@{host}")),
         None => quoted(text),
     }
+}
+
+fn tls(fields: &Fields<'_>) -> Option<TlsConfig> {
+    let (cert_file, key_file) = (fields.path("cert_file"), fields.path("key_file"));
+    for (key, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        if !fields.has(key) && fields.has(other) {
+            fields.fail(key, format!("required beside {other}"));
+        }
+    }
+    Some(TlsConfig {
+        cert_file: cert_file?,
+        key_file: key_file?,
+    })
 }
 
 fn auth(fields: &Fields<'_>) -> AuthConfig {

@@ -72,8 +72,8 @@ static SERVER: Section = Section {
         ),
         section("auth", &AUTH),
         section("limits", &LIMITS),
+        section("tls", &TLS),
         planned("notifier"),
-        planned("tls"),
         planned("coordinator"),
         refused(
             "grpc_port",
@@ -126,6 +126,24 @@ static TOKEN: Section = Section {
             "File with the token, instead of the environment.",
         ),
         refused("token", SECRET),
+    ],
+};
+
+static TLS: Section = Section {
+    about: "Certificate of the server. Both files are read again when they change; absent means plain HTTP.",
+    keys: &[
+        works(
+            "cert_file",
+            Form::Text,
+            "",
+            "File with the certificate chain in PEM, the server's own first.",
+        ),
+        works(
+            "key_file",
+            Form::Text,
+            "",
+            "File with the private key in PEM: PKCS#8, PKCS#1 or SEC1.",
+        ),
     ],
 };
 

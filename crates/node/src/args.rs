@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::LogFilter;
+
 /// The agent's flags, for `navarch-node` and `navarch agent` alike.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -78,12 +80,18 @@ pub struct Args {
     #[arg(long)]
     pub exit_with_stdin: bool,
 
-    /// What to log: error, warn, info, debug, trace, or TARGET=LEVEL pairs
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    /// What to log: error, warn, info, debug, trace, off, or TARGET=LEVEL pairs with commas
+    /// between. While the agent runs, SIGUSR1 raises it to debug and SIGUSR2 restores it
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "NAVARCH_LOG_LEVEL",
+        default_value = "info"
+    )]
+    pub log_level: LogFilter,
 
     /// How to write the log
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, value_name = "FORMAT", env = "NAVARCH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
 
@@ -94,6 +102,16 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// The word that `--log-format` takes.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// One label of a node.

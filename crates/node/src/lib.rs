@@ -1,7 +1,7 @@
 //! The agent's shell: what talks to GPUs, disk and network for [`navarch_core::Agent`].
 //!
-//! `navarch-node` and `navarch agent` are the same agent: both parse [`Args`], start the log with
-//! [`start_logging`] and await [`run`]. What to send and when is decided by the agent's core; this
+//! `navarch-node` and `navarch agent` are the same agent: both parse [`Args`] and await [`run`].
+//! What to send and when is decided by the agent's core; this
 //! crate measures, keeps and sends.
 
 mod args;
@@ -22,5 +22,5 @@ mod worker;
 
 pub use args::{Args, Label, LogFormat, Secret, with_double_dashes};
 pub use error::AgentError;
-pub use log::start_logging;
+pub use log::{LogFilter, LogLevel, start_logging};
 pub use start::run;

@@ -20,9 +20,6 @@ fn main() -> ExitCode {
         let _unheard = writeln!(std::io::stderr(), "Error: {error}");
         ExitCode::from(code)
     };
-    if let Err(error) = navarch_node::start_logging(&cli.args) {
-        return fail(&error, error.exit_code());
-    }
     // One thread serves: the agent must cost its machine nothing.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

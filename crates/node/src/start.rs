@@ -16,6 +16,7 @@ use navarch_time::{CancellationToken, OsRng, RealClock, SharedClock, Tasks, spaw
 use tokio::sync::mpsc;
 
 use crate::debug::{self, Debug, FAKE_STATE};
+use crate::log::start_logging;
 use crate::machine::{Identity, Ids, Sources, kernel_boot_id};
 use crate::shell::{KERNEL_LOG, KernelLogPosition, Parts, Shell};
 use crate::state::{Found, StateDir};
@@ -34,11 +35,19 @@ const END_LIMIT: Duration = Duration::from_millis(500);
 ///
 /// When the agent cannot start: [`AgentError::exit_code`] is what the process returns.
 pub async fn run(args: Args) -> Result<(), AgentError> {
+    let level = start_logging(&args.log_level, args.log_format, None)?.follow_signals()?;
     let stop = CancellationToken::new();
     let tasks = Tasks::under(&stop);
     let clock = RealClock::shared();
     let signals = signals(stop.clone())?;
     tasks.spawn("signals", signals);
+    let token = tasks.token();
+    tasks.spawn("log level", async move {
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = level => {}
+        }
+    });
     if args.exit_with_stdin {
         end_with_stdin(stop.clone())?;
     }

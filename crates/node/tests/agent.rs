@@ -807,7 +807,7 @@ async fn a_control_plane_without_push_is_polled() {
 }
 
 #[tokio::test]
-async fn a_refused_report_is_dropped_and_the_agent_goes_on() {
+async fn a_refused_event_is_dropped_and_the_agent_goes_on() {
     let (double, dir) = (
         Double::start().await,
         tempfile::tempdir().expect("a directory"),
@@ -834,7 +834,7 @@ async fn a_refused_report_is_dropped_and_the_agent_goes_on() {
     assert_eq!(
         ended
             .log
-            .matches("the control plane refused a report")
+            .matches("the control plane refused an event")
             .count(),
         1,
         "{}",
@@ -930,6 +930,34 @@ async fn flags_that_make_no_sense_end_with_2_and_what_cannot_be_with_1() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_loses_its_node_again_and_again_says_so_once() {
+    let (double, dir) = (
+        Double::start().await,
+        tempfile::tempdir().expect("a directory"),
+    );
+    let agent = Agent::start(&double, dir.path());
+    first_full_report(&double).await;
+    // The first registration, and one after each loss.
+    for registrations in 2..=5 {
+        double.set(|recorded| {
+            recorded.mood = Mood::Refusing(|| {
+                let rival = "session superseded: another agent registered as node-1 since";
+                ApiError::failed_precondition(rival)
+            });
+        });
+        agent.inject("xid", r#"{"code": 13}"#).await;
+        double
+            .until("another registration", |recorded| {
+                (recorded.registrations.len() == registrations).then_some(())
+            })
+            .await;
+    }
+    let ended = agent.close(PATIENCE).await;
+    let said = "another agent keeps registering under this node id";
+    assert_eq!(ended.log.matches(said).count(), 1, "{}", ended.log);
 }
 
 #[tokio::test]

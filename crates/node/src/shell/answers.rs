@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_api::{ClientError, Code, wire};
-use navarch_core::agent::Outcome;
+use navarch_core::agent::{Dropped, Outcome};
 use navarch_core::liveness::GpuSample;
 use navarch_model::{Gpu, NodeStatus};
 
@@ -122,11 +122,18 @@ impl Shell {
         if matches!(outcome, Outcome::Taken | Outcome::Refused) {
             self.keep();
         }
-        if outcome == Outcome::Refused {
-            tracing::error!(
+        match self.agent.take_dropped() {
+            Some(Dropped::Fact(fact)) => tracing::warn!(
+                event_type = fact.event_type.short(), gpu_index = fact.gpu.unwrap_or(-1),
+                xid = fact.metrics.get("xid_code"), detail = %fact.message,
+                "the control plane refused an event; it is dropped and counted as lost"
+            ),
+            Some(Dropped::Reading(facts)) => tracing::error!(
                 facts,
-                "the control plane refused a report; its facts are dropped"
-            );
+                "the control plane refused a full reading; the node counts as not reporting until \
+                 one is taken. Do the versions of the agent and the control plane fit?"
+            ),
+            None => {}
         }
         if let Ok(answer) = result {
             let number = answer.node_status.to_i32();

@@ -124,6 +124,8 @@ pub(crate) struct Shell {
     status: Option<i32>,
     kernel_position: Option<u64>,
     ever_registered: bool,
+    /// Another agent competes for the node, and that was said.
+    rival: bool,
     ending: bool,
 }
 
@@ -196,6 +198,7 @@ impl Shell {
             status: None,
             kernel_position: None,
             ever_registered: false,
+            rival: false,
             ending: false,
         })
     }
@@ -283,6 +286,19 @@ impl Shell {
     }
 
     fn done(&mut self, done: Done) {
+        self.hear(done);
+        let rival = self.agent.has_rival();
+        if rival && !self.rival {
+            tracing::error!(
+                node_id = %self.identity.node,
+                "another agent keeps registering under this node id: stop one of the two, or give \
+                 it a --node-id of its own"
+            );
+        }
+        self.rival = rival;
+    }
+
+    fn hear(&mut self, done: Done) {
         match done {
             Done::Registered(gpus, result) => self.registered(gpus, result),
             Done::Beaten {
@@ -323,10 +339,11 @@ impl Shell {
 
     fn complain(&mut self, what: &'static str, error: &dyn std::fmt::Display) {
         let error = error.to_string();
+        let spooled = self.agent.spool().len();
         if self.complaints.get(what) == Some(&error) {
-            tracing::debug!(%error, "{what}");
+            tracing::debug!(%error, spooled, "{what}");
         } else {
-            tracing::warn!(%error, "{what}; trying again");
+            tracing::warn!(%error, spooled, "{what}; trying again");
             self.complaints.insert(what, error);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use navarch_model::Automation;
+use navarch_node::{LogFilter, LogFormat};
 
 /// Keeps a fleet of GPU machines at the size asked for and fit to run.
 #[derive(Debug, Parser)]
@@ -56,7 +57,8 @@ pub struct Global {
         value_name = "FORMAT"
     )]
     pub output: Format,
-    /// How much is logged to standard error: error, warn, info, debug, or a filter.
+    /// What is logged: error, warn, info, debug, trace, off, or TARGET=LEVEL pairs with commas
+    /// between. While a program runs, SIGUSR1 raises it to debug and SIGUSR2 restores it.
     #[arg(
         long,
         global = true,
@@ -64,7 +66,7 @@ pub struct Global {
         default_value = "info",
         value_name = "LEVEL"
     )]
-    pub log_level: String,
+    pub log_level: LogFilter,
     /// How log records are written.
     #[arg(
         long,
@@ -89,13 +91,16 @@ pub enum Format {
     Yaml,
 }
 
-/// How log records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Plain text.
-    Text,
+impl Format {
+    /// The word that `--output` takes.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Wide => "wide",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -203,12 +208,15 @@ pub struct DevRun {
     /// Where the fleet is kept.
     #[arg(long, default_value = "navarch-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
-    /// How many machines to keep.
+    /// How many machines to keep; writes the configuration of `dev` anew.
     #[arg(long, conflicts_with = "config", value_parser = clap::value_parser!(u32).range(1..=999), value_name = "N")]
     pub nodes: Option<u32>,
     /// A configuration file instead of the one that `dev` writes.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Listen without a token on an address that other machines can reach.
+    #[arg(long)]
+    pub insecure_no_auth: bool,
 }
 
 /// Faults to order.

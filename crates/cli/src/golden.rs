@@ -253,7 +253,8 @@ fn instances_look_as_agreed() {
 #[test]
 fn incidents_look_as_agreed() {
     let shown = some_incidents();
-    golden("incidents.txt", &incidents::listing(&shown));
+    golden("incidents.txt", &incidents::listing(&shown, false));
+    golden("incidents-wide.txt", &incidents::listing(&shown, true));
     for_programs("incidents", &shown.iter().map(values::incident).collect());
     golden("incident.txt", &incidents::details(&shown[0]));
 }

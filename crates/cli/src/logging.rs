@@ -1,35 +1,17 @@
 //! Log records on standard error, or in a file.
 
 use std::path::Path;
-use std::sync::Mutex;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-
-use crate::args::{Global, LogFormat};
+use crate::args::Global;
 use crate::client::Failure;
 
-/// Begins to log. With a file, records go there instead of standard error.
-pub fn start(global: &Global, file: Option<&Path>) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&global.log_level)
-        .map_err(|error| Failure::Usage(format!("--log-level {:?}: {error}", global.log_level)))?;
-    let writer = match file {
-        Some(path) => {
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path);
-            let file = file.map_err(|error| Failure::File(path.to_owned(), error))?;
-            BoxMakeWriter::new(Mutex::new(file))
-        }
-        None => BoxMakeWriter::new(std::io::stderr),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
-    match global.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).init(),
-        LogFormat::Text => builder.with_ansi(false).init(),
-    }
-    Ok(())
+/// Begins to log. With a file, records go there instead of standard error. What is returned lets
+/// the log follow its signals, and never ends.
+pub fn start(
+    global: &Global,
+    file: Option<&Path>,
+) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+    navarch_node::start_logging(&global.log_level, global.log_format, file)
+        .and_then(navarch_node::LogLevel::follow_signals)
+        .map_err(|error| Failure::Said(error.to_string()))
 }

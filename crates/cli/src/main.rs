@@ -68,13 +68,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let global = cli.global;
     match cli.command {
         Command::Dev(dev) => match dev.order {
-            None => block_on(Threads::Cores, commands::dev::run(&global, dev.run)),
+            None => {
+                output::people_only(global.output, "dev")?;
+                block_on(Threads::Cores, commands::dev::run(&global, dev.run))
+            }
             Some(order) => block_on(Threads::One, commands::dev::order(&global, order)),
         },
         Command::Server(server) => {
+            output::people_only(global.output, "server")?;
             block_on(Threads::Cores, commands::serve::server(&global, server))
         }
         Command::FakeCloud(cloud) => {
+            output::people_only(global.output, "fake-cloud")?;
             block_on(Threads::Cores, commands::serve::fake_cloud(&global, cloud))
         }
         // Only reached with flags before the word `agent`.
@@ -114,8 +119,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Breaker(order) => block_on(Threads::One, commands::pools::breaker(&global, order)),
         Command::Node(order) => block_on(Threads::One, commands::nodes::node(&global, order)),
         Command::Policy(order) => block_on(Threads::One, commands::policy::run(&global, order)),
-        Command::Config(args::Config::Check { file }) => commands::policy::check_config(&file),
+        Command::Config(args::Config::Check { file }) => {
+            commands::policy::check_config(&global, &file)
+        }
         Command::Completion { shell } => {
+            output::people_only(global.output, "completion")?;
             clap_complete::generate(
                 shell,
                 &mut Cli::command(),
@@ -124,15 +132,25 @@ fn run(cli: Cli) -> Result<(), Failure> {
             );
             Ok(())
         }
-        Command::Version => {
-            output::say(&format!(
-                "navarch version {}\n  commit:     {}\n  platform:   {}/{}",
-                env!("CARGO_PKG_VERSION"),
-                option_env!("NAVARCH_COMMIT").unwrap_or("unknown"),
-                std::env::consts::OS,
-                std::env::consts::ARCH,
-            ));
-            Ok(())
-        }
+        Command::Version => version(&global),
     }
+}
+
+fn version(global: &args::Global) -> Result<(), Failure> {
+    let (number, commit) = (
+        env!("CARGO_PKG_VERSION"),
+        option_env!("NAVARCH_COMMIT").unwrap_or("unknown"),
+    );
+    let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
+    let shown = serde_json::json!({
+        "version": number,
+        "commit": commit,
+        "platform": format!("{system}/{machine}"),
+    });
+    if !output::for_programs(global.output, &shown)? {
+        output::say(&format!(
+            "navarch version {number}\n  commit:     {commit}\n  platform:   {system}/{machine}"
+        ));
+    }
+    Ok(())
 }

@@ -24,6 +24,17 @@ pub fn complain(failure: &Failure) {
     remark(&format!("Error: {failure}"));
 }
 
+/// Refuses formats for programs where a command has no data to show in them.
+pub fn people_only(format: Format, command: &str) -> Result<(), Failure> {
+    match format {
+        Format::Table | Format::Wide => Ok(()),
+        Format::Json | Format::Yaml => Err(Failure::Usage(format!(
+            "`navarch {command}` has nothing to show as {}; leave --output away",
+            format.word()
+        ))),
+    }
+}
+
 /// Prints values for programs; answers false for formats that people read.
 pub fn for_programs(format: Format, value: &Value) -> Result<bool, Failure> {
     let text = render(format, value)?;
@@ -47,6 +58,14 @@ pub fn render(format: Format, value: &Value) -> Result<Option<String>, Failure> 
             Some(text.trim_end().to_owned())
         }
     })
+}
+
+/// A number of things: `1 rule`, `2 rules`.
+pub fn counted(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
 }
 
 /// Light box drawing without rules between rows.

@@ -49,6 +49,17 @@ pub fn mode(number: i32) -> &'static str {
     }
 }
 
+/// The automation mode's full name.
+fn mode_name(number: i32) -> &'static str {
+    match number {
+        1 => "AUTOMATION_MODE_ON",
+        2 => "AUTOMATION_MODE_OBSERVE",
+        3 => "AUTOMATION_MODE_OFF",
+        4 => "AUTOMATION_MODE_INHERIT",
+        _ => "AUTOMATION_MODE_UNSPECIFIED",
+    }
+}
+
 pub fn node(node: &wire::NodeInfo) -> Value {
     let gpus: Vec<Value> = node
         .gpus
@@ -242,7 +253,7 @@ pub fn pool(pool: &v1::Pool) -> Value {
         "cordoned_nodes": pool.cordoned_nodes,
         "starting_nodes": pool.starting_nodes,
         "terminating_nodes": pool.terminating_nodes,
-        "automation": mode(pool.automation.to_i32()),
+        "automation": mode_name(pool.automation.to_i32()),
         "recovery": pool.recovery,
         "auto_replace": pool.auto_replace,
         "open_breakers": pool.open_breakers,
@@ -271,7 +282,7 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
                 .collect();
             json!({
                 "pool": pool.pool,
-                "automation": mode(pool.automation.to_i32()),
+                "automation": mode_name(pool.automation.to_i32()),
                 "min_nodes": pool.min_nodes,
                 "max_nodes": pool.max_nodes,
                 "asked_nodes": pool.asked_nodes,
@@ -298,7 +309,7 @@ pub fn automation(switches: &v1::GetAutomationResponse) -> Value {
     let setting = |setting: Option<&v1::AutomationSetting>| {
         setting.map(|setting| {
             json!({
-                "mode": mode(setting.mode.to_i32()),
+                "mode": mode_name(setting.mode.to_i32()),
                 "reason": setting.reason,
                 "since": rfc3339(setting.since.as_option()),
             })
@@ -311,11 +322,59 @@ pub fn automation(switches: &v1::GetAutomationResponse) -> Value {
             json!({
                 "pool": pool.pool,
                 "setting": setting(pool.setting.as_option()),
-                "effective": mode(pool.effective.to_i32()),
+                "effective": mode_name(pool.effective.to_i32()),
             })
         })
         .collect();
     json!({ "fleet": setting(switches.fleet.as_option()), "pools": pools })
+}
+
+/// What a command to a node came to.
+pub fn command(node: &str, answer: &wire::IssueCommandResponse) -> Value {
+    json!({
+        "node_id": node,
+        "command_id": answer.command_id,
+        "issued_at": rfc3339(answer.issued_at.as_option()),
+        "node_status": node_status(answer.node_status.to_i32()).name(),
+        "remaining_holds": answer.remaining_holds,
+    })
+}
+
+pub fn policy(policy: &v1::GetPolicyResponse) -> Value {
+    let rules: Vec<Value> = policy
+        .rules
+        .iter()
+        .map(|rule| {
+            json!({
+                "name": rule.name,
+                "description": rule.description,
+                "condition": rule.condition,
+                "result": health_status(rule.result.to_i32()).name(),
+                "kind": rule.kind,
+                "class": rule.class,
+                "action": rule.action,
+                "clear_after_milliseconds": rule.clear_after_milliseconds,
+                "line": rule.line,
+            })
+        })
+        .collect();
+    let refused = policy.refused.as_option().map(|refused| {
+        json!({
+            "time": rfc3339(refused.time.as_option()),
+            "source": refused.source,
+            "error": refused.error,
+        })
+    });
+    json!({
+        "source": policy.source,
+        "version": policy.version,
+        "name": policy.name,
+        "description": policy.description,
+        "text": policy.text,
+        "loaded_at": rfc3339(policy.loaded_at.as_option()),
+        "rules": rules,
+        "refused": refused,
+    })
 }
 
 /// `HEALTHY` as tables show it: `Healthy`.

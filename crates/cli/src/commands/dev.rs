@@ -6,56 +6,59 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_api::{convert, v1};
-use navarch_config::Config;
+use navarch_config::{Config, Warning};
 use navarch_model::EventKind;
 use navarch_server::handlers::Handlers;
 use navarch_server::{App, Options};
 use navarch_store::EventQuery;
 use navarch_time::{CancellationToken, RealClock, Tasks};
+use serde_json::json;
 
 use super::serve::{own_agent, until_told};
 use crate::args::{DevOrder, DevRun, Global, Inject};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::logging;
-use crate::output::{remark, say};
+use crate::output::{for_programs, remark, say};
 
 /// Where a client looks without being told.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 /// `navarch dev`.
 pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
-    std::fs::create_dir_all(&asked.data_dir).map_err(|error| {
-        Failure::Said(format!(
-            "cannot make the data directory {}: {error}; choose another with --data-dir",
-            asked.data_dir.display()
-        ))
-    })?;
-    let log = asked.data_dir.join("server.log");
-    logging::start(global, Some(&log))?;
-    let file = match asked.config {
-        Some(file) => file,
-        None => write_config(&asked.data_dir, asked.nodes)?,
-    };
-    let (mut config, warnings) =
-        Config::load(&file).map_err(|errors| Failure::Said(errors.to_string()))?;
+    // Nothing is written before the configuration is known to be good.
+    let source = Source::choose(&asked)?;
+    let (mut config, warnings) = source.read()?;
     for warning in warnings {
         remark(&format!("Warning: {warning}"));
     }
-    config.server.address = asked.listen;
+    config.server.address.clone_from(&asked.listen);
     config.store.data_dir.clone_from(&asked.data_dir);
-    let app = App::start(Options {
+    let directory = Directory::make(&asked.data_dir)?;
+    let log = asked.data_dir.join("server.log");
+    let logging = logging::start(global, Some(&log))?;
+    let started = App::start(Options {
         config,
-        config_file: Some(file.clone()),
-        agent: own_agent()?,
-        insecure_no_auth: false,
+        config_file: Some(source.file().to_owned()),
+        agent: own_agent(global)?,
+        insecure_no_auth: asked.insecure_no_auth,
         clock: RealClock::shared(),
-    })
-    .await
-    .map_err(|error| Failure::Said(error.to_string()))?;
-    say(&welcome(&app.url(), &file, &log));
+    });
+    let app = match started.await {
+        Ok(app) => app,
+        Err(error) => {
+            directory.unmake(&log);
+            return Err(Failure::Said(error.to_string()));
+        }
+    };
+    // Only now: the data directory is ours, and not that of another server.
+    if let Err(failure) = source.write() {
+        app.stop().await;
+        return Err(failure);
+    }
+    say(&welcome(&app.url(), source.file(), &log));
     let story = Tasks::new();
     story.spawn("story", tell(Arc::clone(app.handlers()), story.token()));
-    until_told(app).await?;
+    until_told(app, logging).await?;
     story.shutdown(&RealClock::new(), Duration::ZERO).await;
     say("Stopped. The next start brings back the same fleet.");
     Ok(())
@@ -95,11 +98,82 @@ async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
     }
 }
 
-fn write_config(data_dir: &Path, nodes: Option<u32>) -> Result<PathBuf, Failure> {
-    let file = data_dir.join("dev.yaml");
-    std::fs::write(&file, Config::dev(nodes))
-        .map_err(|error| Failure::File(file.clone(), error))?;
-    Ok(file)
+/// Where the configuration comes from.
+enum Source {
+    /// A file that is there, the user's or one that `dev` wrote before.
+    File(PathBuf),
+    /// A text that `dev` writes to a file.
+    Own(PathBuf, String),
+}
+
+impl Source {
+    /// A file that was written before may have been edited since, so it stays; `--nodes` asks for
+    /// a new one.
+    fn choose(asked: &DevRun) -> Result<Self, Failure> {
+        if let Some(file) = &asked.config {
+            return Ok(Self::File(file.clone()));
+        }
+        let file = asked.data_dir.join("dev.yaml");
+        let text = Config::dev(asked.nodes);
+        match std::fs::read_to_string(&file) {
+            Ok(there) if asked.nodes.is_none() || there == text => Ok(Self::File(file)),
+            Ok(_) => Ok(Self::Own(file, text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::Own(file, text)),
+            Err(error) => Err(Failure::File(file, error)),
+        }
+    }
+
+    fn file(&self) -> &Path {
+        match self {
+            Self::File(file) | Self::Own(file, _) => file,
+        }
+    }
+
+    fn read(&self) -> Result<(Config, Vec<Warning>), Failure> {
+        match self {
+            Self::File(file) => Config::load(file),
+            Self::Own(file, text) => Config::parse(&file.display().to_string(), text),
+        }
+        .map_err(|errors| Failure::Said(errors.to_string()))
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Own(file, text) => {
+                std::fs::write(file, text).map_err(|error| Failure::File(file.clone(), error))
+            }
+        }
+    }
+}
+
+/// The data directory, and whether it was there before.
+struct Directory<'a> {
+    path: &'a Path,
+    made: bool,
+}
+
+impl<'a> Directory<'a> {
+    fn make(path: &'a Path) -> Result<Self, Failure> {
+        let made = !path.exists();
+        std::fs::create_dir_all(path).map_err(|error| {
+            Failure::Said(format!(
+                "cannot make the data directory {}: {error}; choose another with --data-dir",
+                path.display()
+            ))
+        })?;
+        Ok(Self { path, made })
+    }
+
+    /// Takes a new directory away again, unless more than the log is in it.
+    fn unmake(self, log: &Path) {
+        let entries = std::fs::read_dir(self.path).into_iter().flatten().flatten();
+        let only_log = entries.map(|entry| entry.path()).all(|path| path == log);
+        if self.made && only_log {
+            // What cannot be removed is only an empty directory.
+            let _stays = std::fs::remove_file(log).and_then(|()| std::fs::remove_dir(self.path));
+        }
+    }
 }
 
 /// What a new user reads first.
@@ -143,7 +217,12 @@ pub async fn order(global: &Global, order: DevOrder) -> Result<(), Failure> {
                 .await
                 .doing("inject the fault")
             {
-                Ok(answer) => say(&answer.message),
+                Ok(answer) => {
+                    let shown = json!({ "node_id": node, "message": answer.message });
+                    if !for_programs(global.output, &shown)? {
+                        say(&answer.message);
+                    }
+                }
                 Err(failure) => return Err(suggest(&client, &node, failure).await),
             }
         }
@@ -153,7 +232,16 @@ pub async fn order(global: &Global, order: DevOrder) -> Result<(), Failure> {
                 kind: kind.unwrap_or_default(),
             };
             match client.clear_fault(request).await.doing("clear the fault") {
-                Ok(answer) => say(&answer.message),
+                Ok(answer) => {
+                    let shown = json!({
+                        "node_id": node,
+                        "kinds": answer.kinds,
+                        "message": answer.message,
+                    });
+                    if !for_programs(global.output, &shown)? {
+                        say(&answer.message);
+                    }
+                }
                 Err(failure) => return Err(suggest(&client, &node, failure).await),
             }
         }

@@ -3,7 +3,7 @@
 use navarch_api::v1;
 use serde_json::Value;
 
-use crate::args::{Global, Incident};
+use crate::args::{Format, Global, Incident};
 use crate::client::{Doing as _, Failure, connect};
 use crate::output::{for_programs, remark, say, table};
 use crate::values;
@@ -39,7 +39,7 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
                 remark("No incidents found");
                 return Ok(());
             }
-            say(&listing(&found));
+            say(&listing(&found, global.output == Format::Wide));
         }
         Incident::Get { incident } => {
             let request = v1::GetIncidentRequest {
@@ -56,11 +56,14 @@ pub async fn run(global: &Global, order: Incident) -> Result<(), Failure> {
                 incident_id: incident.clone(),
                 reason,
             };
-            client
+            let closed = client
                 .close_incident(request)
                 .await
                 .doing("close incident")?;
-            say(&format!("Incident {incident} closed"));
+            let closed = closed.incident.as_option().cloned().unwrap_or_default();
+            if !for_programs(global.output, &values::incident(&closed))? {
+                say(&format!("Incident {incident} closed"));
+            }
         }
     }
     Ok(())
@@ -100,14 +103,30 @@ fn row(incident: &v1::Incident) -> Vec<String> {
 }
 
 /// The table of `navarch incident list`.
-pub fn listing(incidents: &[v1::Incident]) -> String {
-    let rows: Vec<Vec<String>> = incidents.iter().map(row).collect();
-    table(
-        &[
-            "Incident", "Node", "GPU", "Class", "Severity", "Rule", "Requires", "Opened", "State",
-        ],
-        &rows,
-    )
+pub fn listing(incidents: &[v1::Incident], wide: bool) -> String {
+    let mut heading = vec![
+        "Incident", "Node", "GPU", "Class", "Severity", "Rule", "Requires", "Opened", "State",
+    ];
+    if wide {
+        heading.extend(["Pool", "Kind", "Evidence", "Last Evidence", "Source"]);
+    }
+    let rows: Vec<Vec<String>> = incidents
+        .iter()
+        .map(|incident| {
+            let mut row = row(incident);
+            if wide {
+                row.extend([
+                    incident.pool.clone(),
+                    incident.kind.clone(),
+                    incident.evidence_count.to_string(),
+                    values::clock(incident.last_evidence_at.as_option()),
+                    incident.citation.clone(),
+                ]);
+            }
+            row
+        })
+        .collect();
+    table(&heading, &rows)
 }
 
 /// What `navarch incident get` shows.

@@ -116,6 +116,17 @@ fn show(format: Format, nodes: &[wire::NodeInfo]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// When a node was last heard. Of a node that is gone this need not be known any more.
+fn last_heartbeat(node: &wire::NodeInfo, now: jiff::Timestamp) -> String {
+    let at = values::time(node.last_heartbeat.as_option());
+    let gone = values::node_status(node.status.to_i32()) == NodeStatus::Terminated;
+    if at.is_none() && gone {
+        "-".to_owned()
+    } else {
+        values::age(at, now)
+    }
+}
+
 /// The table of `navarch list`.
 pub fn node_table(nodes: &[wire::NodeInfo], wide: bool, now: jiff::Timestamp) -> String {
     let mut heading = vec![
@@ -143,7 +154,7 @@ pub fn node_table(nodes: &[wire::NodeInfo], wide: bool, now: jiff::Timestamp) ->
                 node.instance_type.clone(),
                 values::title(values::node_status(node.status.to_i32()).short()),
                 values::title(values::health_status(node.health_status.to_i32()).short()),
-                values::age(values::time(node.last_heartbeat.as_option()), now),
+                last_heartbeat(node, now),
                 node.gpus.len().to_string(),
             ];
             if wide {
@@ -205,10 +216,7 @@ pub fn details(node: &wire::NodeInfo, now: jiff::Timestamp) -> String {
     );
     line(
         "Last Heartbeat:",
-        &format!(
-            " {}",
-            values::age(values::time(node.last_heartbeat.as_option()), now)
-        ),
+        &format!(" {}", last_heartbeat(node, now)),
     );
     line("Pool:", &node.pool);
     line("Instance:", &node.instance_id);
@@ -300,6 +308,9 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
             });
         }
     };
+    if for_programs(global.output, &values::command(&asked.node, &answer))? {
+        return Ok(());
+    }
     say(&format!("Node {} {}", asked.node, order.done));
     say(&format!("Command ID: {}", answer.command_id));
     let status = values::node_status(answer.node_status.to_i32());
@@ -347,10 +358,13 @@ pub async fn node(global: &Global, order: Node) -> Result<(), Failure> {
         .await
         .doing("confirm that the node is dead")
     {
-        Ok(_) => {
-            say(&format!(
-                "Node {node} confirmed dead; it is repaired as its pool allows"
-            ));
+        Ok(answer) => {
+            let found = answer.node.as_option().cloned().unwrap_or_default();
+            if !for_programs(global.output, &values::node(&found))? {
+                say(&format!(
+                    "Node {node} confirmed dead; it is repaired as its pool allows"
+                ));
+            }
             Ok(())
         }
         Err(failure) => Err(suggest(&client, &node, failure).await),

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::args::{Global, Policy};
 use crate::client::{Doing as _, Failure, connect};
-use crate::output::{for_programs, remark, say};
+use crate::output::{counted, for_programs, remark, say};
+use crate::values;
 
 /// `navarch policy`.
 pub async fn run(global: &Global, order: Policy) -> Result<(), Failure> {
@@ -20,10 +21,13 @@ pub async fn run(global: &Global, order: Policy) -> Result<(), Failure> {
                 .get_policy(v1::GetPolicyRequest::default())
                 .await
                 .doing("get the health policy")?;
+            if for_programs(global.output, &values::policy(&policy))? {
+                return Ok(());
+            }
             remark(&format!(
-                "# {} ({} rules)",
+                "# {} ({})",
                 policy.source,
-                policy.rules.len()
+                counted(policy.rules.len(), "rule")
             ));
             if let Some(refused) = policy.refused.as_option() {
                 remark(&format!("# A newer text was refused: {}", refused.error));
@@ -36,15 +40,26 @@ pub async fn run(global: &Global, order: Policy) -> Result<(), Failure> {
             for warning in policy.warnings() {
                 remark(&format!("Warning: {warning}"));
             }
-            say(&format!(
-                "{}: {} rules, valid",
-                file.display(),
-                policy.rules().len()
-            ));
+            let shown = json!({
+                "file": file.display().to_string(),
+                "valid": true,
+                "rules": policy.rules().len(),
+                "warnings": texts(policy.warnings()),
+            });
+            if !for_programs(global.output, &shown)? {
+                say(&format!(
+                    "{}: {}, valid",
+                    file.display(),
+                    counted(policy.rules().len(), "rule")
+                ));
+            }
             Ok(())
         }
         Policy::Test { file, event } => {
             let policy = load(&file)?;
+            if !event.iter().any(|(key, _)| key == "event_type") {
+                remark("Warning: without --event event_type=TYPE the event is a quiet reading");
+            }
             let pairs: Vec<(&str, &str)> = event
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_str()))
@@ -53,7 +68,7 @@ pub async fn run(global: &Global, order: Policy) -> Result<(), Failure> {
             let verdict = policy.evaluate(&event.facts());
             let rule = verdict.rule.as_deref().unwrap_or("");
             let shown = json!({
-                "result": verdict.result.short(),
+                "result": verdict.result.name(),
                 "rule": rule,
                 "class": &*verdict.class,
                 "required_repair": verdict.repair.word(),
@@ -100,18 +115,32 @@ fn load(file: &Path) -> Result<std::sync::Arc<HealthPolicy>, Failure> {
     }
 }
 
+fn texts(items: &[impl std::fmt::Display]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
 /// `navarch config check`.
-pub fn check_config(file: &Path) -> Result<(), Failure> {
+pub fn check_config(global: &Global, file: &Path) -> Result<(), Failure> {
     let (config, warnings) =
         Config::load(file).map_err(|errors| Failure::Said(errors.to_string()))?;
-    for warning in warnings {
+    for warning in &warnings {
         remark(&format!("Warning: {warning}"));
     }
-    say(&format!(
-        "{}: {} providers, {} pools, valid",
-        file.display(),
-        config.providers.len(),
-        config.pools.len()
-    ));
+    let (providers, pools) = (config.providers.len(), config.pools.len());
+    let shown = json!({
+        "file": file.display().to_string(),
+        "valid": true,
+        "providers": providers,
+        "pools": pools,
+        "warnings": texts(&warnings),
+    });
+    if !for_programs(global.output, &shown)? {
+        say(&format!(
+            "{}: {}, {}, valid",
+            file.display(),
+            counted(providers, "provider"),
+            counted(pools, "pool")
+        ));
+    }
     Ok(())
 }

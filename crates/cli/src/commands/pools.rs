@@ -2,10 +2,10 @@
 
 use navarch_api::v1;
 use navarch_model::Automation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::explain::wait_line;
-use crate::args::{AutomationArgs, Breaker, Global, Pool};
+use crate::args::{AutomationArgs, Breaker, Format, Global, Pool};
 use crate::client::{Doing as _, Failure, connect};
 use crate::output::{for_programs, remark, say, table};
 use crate::values;
@@ -30,38 +30,7 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
                 remark("No pools configured");
                 return Ok(());
             }
-            let rows: Vec<Vec<String>> = pools
-                .iter()
-                .map(|pool| {
-                    vec![
-                        pool.name.clone(),
-                        pool.provider.clone(),
-                        pool.instance_type.clone(),
-                        format!("{}..{}", pool.min_nodes, pool.max_nodes),
-                        pool.asked_nodes.to_string(),
-                        pool.alive_nodes.to_string(),
-                        pool.active_nodes.to_string(),
-                        pool.unhealthy_nodes.to_string(),
-                        values::mode(pool.automation.to_i32()).to_owned(),
-                        pool.open_breakers.join(","),
-                    ]
-                })
-                .collect();
-            say(&table(
-                &[
-                    "Pool",
-                    "Provider",
-                    "Instance Type",
-                    "Bounds",
-                    "Asked",
-                    "Alive",
-                    "Active",
-                    "Unhealthy",
-                    "Automation",
-                    "Open Breakers",
-                ],
-                &rows,
-            ));
+            say(&listing(&pools, global.output == Format::Wide));
         }
         Pool::Explain { pool } => {
             let request = v1::GetPlanRequest { pool };
@@ -72,6 +41,61 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The table of `navarch pool list`.
+pub fn listing(pools: &[v1::Pool], wide: bool) -> String {
+    let mut heading = vec![
+        "Pool",
+        "Provider",
+        "Instance Type",
+        "Bounds",
+        "Asked",
+        "Alive",
+        "Active",
+        "Unhealthy",
+        "Automation",
+        "Open Breakers",
+    ];
+    if wide {
+        heading.extend([
+            "Region",
+            "Draining",
+            "Cordoned",
+            "Starting",
+            "Terminating",
+            "Recovery",
+        ]);
+    }
+    let rows: Vec<Vec<String>> = pools
+        .iter()
+        .map(|pool| {
+            let mut row = vec![
+                pool.name.clone(),
+                pool.provider.clone(),
+                pool.instance_type.clone(),
+                format!("{}..{}", pool.min_nodes, pool.max_nodes),
+                pool.asked_nodes.to_string(),
+                pool.alive_nodes.to_string(),
+                pool.active_nodes.to_string(),
+                pool.unhealthy_nodes.to_string(),
+                values::mode(pool.automation.to_i32()).to_owned(),
+                pool.open_breakers.join(","),
+            ];
+            if wide {
+                row.extend([
+                    pool.region.clone(),
+                    pool.draining_nodes.to_string(),
+                    pool.cordoned_nodes.to_string(),
+                    pool.starting_nodes.to_string(),
+                    pool.terminating_nodes.to_string(),
+                    pool.recovery.clone(),
+                ]);
+            }
+            row
+        })
+        .collect();
+    table(&heading, &rows)
 }
 
 fn show_plan(plan: &v1::GetPlanResponse) {
@@ -177,12 +201,18 @@ fn show(switches: &v1::GetAutomationResponse) {
 pub async fn breaker(global: &Global, order: Breaker) -> Result<(), Failure> {
     let client = connect(global)?;
     let Breaker::Reset { pool, signature } = order;
-    let request = v1::ResetBreakerRequest { pool, signature };
+    let request = v1::ResetBreakerRequest {
+        pool: pool.clone(),
+        signature,
+    };
     let reset = client
         .reset_breaker(request)
         .await
         .doing("reset breakers")?
         .signatures;
+    if for_programs(global.output, &json!({ "pool": pool, "signatures": reset }))? {
+        return Ok(());
+    }
     if reset.is_empty() {
         say("No breaker was open");
     }

@@ -11,8 +11,8 @@ use crate::client::Failure;
 use crate::logging;
 use crate::output::{remark, say};
 
-/// Completes when the process is told to end.
-pub async fn told_to_end() -> Result<(), Failure> {
+/// Completes when the process is told to end. Until then the log follows its signals.
+pub async fn told_to_end(log: impl Future<Output = ()>) -> Result<(), Failure> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -21,26 +21,34 @@ pub async fn told_to_end() -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = log => {}
         }
         Ok(())
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map_err(Failure::Io)
+    {
+        drop(log);
+        tokio::signal::ctrl_c().await.map_err(Failure::Io)
+    }
 }
 
-/// The program that machines of a fake cloud run: this one, as an agent.
-pub fn own_agent() -> Result<AgentCommand, Failure> {
+/// The program that machines of a fake cloud run: this one, as an agent that logs alike.
+pub fn own_agent(global: &Global) -> Result<AgentCommand, Failure> {
     let program = std::env::current_exe().map_err(Failure::Io)?;
     Ok(AgentCommand {
         program,
-        args: vec!["agent".to_owned()],
+        args: vec![
+            "agent".to_owned(),
+            format!("--log-level={}", global.log_level.as_str()),
+            format!("--log-format={}", global.log_format.word()),
+        ],
     })
 }
 
 /// Runs a control plane until it is told to end, or a part of it broke.
-pub async fn until_told(app: App) -> Result<(), Failure> {
+pub async fn until_told(app: App, log: impl Future<Output = ()>) -> Result<(), Failure> {
     let broken = tokio::select! {
-        told = told_to_end() => { told?; None }
+        told = told_to_end(log) => { told?; None }
         failure = app.failed() => Some(failure),
     };
     tracing::info!("received shutdown signal");
@@ -53,7 +61,7 @@ pub async fn until_told(app: App) -> Result<(), Failure> {
 
 /// `navarch server`.
 pub async fn server(global: &Global, asked: Server) -> Result<(), Failure> {
-    logging::start(global, None)?;
+    let log = logging::start(global, None)?;
     let (mut config, warnings) =
         Config::load(&asked.config).map_err(|errors| Failure::Said(errors.to_string()))?;
     for warning in warnings {
@@ -72,19 +80,19 @@ pub async fn server(global: &Global, asked: Server) -> Result<(), Failure> {
     let app = App::start(Options {
         config,
         config_file: Some(asked.config),
-        agent: own_agent()?,
+        agent: own_agent(global)?,
         insecure_no_auth: asked.insecure_no_auth,
         clock: RealClock::shared(),
     })
     .await
     .map_err(|error| Failure::Said(error.to_string()))?;
     say(&format!("Listening on {}", app.url()));
-    until_told(app).await
+    until_told(app, log).await
 }
 
 /// `navarch fake-cloud`.
 pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure> {
-    logging::start(global, None)?;
+    let log = logging::start(global, None)?;
     let listener = TcpListener::bind(&asked.listen).await.map_err(|error| {
         let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
             "the port is in use; stop what listens there, or choose another with --listen"
@@ -96,7 +104,7 @@ pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure
     })?;
     let address = listener.local_addr().map_err(Failure::Io)?;
     let stop = CancellationToken::new();
-    let options = CloudOptions::new(asked.data_dir, own_agent()?);
+    let options = CloudOptions::new(asked.data_dir, own_agent(global)?);
     let serving = navarch_providers::fake::serve(listener, options, stop.clone());
     let mut serving = std::pin::pin!(serving);
     say(&format!("Listening on http://{address}"));
@@ -104,7 +112,7 @@ pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure
         ended = serving.as_mut() => {
             return ended.map_err(|error| Failure::Said(error.to_string()));
         }
-        told = told_to_end() => told?,
+        told = told_to_end(log) => told?,
     }
     stop.cancel();
     serving
@@ -116,5 +124,8 @@ pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure
 pub async fn agent(args: navarch_node::Args) -> Result<(), Failure> {
     navarch_node::run(args)
         .await
-        .map_err(|error| Failure::Said(error.to_string()))
+        .map_err(|error| match error.exit_code() {
+            2 => Failure::Usage(error.to_string()),
+            _ => Failure::Said(error.to_string()),
+        })
 }

@@ -26,6 +26,12 @@ fn a_port_in_use_is_named_with_what_to_do() {
         &["fake-cloud", &listen, "--data-dir=cloud"],
     ] {
         let complaint = refused(place.path(), 1, arguments);
+        for data in ["data", "cloud"] {
+            assert!(
+                !place.path().join(data).exists(),
+                "{arguments:?} made {data}"
+            );
+        }
         assert!(
             complaint.contains(&format!(
                 "Error: cannot listen on {address}: the port is in use; stop what listens there, \
@@ -61,6 +67,34 @@ fn a_second_server_on_the_same_data_names_the_first() {
     assert_eq!(fleet.server.terminate().0, Some(0));
     fleet.restart();
     assert_eq!(fleet.until_active(1), nodes);
+}
+
+#[test]
+fn a_dev_that_does_not_start_leaves_the_configuration_of_the_one_that_runs() {
+    let mut fleet = Fleet::dev(&["--nodes=1"]);
+    fleet.until_active(1);
+    let file = fleet.path().join("data/dev.yaml");
+    let written = std::fs::read_to_string(&file).expect("its configuration");
+    let taken = format!("--listen={}", fleet.server.address());
+    for listen in [taken.as_str(), "--listen=127.0.0.1:0"] {
+        let arguments = ["dev", listen, "--data-dir=data", "--nodes=3"];
+        refused(fleet.path(), 1, &arguments);
+        let now = std::fs::read_to_string(&file).expect("its configuration");
+        assert_eq!(now, written, "{listen}");
+    }
+    // An edited file is the user's; only --nodes asks for another.
+    assert_eq!(fleet.server.terminate().0, Some(0));
+    let edited = written.replace("max_nodes: 5", "max_nodes: 4");
+    assert_ne!(edited, written);
+    std::fs::write(&file, &edited).expect("a file");
+    for (nodes, kept) in [(&[][..], true), (&["--nodes=1"], false)] {
+        let mut arguments = vec!["dev", "--listen=127.0.0.1:0", "--data-dir=data"];
+        arguments.extend(nodes);
+        let mut dev = Program::start(fleet.path(), &[], &arguments);
+        assert_eq!(dev.terminate().0, Some(0));
+        let now = std::fs::read_to_string(&file).expect("its configuration");
+        assert_eq!(now, if kept { &edited } else { &written }.as_str());
+    }
 }
 
 #[test]
@@ -199,6 +233,36 @@ fn mistakes_on_the_command_line_say_what_to_write() {
         ),
         (&["automation", "maybe"], 2, &["use on, observe or off"]),
         (&["frobnicate"], 2, &["frobnicate"]),
+        (
+            &["list", "--log-level=loud"],
+            2,
+            &["--log-level", "use error, warn"],
+        ),
+        (
+            &["dev", "--listen=0.0.0.0:0"],
+            1,
+            &["pass --insecure-no-auth"],
+        ),
+        (
+            &["dev", "--output=json"],
+            2,
+            &["`navarch dev` has nothing to show as json; leave --output away"],
+        ),
+        (
+            &["server", "--config=config.yaml", "-oyaml"],
+            2,
+            &["`navarch server` has nothing to show as yaml"],
+        ),
+        (
+            &["fake-cloud", "--data-dir=cloud", "-ojson"],
+            2,
+            &["`navarch fake-cloud` has nothing to show as json"],
+        ),
+        (
+            &["completion", "bash", "-ojson"],
+            2,
+            &["`navarch completion` has nothing to show as json"],
+        ),
         (&["agent", "--fake-gpus=many"], 2, &["--fake-gpus"]),
     ] {
         let said = run(path, &[], arguments);
@@ -214,9 +278,7 @@ fn mistakes_on_the_command_line_say_what_to_write() {
         .map(|entry| entry.file_name())
         .filter(|name| name != "broken.yaml" && name != "config.yaml")
         .collect();
-    // What `dev` refuses after it made its directory leaves only that and its log.
-    assert!(left.iter().all(|name| name == "navarch-data"), "{left:?}");
-    assert!(!path.join("navarch-data/navarch.db").exists());
+    assert!(left.is_empty(), "something was made: {left:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod away;
 mod faults;
 mod holds;
 mod input;
+mod logs;
 mod main_job;
+mod output;
 #[path = "../support/mod.rs"]
 mod support;

@@ -20,6 +20,9 @@ use tower::ServiceExt as _;
 const MAX_CONNECTIONS: usize = 65_536;
 /// How long a new connection may take to begin its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a connection that is closed may take to tell its peer so. Too short and a client sends
+/// one more request into the void; too long and slow peers hold up a stop.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The most bytes of one request's headers.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// How long to wait before accepting again when the system refuses another connection.
@@ -156,10 +159,16 @@ impl Connection {
             }
         }
         connection.as_mut().graceful_shutdown();
-        // A peer that began no request has nothing to wait for.
-        if activity.open.load(Ordering::Relaxed) > 0
-            && let Err(error) = connection.await
-        {
+        let ended = if activity.open.load(Ordering::Relaxed) > 0 {
+            connection.await
+        } else {
+            // A peer without a request has nothing to wait for but the word that this is the end.
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = self.clock.sleep(GOODBYE) => Ok(()),
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%peer, error = &*error, "a connection broke");
         }
     }

@@ -455,8 +455,10 @@ impl Watch {
             }
         }
         let newest = *self.news.borrow_and_update();
+        // The oldest first: what a full page leaves out comes with the next.
         let query = EventQuery {
             after: Some(self.after),
+            order: Order::OldestFirst,
             ..self.query.clone()
         };
         let events: Vec<Arc<Event>> = self

@@ -68,7 +68,7 @@ async fn a_connection_that_never_asks_or_never_ends_its_head_is_closed() {
         plane.pass(Duration::from_secs(2)).await;
         slow.write_all(&[*byte]).await.expect("it is still open");
     }
-    plane.pass(Duration::from_secs(3)).await;
+    plane.pass(Duration::from_secs(4)).await;
     for (what, stream) in [
         ("silent", &mut silent),
         ("slow", &mut slow),
@@ -155,8 +155,30 @@ async fn many_silent_connections_keep_nobody_out() {
     }
     GoAgent("n").beat(&plane).await;
     assert_eq!(plane.ok("ListInstances", json!({})).await, json!({}));
-    plane.pass(Duration::from_secs(11)).await;
+    plane.pass(Duration::from_secs(12)).await;
     for stream in &mut silent {
         soon("each is closed", until_closed(stream)).await;
     }
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http2_is_told_that_it_ends() {
+    let plane = Plane::start().await;
+    // The preface and empty settings: a client that is there and asks nothing.
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    let mut stream = open(plane.address, hello).await;
+    plane.settle().await;
+    plane.pass(Duration::from_secs(12)).await;
+    let mut said = Vec::new();
+    soon("its end", stream.read_to_end(&mut said))
+        .await
+        .expect("no reset");
+    let mut kinds = Vec::new();
+    let mut rest = &said[..];
+    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
+        kinds.push(*kind);
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        rest = &after[length.min(after.len())..];
+    }
+    assert!(kinds.contains(&7), "no GOAWAY among {kinds:?}");
 }

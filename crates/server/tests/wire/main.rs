@@ -3,8 +3,11 @@
 mod auth;
 mod commands;
 mod connections;
+mod events;
+mod failures;
 mod hostile;
 mod hosts;
+mod instances;
 mod lifecycle;
 mod lists;
 mod metrics;

@@ -124,6 +124,63 @@ pub async fn http2(address: SocketAddr, mut request: Request<Bytes>) -> Raw {
         .expect("an answer")
 }
 
+/// Sends a request for a stream, and reads its body until `enough`; then hangs up.
+pub async fn stream(
+    address: SocketAddr,
+    http2: bool,
+    mut request: Request<Bytes>,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Vec<u8> {
+    let io = TokioIo::new(connect(address).await);
+    let work = async {
+        if http2 {
+            let uri = format!("http://{address}{}", request.uri());
+            *request.uri_mut() = uri.parse().expect("a URI");
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(
+                    TokioExecutor::new(),
+                    io,
+                )
+                .await
+                .expect("HTTP/2 is spoken");
+            let answer = sender.send_request(request.map(Full::new));
+            tokio::select! {
+                body = until_enough(answer, enough) => body,
+                end = connection => panic!("the connection ended: {end:?}"),
+            }
+        } else {
+            let host = address.to_string().parse().expect("a host");
+            request.headers_mut().insert("host", host);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+                .await
+                .expect("HTTP/1.1 is spoken");
+            let answer = sender.send_request(request.map(Full::new));
+            tokio::select! {
+                body = until_enough(answer, enough) => body,
+                end = connection => panic!("the connection ended: {end:?}"),
+            }
+        }
+    };
+    soon("enough of a stream", work).await
+}
+
+async fn until_enough(
+    answer: impl Future<Output = Result<hyper::Response<hyper::body::Incoming>, hyper::Error>>,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Vec<u8> {
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let mut body = answer.into_body();
+    let mut all = Vec::new();
+    while !enough(&all) {
+        let frame = body.frame().await.expect("more").expect("a frame");
+        if let Ok(data) = frame.into_data() {
+            all.extend_from_slice(&data);
+        }
+    }
+    all
+}
+
 /// Sends bytes, closes this side, and reads what comes until the end, a reset included.
 pub async fn bytes(address: SocketAddr, sent: &[u8]) -> String {
     let mut stream = connect(address).await;

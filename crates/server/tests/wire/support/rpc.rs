@@ -187,6 +187,51 @@ pub async fn call(
     outcome(flavour, method, &raw)
 }
 
+/// The first messages of a stream, after which the caller hangs up.
+pub async fn stream(
+    address: SocketAddr,
+    flavour: Flavour,
+    method: &str,
+    asked: &Value,
+    count: usize,
+) -> Vec<Value> {
+    let message = if flavour.is_json() {
+        asked.to_string().into_bytes()
+    } else {
+        proto(method, asked)
+    };
+    let mut request = request(flavour, method, None, frame(0, &message));
+    let streaming = match flavour {
+        Flavour::ConnectJson => "application/connect+json",
+        Flavour::ConnectProto => "application/connect+proto",
+        other => other.content_type(),
+    };
+    let streaming = streaming.parse().expect("a header");
+    request.headers_mut().insert("content-type", streaming);
+    let http2 = matches!(flavour, Flavour::Grpc | Flavour::GrpcJson);
+    let enough = |body: &[u8]| whole_frames(body).len() >= count;
+    let body = http::stream(address, http2, request, enough).await;
+    let read = |(flag, bytes): &(u8, Vec<u8>)| {
+        assert_eq!(*flag, 0, "{flavour:?}: no message but an end");
+        read_message(flavour, method, bytes)
+    };
+    whole_frames(&body).iter().map(read).collect()
+}
+
+/// The frames of a body that came so far.
+fn whole_frames(mut body: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut found = Vec::new();
+    while let Some((head, rest)) = body.split_at_checked(5) {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let Some((message, rest)) = rest.split_at_checked(length) else {
+            break;
+        };
+        found.push((head[0], message.to_vec()));
+        body = rest;
+    }
+    found
+}
+
 /// Reads an answer, strictly.
 pub fn outcome(flavour: Flavour, method: &str, raw: &Raw) -> Outcome {
     match flavour {

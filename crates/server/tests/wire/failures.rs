@@ -1,0 +1,136 @@
+//! A store that does not take what it is given: nothing is acknowledged, and nothing is shown.
+
+use std::time::Duration;
+
+use navarch_core::Input;
+use navarch_model::NodeId;
+use serde_json::json;
+
+use crate::support::agents::GoAgent;
+use crate::support::plane::Plane;
+
+/// A store that refuses every new event until it is mended.
+struct Broken(rusqlite::Connection);
+
+impl Broken {
+    fn new(plane: &Plane) -> Self {
+        let file = std::fs::read_dir(&plane.config.store.data_dir)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.extension().is_some_and(|end| end == "db"))
+            .expect("a database");
+        let connection = rusqlite::Connection::open(file).expect("it can be opened");
+        connection
+            .execute_batch(
+                "CREATE TRIGGER broken BEFORE INSERT ON events \
+                 BEGIN SELECT RAISE(ABORT, 'broken as ordered'); END",
+            )
+            .expect("it is broken");
+        Self(connection)
+    }
+
+    fn mend(self) {
+        self.0
+            .execute_batch("DROP TRIGGER broken")
+            .expect("it is mended");
+    }
+}
+
+/// Lets time pass while nothing can be acknowledged.
+async fn pass(plane: &Plane, seconds: u32) {
+    for _ in 0..seconds {
+        plane.clock.advance(Duration::from_secs(1));
+        let nobody = NodeId::new("nobody");
+        let asked = plane
+            .app
+            .handlers()
+            .fleet
+            .submit(Input::Poll { node: nobody });
+        drop(asked.await);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_not_acknowledged_and_not_seen() {
+    let plane = Plane::start().await;
+    GoAgent("a").register(&plane).await;
+    GoAgent("a").beat(&plane).await;
+    let before = plane.state().await;
+    let broken = Broken::new(&plane);
+    for (method, request) in [
+        ("RegisterNode", GoAgent("b").registration()),
+        ("IssueCommand", json!({"nodeId": "a", "commandType": 1})),
+        ("ReportHealth", GoAgent("a").graded("UNHEALTHY")),
+        (
+            "FleetService/SetAutomation",
+            json!({"mode": "AUTOMATION_MODE_OFF"}),
+        ),
+    ] {
+        let refused = plane.refused(method, request).await;
+        assert!(
+            refused.starts_with("unavailable: the control plane cannot take it now: "),
+            "{method}: {refused}"
+        );
+        assert_eq!(plane.state().await, before, "{method}");
+        pass(&plane, 2).await;
+    }
+    // Reading goes on, and so do heartbeats, which need no store.
+    GoAgent("a").beat(&plane).await;
+    assert_eq!(plane.status("a").await, "ACTIVE");
+    broken.mend();
+    pass(&plane, 3).await;
+    GoAgent("b").register(&plane).await;
+    assert_eq!(plane.status("b").await, "ACTIVE");
+    assert_eq!(plane.status("a").await, "ACTIVE");
+    assert_eq!(plane.holds("a").await, [] as [String; 0]);
+    let automation = plane.ok("FleetService/GetAutomation", json!({})).await;
+    assert_eq!(automation["fleet"]["mode"], "AUTOMATION_MODE_ON");
+    let plane = plane.restart().await;
+    assert_eq!(plane.status("b").await, "ACTIVE");
+}
+
+#[tokio::test]
+async fn a_policy_that_the_fleet_could_not_take_is_not_said_to_be_in_force() {
+    const OLD: &str = "rules:\n  - name: old\n    condition: \"true\"\n    result: healthy\n";
+    let plane = Plane::with(|config, home| {
+        let file = home.path().join("policy.yaml");
+        std::fs::write(&file, OLD).expect("a policy file");
+        config.server.health_policy = Some(file);
+    })
+    .await;
+    let broken = Broken::new(&plane);
+    let new = OLD.replace("old", "new");
+    std::fs::write(plane.home.path().join("policy.yaml"), &new).expect("a policy file");
+    pass(&plane, 3).await;
+    let mut said = json!({});
+    for _ in 0..200 {
+        said = plane.ok("FleetService/GetPolicy", json!({})).await;
+        if said.get("refused").is_some() {
+            break;
+        }
+    }
+    let error = said["refused"]["error"]
+        .as_str()
+        .expect("why it is not in force");
+    assert!(
+        error.starts_with("it could not be applied yet: "),
+        "{error}"
+    );
+    assert_eq!(
+        (&said["text"], &said["rules"][0]["name"]),
+        (&json!(OLD), &json!("old"))
+    );
+    broken.mend();
+    // Nobody touches the file again: it is tried until it succeeds.
+    for _ in 0..200 {
+        pass(&plane, 1).await;
+        said = plane.ok("FleetService/GetPolicy", json!({})).await;
+        if said.get("refused").is_none() {
+            break;
+        }
+    }
+    assert_eq!(
+        (&said["text"], &said["rules"][0]["name"]),
+        (&json!(new), &json!("new"))
+    );
+}

@@ -24,7 +24,7 @@ use crate::fleet::{self, BEAT_EVERY, REPORT};
 use crate::load::{Lanes, quantile, send_all};
 use crate::machine::{Table, milliseconds, rate};
 use crate::process::{LOOK_EVERY, Program, Server, beside};
-use crate::raw::{Request, http1_body};
+use crate::raw::{Framing, Request};
 
 /// How much and how long.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -293,8 +293,8 @@ async fn post(stream: &mut TcpStream, path: &str, body: &str) -> Result<()> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     loop {
-        if let Some((_, end)) = http1_body(&answer)?
-            && answer.len() >= end
+        if let Some(framing) = Framing::read(&answer)?
+            && framing.body(&mut answer)?.is_some()
         {
             return Ok(());
         }

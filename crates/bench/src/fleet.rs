@@ -184,7 +184,7 @@ pub fn cheap(server: &Server) -> Caller {
     Caller {
         protocol: Protocol::Proto,
         address: server.address,
-        token: None,
+        token: server.token.map(str::to_owned),
     }
 }
 

@@ -206,7 +206,8 @@ pub struct Memory {
 }
 
 /// How the control plane under test is set up. What would act during a measurement by its own
-/// timers is set far away, and what limits repeated faults is off.
+/// timers is set far away, and a fault that comes again needs no stronger repair. There must be a
+/// pool; this one buys nothing, and the machines of the benchmarks belong to none.
 const CONFIG: &str = "\
 server:
   heartbeat_interval: 30s
@@ -214,8 +215,10 @@ server:
   health_check_interval: 30m
 guards:
   repeat_fault_window: 1ms
-  flapping:
-    reopens: 100000
+providers:
+  none: {type: fake}
+pools:
+  none: {provider: none, instance_type: none, min_nodes: 0, max_nodes: 1}
 ";
 
 /// A control plane: the real program with a store on disk.
@@ -223,7 +226,7 @@ pub struct Server {
     // Dropped before the folder that it works in.
     pub program: Program,
     pub address: SocketAddr,
-    token: Option<&'static str>,
+    pub token: Option<&'static str>,
     folder: TempDir,
 }
 

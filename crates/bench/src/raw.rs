@@ -7,6 +7,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::rc::Rc;
 
 use buffa::Message;
@@ -97,7 +98,10 @@ impl Caller {
         let mut lane = Lane {
             stream,
             inbox: Vec::with_capacity(4096),
-            speech: Speech::Http1 { need: None },
+            speech: Speech::Http1 {
+                framing: None,
+                body: None,
+            },
         };
         if self.protocol == Protocol::Grpc {
             lane.start_http2(&self.headers(method))?;
@@ -133,8 +137,10 @@ pub struct Lane {
 #[derive(Debug)]
 enum Speech {
     Http1 {
-        /// Where the body begins and ends, once the headers are there.
-        need: Option<(usize, usize)>,
+        /// What the headers say of the body, once they are there.
+        framing: Option<Framing>,
+        /// Where the body is, once it is whole.
+        body: Option<Range<usize>>,
     },
     Http2 {
         /// The headers of every request, as references to the table of the first.
@@ -257,11 +263,14 @@ impl Lane {
 
     fn is_answered(&mut self) -> Result<bool> {
         match &mut self.speech {
-            Speech::Http1 { need } => {
-                if need.is_none() {
-                    *need = http1_body(&self.inbox)?;
+            Speech::Http1 { framing, body } => {
+                if framing.is_none() {
+                    *framing = Framing::read(&self.inbox)?;
                 }
-                Ok(need.is_some_and(|(_, end)| self.inbox.len() >= end))
+                if let Some(framing) = framing {
+                    *body = framing.body(&mut self.inbox)?;
+                }
+                Ok(body.is_some())
             }
             Speech::Http2 {
                 stream,
@@ -300,7 +309,7 @@ impl Lane {
     /// The body of the answer; for gRPC with its prefix of five bytes.
     pub fn body(&self) -> &[u8] {
         match &self.speech {
-            Speech::Http1 { need } => need.map_or(&[], |(start, end)| &self.inbox[start..end]),
+            Speech::Http1 { body, .. } => body.clone().map_or(&[], |body| &self.inbox[body]),
             Speech::Http2 { body, .. } => body,
         }
     }
@@ -308,9 +317,9 @@ impl Lane {
     /// Makes room for the next answer.
     pub fn reset(&mut self) {
         match &mut self.speech {
-            Speech::Http1 { need } => {
+            Speech::Http1 { framing, body } => {
                 self.inbox.clear();
-                *need = None;
+                (*framing, *body) = (None, None);
             }
             Speech::Http2 {
                 stream,
@@ -326,23 +335,88 @@ impl Lane {
     }
 }
 
-/// Where the body of an HTTP/1.1 answer begins and ends, if its headers are there.
-pub fn http1_body(inbox: &[u8]) -> Result<Option<(usize, usize)>> {
-    let Some(headers) = inbox.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(&inbox[..headers])?;
-    if !text.starts_with("HTTP/1.1 200 ") {
-        let all = String::from_utf8_lossy(inbox);
-        return Err(format!("not 200: {all}").into());
+/// How an HTTP/1.1 answer says where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// The body is these bytes.
+    Length(usize, usize),
+    /// The body comes in chunks, the first at this place.
+    Chunks(usize),
+}
+
+impl Framing {
+    /// Reads the headers of an answer, if they are whole.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is not 200 or cannot be read.
+    pub fn read(inbox: &[u8]) -> Result<Option<Self>> {
+        let Some(headers) = inbox.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let (text, start) = (std::str::from_utf8(&inbox[..headers])?, headers + 4);
+        if !text.starts_with("HTTP/1.1 200 ") {
+            let all = String::from_utf8_lossy(inbox);
+            return Err(format!("not 200: {all}").into());
+        }
+        let fields = text.split("\r\n").filter_map(|line| line.split_once(':'));
+        for (name, value) in fields {
+            if name.eq_ignore_ascii_case("content-length") {
+                let length: usize = value.trim().parse()?;
+                return Ok(Some(Self::Length(start, start + length)));
+            }
+            if name.eq_ignore_ascii_case("transfer-encoding") && value.trim() == "chunked" {
+                return Ok(Some(Self::Chunks(start)));
+            }
+        }
+        Err(format!("an answer of unknown length: {text}").into())
     }
-    let length = text
-        .split("\r\n")
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .ok_or("an answer without content-length")?;
-    let start = headers + 4;
-    Ok(Some((start, start + length.1.trim().parse::<usize>()?)))
+
+    /// Where the body is, if it is whole. Several chunks are moved together.
+    ///
+    /// # Errors
+    ///
+    /// When a chunk cannot be read.
+    pub fn body(self, inbox: &mut Vec<u8>) -> Result<Option<Range<usize>>> {
+        let start = match self {
+            Self::Length(start, end) => return Ok((inbox.len() >= end).then_some(start..end)),
+            Self::Chunks(start) => start,
+        };
+        let mut chunks = Vec::new();
+        let mut at = start;
+        loop {
+            let line = &inbox[at.min(inbox.len())..];
+            let Some(end) = line.iter().take(20).position(|byte| *byte == b'\n') else {
+                return Ok(None);
+            };
+            let digits = std::str::from_utf8(&line[..end])?.trim_end();
+            let length = usize::from_str_radix(digits, 16)
+                .map_err(|_| format!("{digits:?} is no length of a chunk"))?;
+            let from = at + end + 1;
+            at = from + length + 2;
+            if inbox.len() < at {
+                return Ok(None);
+            }
+            if length == 0 {
+                break;
+            }
+            chunks.push(from..from + length);
+        }
+        match chunks.as_slice() {
+            [] => Ok(Some(start..start)),
+            [one] => Ok(Some(one.clone())),
+            _ => {
+                let joined: Vec<u8> = chunks
+                    .iter()
+                    .flat_map(|chunk| &inbox[chunk.clone()])
+                    .copied()
+                    .collect();
+                let body = inbox.len()..inbox.len() + joined.len();
+                inbox.extend(joined);
+                Ok(Some(body))
+            }
+        }
+    }
 }
 
 /// The first frame of these bytes, if it is whole: its type, flags, stream and payload.
@@ -358,18 +432,38 @@ fn read_frame(bytes: &[u8]) -> Option<(u8, u8, u32, &[u8])> {
 mod tests {
     use super::*;
 
+    fn body_of(answer: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut inbox = answer.to_vec();
+        let Some(framing) = Framing::read(&inbox)? else {
+            return Ok(None);
+        };
+        let body = framing.body(&mut inbox)?;
+        Ok(body.map(|body| inbox[body].to_vec()))
+    }
+
     #[test]
-    fn a_body_is_found_when_the_headers_are_whole() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: a\r\nContent-Length: 2\r\n\r\n{}";
-        for cut in 0..answer.len() {
-            let found = http1_body(&answer[..cut]).expect("fine so far");
-            let whole = cut >= answer.len() - 2;
-            assert_eq!(found.is_some(), whole, "{cut}");
+    fn a_body_is_found_once_it_is_whole() {
+        for (answer, body) in [
+            ("content-type: a\r\nContent-Length: 2\r\n\r\n{}", "{}"),
+            ("content-length: 0\r\n\r\n", ""),
+            (
+                "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                "{}",
+            ),
+            ("transfer-encoding: chunked\r\n\r\n0\r\n\r\n", ""),
+            (
+                "transfer-encoding: chunked\r\n\r\n1\r\na\r\n0A\r\n0123456789\r\n0\r\n\r\n",
+                "a0123456789",
+            ),
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{answer}");
+            for cut in 0..answer.len() {
+                let found = body_of(&answer.as_bytes()[..cut]).expect("fine so far");
+                assert_eq!(found, None, "{:?}", &answer[..cut]);
+            }
+            let found = body_of(answer.as_bytes()).expect("fine");
+            assert_eq!(found.as_deref(), Some(body.as_bytes()), "{answer:?}");
         }
-        assert_eq!(
-            http1_body(answer).expect("fine"),
-            Some((answer.len() - 2, answer.len()))
-        );
     }
 
     #[test]
@@ -377,10 +471,11 @@ mod tests {
         for bad in [
             "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}",
             "HTTP/1.1 2000 OK\r\ncontent-length: 2\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n",
         ] {
-            assert!(http1_body(bad.as_bytes()).is_err(), "{bad}");
+            assert!(body_of(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

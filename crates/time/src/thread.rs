@@ -25,6 +25,10 @@ pub struct Thread<T> {
 /// # Errors
 ///
 /// When the name holds a zero byte, or the system cannot start another thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that starts threads, and their owner joins them"
+)]
 pub fn spawn_thread<T, F>(name: impl Into<Cow<'static, str>>, work: F) -> io::Result<Thread<T>>
 where
     T: Send + 'static,

@@ -38,7 +38,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[
+    pub const ALL: [Self; 7] = [
         Self::Xid,
         Self::Thermal,
         Self::Memory,
@@ -48,8 +48,8 @@ impl FaultKind {
         Self::BootFailure,
     ];
 
-    /// Its name, as in `POST /debug/inject/NAME`.
-    pub const fn name(self) -> &'static str {
+    /// Its word, as in `POST /debug/inject/WORD` and on command lines.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Xid => "xid",
             Self::Thermal => "thermal",
@@ -60,11 +60,17 @@ impl FaultKind {
             Self::BootFailure => "boot-failure",
         }
     }
+
+    /// The kind of a word; `_` counts as `-`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let word = word.replace('_', "-");
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.word())
     }
 }
 
@@ -72,11 +78,7 @@ impl FromStr for FaultKind {
     type Err = FaultError;
 
     fn from_str(name: &str) -> Result<Self, FaultError> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| FaultError::UnknownKind(name.chars().take(64).collect()))
+        Self::from_word(name).ok_or_else(|| FaultError::UnknownKind(name.chars().take(64).collect()))
     }
 }
 

@@ -309,6 +309,7 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                 active: 1,
                 unhealthy: 1,
                 leaving: 0,
+                overdue: 0,
                 budget: (1, 1),
                 waits: vec![Wait {
                     about: "node-1".to_owned(),

@@ -95,6 +95,13 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// An operator takes the choice for a pool back: its configuration counts again.
+    InheritAutomation {
+        /// The pool.
+        pool: PoolName,
+        /// Why.
+        reason: String,
+    },
     /// An operator closes breakers of a pool.
     ResetBreaker {
         /// The pool.
@@ -401,6 +408,11 @@ pub enum Action {
     },
     /// Ask the cloud to let a committed machine go.
     CallTerminate {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Tell a person that a machine does not go.
+    Alert {
         /// The instance.
         instance: InstanceId,
     },

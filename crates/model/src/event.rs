@@ -56,6 +56,8 @@ event_kinds! {
     ListingSuspect = "provider.listing_suspect",
     /// A machine with our tag that we do not know.
     UnclaimedFound = "instance.unclaimed",
+    /// A machine does not go, however often its cloud is asked.
+    TerminationOverdue = "instance.termination_overdue",
     /// An instance lost its node: another machine has the node's id.
     InstanceUnbound = "instance.unbound",
     /// A node registered.

@@ -403,11 +403,12 @@ impl Owner {
             if now >= next_full
                 || ((self.fleet.is_dirty() || woken) && now >= last_plan + self.plan_interval)
             {
-                if now >= next_full {
+                let full = now >= next_full;
+                if full {
                     next_full = now + self.full_plan_interval;
                     self.prune().await;
                 }
-                next_wake = self.plan();
+                next_wake = self.plan(full);
                 last_plan = now;
             }
             self.flush().await;
@@ -485,9 +486,14 @@ impl Owner {
         }
     }
 
-    fn plan(&mut self) -> Option<Time> {
-        let plan = self.fleet.plan(self.time.now());
-        self.fleet.planned();
+    fn plan(&mut self, full: bool) -> Option<Time> {
+        let now = self.time.now();
+        let plan = if full {
+            self.fleet.plan_all(now)
+        } else {
+            self.fleet.plan(now)
+        };
+        self.fleet.planned(&plan);
         for action in plan.actions {
             self.apply(Input::Act(action), None);
         }

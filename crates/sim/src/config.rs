@@ -138,7 +138,7 @@ impl Config {
             .into_iter()
             .filter(|_| draw.chance(0.4))
             .collect();
-        Self {
+        let mut config = Self {
             yaml: yaml(min, max, budget, recovery, gpus),
             honours_tokens: draw.chance(0.8),
             troubles,
@@ -147,7 +147,17 @@ impl Config {
             lost: [0.0, 0.01, 0.1][draw.below(3) as usize],
             polls: draw.chance(0.2),
             bug: None,
+        };
+        // Pools share the fleet's budget, its witnesses and its cloud.
+        for name in ["other", "third"] {
+            if draw.chance(0.3) {
+                let min = draw.below(4) as u32;
+                config
+                    .yaml
+                    .push_str(&pool(name, min, min + 1, budget, recovery));
+            }
         }
+        config
     }
 
     /// The fleet's settings.
@@ -166,7 +176,7 @@ impl Config {
     }
 }
 
-/// A fleet of one pool with waits short enough for a simulated hour to show them all.
+/// A fleet of one pool, the last thing in the file, with waits short enough for a simulated hour to show them all.
 fn yaml(min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {
     format!(
         "server:
@@ -195,7 +205,15 @@ providers:
     type: fake
     gpu_count: {gpus}
 pools:
-  main:
+{}",
+        pool("main", min, max, budget, recovery)
+    )
+}
+
+/// One pool.
+fn pool(name: &str, min: u32, max: u32, budget: &str, recovery: &str) -> String {
+    format!(
+        "  {name}:
     provider: fake
     instance_type: gpu
     region: here

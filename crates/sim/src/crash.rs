@@ -265,8 +265,22 @@ impl Sim {
             if full {
                 process.next_full = Time(now.0 + FULL_PLAN_MICROS);
             }
-            let plan = process.fleet.plan(stamp);
-            process.fleet.planned();
+            let all = process.fleet.plan_all(stamp);
+            let plan = if full {
+                all
+            } else {
+                let plan = process.fleet.plan(stamp);
+                if plan.actions != all.actions {
+                    let what = format!(
+                        "{:?} is planned, and {:?} is due",
+                        plan.actions, all.actions
+                    );
+                    self.violated("a plan of what changed is the plan of all", what);
+                    return;
+                }
+                plan
+            };
+            process.fleet.planned(&plan);
             process.next_wake = plan.report.next_wake;
             process.last_plan = now;
             self.report = plan.report;

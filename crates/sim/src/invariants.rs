@@ -229,6 +229,15 @@ impl Step<'_> {
                 ),
             ));
         }
+        let ours = matches!(after.end, Some(EndCause::Repair { .. } | EndCause::Shrink));
+        let node = node_of(self.before, after);
+        if after.phase == Phase::Terminating
+            && ours
+            && let Some(node) = node.filter(|node| node.is_held_by_operator())
+        {
+            let what = format!("{} is let go and {:?} stand", after.id, node.hold_names());
+            found.push(("P5 we undo only what we did", what));
+        }
         if let (None, Some(settings)) = (from, self.sim.settings.pools.get(&after.pool)) {
             let alive = members(self.after, &after.pool)
                 .filter(|instance| instance.phase.may_be_alive())

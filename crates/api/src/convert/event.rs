@@ -70,7 +70,11 @@ const fn step(kind: EventKind) -> &'static str {
         }
         K::GuardBlocked | K::BreakerOpened | K::BreakerClosed | K::ListingSuspect => "guard",
         K::DrainStarted | K::CommandIssued => "action",
-        K::DrainFinished | K::CommandChanged | K::ProviderError | K::StaleResult => "result",
+        K::DrainFinished
+        | K::CommandChanged
+        | K::ProviderError
+        | K::StaleResult
+        | K::TerminationOverdue => "result",
         K::Started
         | K::Paused
         | K::Configured

@@ -29,6 +29,7 @@ impl Fleet {
             Action::Doubt { instance } => self.doubt(&instance),
             Action::Terminate { instance, cause } => self.terminate(&instance, cause),
             Action::CallTerminate { instance } => self.call_terminate(&instance),
+            Action::Alert { instance } => self.alert(&instance),
             Action::Drain { node, cause } => self.drain(&node, cause),
             Action::AskDrained { node } => self.ask_drained(&node),
             Action::CancelDrain { node } => self.cancel_drain(&node),
@@ -57,6 +58,7 @@ impl Fleet {
                 self.may_end_unclaimed(&pool, &provider, &machine, self.now.core)
                     .map_err(|block| blocked(&block))?;
                 self.unclaimed_asked.insert(key, self.now.core);
+                self.look_at(Some(pool));
                 self.effect(Effect::TerminateUnclaimed {
                     provider,
                     provider_id: machine,
@@ -309,6 +311,30 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
+    fn alert(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
+        let instance = self.instance(id)?;
+        if !self.is_overdue(&instance, self.now.core) || !self.alerted.insert(id.clone()) {
+            return Err(Rejection::precondition(format!(
+                "instance {id} needs no alert"
+            )));
+        }
+        self.look_at(Some(instance.pool.clone()));
+        let subject = self.instance_subject(&instance);
+        let machine = instance.provider_id.as_ref().map_or_else(
+            || "a machine that nobody found".to_owned(),
+            ToString::to_string,
+        );
+        let message = format!(
+            "{machine} at {} was to go {} s ago and is not proven gone: look at it in its cloud; \
+             {}",
+            instance.offering,
+            self.now.core.since(instance.phase_since.core).as_secs(),
+            instance.message
+        );
+        self.event(EventKind::TerminationOverdue, subject, message, []);
+        Ok(Reply::Done)
+    }
+
     fn live_node(&self, id: &NodeId) -> Result<Node, Rejection> {
         self.state
             .nodes
@@ -385,6 +411,7 @@ impl Fleet {
             )));
         };
         let reason = hold.reason.clone();
+        self.look_at(node.pool.clone());
         let soft = self.soft.entry(id.clone()).or_default();
         soft.asking_drained = Some(self.now.core + self.settings.instances.launch_timeout);
         soft.ask_drained_at = Some(self.now.core + ASK_DRAINED_EVERY);
@@ -399,10 +426,10 @@ impl Fleet {
         if let Some(soft) = self.soft.get_mut(id) {
             soft.asking_drained = None;
         }
-        self.dirty = true;
         let Ok(mut node) = self.live_node(id) else {
             return;
         };
+        self.look_at(node.pool.clone());
         let why = match drained {
             Ok(true) => "the scheduler says that the node is empty",
             Ok(false) | Err(_) => return,

@@ -32,7 +32,9 @@ impl Fleet {
         let fresh = call.is_some_and(|call| (call.attempt, call.kind) == (key.attempt, kind));
         if fresh {
             self.calls.remove(&key.instance);
-            self.dirty = true;
+            let known = self.state.instances.get(&key.instance);
+            let pool = known.map(|instance| instance.pool.clone());
+            self.look_at(pool);
         }
         let instance = Instance::clone(self.state.instances.get(&key.instance)?);
         if !fresh {
@@ -162,6 +164,13 @@ impl Fleet {
             self.event(EventKind::UnclaimedFound, subject, message, []);
             self.unclaimed_found(&instance.offering.provider.clone(), machine);
             return;
+        }
+        // A launch that was given up made a machine after all: it was paid for.
+        if instance.provider_id.is_none()
+            && instance.phase == Phase::Terminating
+            && instance.end == Some(EndCause::LaunchAbandoned)
+        {
+            self.launch_wasted(&instance);
         }
         instance.provider_id = Some(machine.provider_id.clone());
         instance.failures = 0;
@@ -473,6 +482,7 @@ impl Fleet {
         began: Stamp,
         result: Result<(Vec<Machine>, bool), ProviderError>,
     ) {
+        self.due.any = true;
         let soft = self.providers.entry(provider.clone()).or_default();
         if began.core < soft.looked_at {
             // A later one was looked at: this one was taken for lost.
@@ -480,7 +490,6 @@ impl Fleet {
         }
         soft.looked_at = began.core;
         soft.listing = None;
-        self.dirty = true;
         let (machines, complete) = match result {
             Ok(listing) => {
                 soft.failures = 0;
@@ -503,11 +512,19 @@ impl Fleet {
                 return;
             }
         };
-        let by_instance: BTreeMap<InstanceId, &Machine> = machines
-            .iter()
-            .filter(|machine| machine.status != CloudStatus::Terminated)
-            .filter_map(|machine| Some((machine.instance.clone()?, machine)))
-            .collect();
+        let mut by_instance: BTreeMap<&InstanceId, &Machine> = BTreeMap::new();
+        for machine in &machines {
+            let Some(id) = &machine.instance else {
+                continue;
+            };
+            let known = self.state.instances.get(id);
+            let bound = known.and_then(|instance| instance.provider_id.as_ref());
+            // Of two machines for one intent the record knows one; the other is a stranger.
+            let is_it = bound.is_none_or(|bound| *bound == machine.provider_id);
+            if is_it && machine.status != CloudStatus::Terminated {
+                by_instance.entry(id).or_insert(machine);
+            }
+        }
         let expected: Vec<Instance> = self
             .state
             .instances
@@ -528,17 +545,31 @@ impl Fleet {
                     && !by_instance.contains_key(&instance.id)
             })
             .count();
+        let limit = self.settings.guards.sweep.suspect.of(expected.len());
+        let appeared = machines
+            .iter()
+            .filter(|machine| self.is_stranger(machine, began))
+            .filter(|machine| {
+                let key = (provider.clone(), machine.provider_id.clone());
+                !self.state.unclaimed.contains_key(&key)
+            })
+            .count();
+        let vanishing = complete && vanished > limit;
         let suspect = if !complete {
             Some("the listing is partial".to_owned())
-        } else if vanished > self.settings.guards.sweep.suspect.of(expected.len()) {
+        } else if vanishing {
             Some(format!(
                 "{vanished} of {} machines vanished at once",
                 expected.len()
             ))
+        } else if appeared > limit {
+            Some(format!(
+                "{appeared} machines with our tag and without a record appeared at once"
+            ))
         } else {
             None
         };
-        self.set_suspect(provider, suspect.clone());
+        self.set_suspect(provider, suspect);
         for instance in expected {
             match by_instance.get(&instance.id) {
                 Some(machine) => {
@@ -549,14 +580,39 @@ impl Fleet {
                 None => {}
             }
         }
-        if suspect.is_none() {
+        // Those that appeared are on record from now on: the next listing confirms them.
+        if complete && !vanishing {
             self.strangers(provider, &machines, began);
         }
+    }
+
+    /// Whether a listed machine has our fleet id and no instance of ours explains it.
+    fn is_stranger(&self, machine: &Machine, began: Stamp) -> bool {
+        let live = !matches!(
+            machine.status,
+            CloudStatus::Terminated | CloudStatus::NotFound
+        );
+        let ours = machine.fleet.as_ref() == Some(&self.state.meta.fleet);
+        let known = machine
+            .instance
+            .as_ref()
+            .and_then(|id| self.state.instances.get(id))
+            .is_some_and(|instance| {
+                let bound = instance.provider_id.as_ref();
+                let is_it = bound.is_none_or(|id| *id == machine.provider_id);
+                // The listing says nothing about what changed after it began.
+                let changed = instance.phase_since.core >= began.core;
+                is_it && (changed || instance.phase.may_be_alive())
+            });
+        live && ours && !known
     }
 
     fn set_suspect(&mut self, provider: &ProviderName, suspect: Option<String>) {
         let soft = self.providers.entry(provider.clone()).or_default();
         let before = std::mem::replace(&mut soft.suspect, suspect.clone());
+        if before != suspect {
+            self.look_at_all();
+        }
         if let (None, Some(why)) = (before, suspect) {
             self.event(
                 EventKind::ListingSuspect,
@@ -606,24 +662,7 @@ impl Fleet {
     /// Machines with our fleet id that no instance of ours explains.
     fn strangers(&mut self, provider: &ProviderName, machines: &[Machine], began: Stamp) {
         for machine in machines {
-            let live = !matches!(
-                machine.status,
-                CloudStatus::Terminated | CloudStatus::NotFound
-            );
-            let ours = machine.fleet.as_ref() == Some(&self.state.meta.fleet);
-            let known = machine
-                .instance
-                .as_ref()
-                .and_then(|id| self.state.instances.get(id))
-                .is_some_and(|instance| {
-                    instance.phase_since.core >= began.core
-                        || (instance.phase.may_be_alive()
-                            && instance
-                                .provider_id
-                                .as_ref()
-                                .is_none_or(|id| *id == machine.provider_id))
-                });
-            if live && ours && !known {
+            if self.is_stranger(machine, began) {
                 self.unclaimed_found(provider, machine);
             }
         }

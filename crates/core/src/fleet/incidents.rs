@@ -194,9 +194,9 @@ impl Fleet {
         let mut repeats = 0;
         let mut reopened = 0;
         for incident in self
-            .state
-            .incidents
-            .values()
+            .index
+            .incidents_of_node(&key.node)
+            .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| incident.key == *key)
         {
             let Some((closed, ending)) = &incident.closed else {

@@ -3,6 +3,7 @@
 mod act;
 mod cloud;
 mod incidents;
+mod index;
 mod operator;
 mod policy;
 mod register;
@@ -10,7 +11,7 @@ mod report;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use navarch_model::{
@@ -21,9 +22,13 @@ use navarch_model::{
 use navarch_policy::HealthPolicy;
 
 use crate::input::{Applied, Effect, Input, Note, Rejection, Reply};
+use crate::plan::PoolReport;
 use crate::settings::{PoolSettings, Settings};
+use index::Index;
 
 pub(crate) use incidents::describe;
+pub(crate) use index::Witnesses;
+
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
 
@@ -46,6 +51,30 @@ pub(crate) enum CallKind {
     Launch,
     Lookup,
     Terminate,
+}
+
+/// What the next plan has to look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Due {
+    /// Whether a fact changed at all.
+    pub any: bool,
+    /// Every pool.
+    pub all: bool,
+    /// Every pool in which something waits: what is counted for the whole fleet changed.
+    pub waiting: bool,
+    /// These pools.
+    pub pools: BTreeSet<PoolName>,
+}
+
+/// What the last plan of a pool found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Planned {
+    /// Its report, if it is configured.
+    pub report: Option<PoolReport>,
+    /// Whether something waits in it.
+    pub waits: bool,
+    /// When it is worth looking again, if no fact changes.
+    pub wake: Option<Time>,
 }
 
 /// A call to a cloud that has no answer yet.
@@ -89,12 +118,15 @@ pub struct Fleet {
     pub(crate) state: State,
     pub(crate) settings: Arc<Settings>,
     pub(crate) policy: Arc<HealthPolicy>,
-    /// Instances by pool, ended ones included while they are in memory.
-    pub(crate) members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
+    pub(crate) index: Index,
+    /// The nodes as witnesses of a silence, until one of them changes.
+    witnesses: OnceLock<Witnesses>,
     /// Calls under way.
     pub(crate) calls: BTreeMap<InstanceId, UnderWay>,
     pub(crate) soft: BTreeMap<NodeId, Soft>,
     pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
+    /// Machines that do not go and of which a person was told.
+    pub(crate) alerted: BTreeSet<InstanceId>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Reasons on record that still hold.
@@ -103,8 +135,10 @@ pub struct Fleet {
     pub(crate) grace: Time,
     pub(crate) last_tick: Option<Stamp>,
     pub(crate) last_meta: Time,
-    /// Whether a fact changed since the last plan.
-    pub(crate) dirty: bool,
+    /// What the next plan has to look at.
+    pub(crate) due: Due,
+    /// What the last plan of each pool found, and when it is due again.
+    pub(crate) planned: BTreeMap<PoolName, Planned>,
     pub(crate) now: Stamp,
     changes: Vec<Change>,
     effects: Vec<Effect>,
@@ -116,29 +150,29 @@ pub struct Fleet {
 impl Fleet {
     /// Takes a loaded state. Feed [`Input::Started`] next.
     pub fn new(state: State, settings: Arc<Settings>, policy: Arc<HealthPolicy>) -> Self {
-        let mut members: BTreeMap<PoolName, BTreeSet<InstanceId>> = BTreeMap::new();
-        for instance in state.instances.values() {
-            members
-                .entry(instance.pool.clone())
-                .or_default()
-                .insert(instance.id.clone());
-        }
         let core_time = state.meta.core_time;
         let last_event = state.meta.last_event;
         Self {
+            index: Index::of(&state),
+            witnesses: OnceLock::new(),
             state,
             settings,
             policy,
-            members,
             calls: BTreeMap::new(),
             soft: BTreeMap::new(),
             providers: BTreeMap::new(),
+            alerted: BTreeSet::new(),
             unclaimed_asked: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
             last_tick: None,
             last_meta: core_time,
-            dirty: true,
+            due: Due {
+                any: true,
+                all: true,
+                ..Due::default()
+            },
+            planned: BTreeMap::new(),
             now: Stamp {
                 core: core_time,
                 wall: core_time,
@@ -167,7 +201,7 @@ impl Fleet {
 
     /// Whether a fact changed since the last plan.
     pub const fn is_dirty(&self) -> bool {
-        self.dirty
+        self.due.any
     }
 
     /// Since when silence and deadlines count: the last start or pause.
@@ -181,7 +215,7 @@ impl Fleet {
         self.now = now;
         let reply = self.dispatch(input, ids);
         if !self.changes.is_empty() {
-            self.dirty = true;
+            self.due.any = true;
             let meta = Meta {
                 core_time: now.core,
                 last_event: self.last_event,
@@ -234,6 +268,7 @@ impl Fleet {
             Input::CloseIncident { incident, reason } => self.close_by_operator(&incident, reason),
             Input::ConfirmDead { node, reason } => self.confirm_dead(&node, reason),
             Input::SetAutomation { pool, mode, reason } => self.set_automation(pool, mode, reason),
+            Input::InheritAutomation { pool, reason } => self.inherit_automation(&pool, &reason),
             Input::ResetBreaker { pool, signature } => {
                 self.reset_breaker(&pool, signature.as_deref())
             }
@@ -323,8 +358,74 @@ impl Fleet {
     // Every change of state goes through one of these, which also keep the indexes.
 
     fn put(&mut self, change: Change) {
-        self.state.apply(&change);
+        self.mark(&change);
+        let before = self.index.tally(None);
+        self.index.apply(&mut self.state, &change);
+        if self.index.tally(None) != before {
+            // The fleet's budget is a share of all.
+            self.due.waiting = true;
+        }
         self.changes.push(change);
+    }
+
+    /// Notes which pools a change concerns.
+    fn mark(&mut self, change: &Change) {
+        let state = &self.state;
+        let pool_of = |id: &InstanceId| state.instances.get(id).map(|one| one.pool.clone());
+        let mut pools: Vec<Option<PoolName>> = Vec::new();
+        match change {
+            Change::Meta(meta) => {
+                self.due.all |= meta.automation != state.meta.automation;
+            }
+            Change::Pool(pool) => pools.push(Some(pool.name.clone())),
+            Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
+            Change::ForgetInstance(id) => pools.push(pool_of(id)),
+            Change::Node(node) => {
+                let before = state.nodes.get(&node.id);
+                pools.push(before.and_then(|node| node.pool.clone()));
+                pools.push(node.pool.clone());
+                let heard = |node: &Node| (node.lifecycle, node.fresh_since, node.silent_since);
+                if before.map(|node| heard(node)) != Some(heard(node)) {
+                    self.witnesses.take();
+                    self.due.waiting = true;
+                }
+            }
+            Change::ForgetNode(id) => {
+                pools.push(state.nodes.get(id).and_then(|node| node.pool.clone()));
+                self.witnesses.take();
+            }
+            Change::Incident(incident) => pools.push(incident.pool.clone()),
+            Change::ForgetIncident(id) => {
+                pools.push(state.incidents.get(id).and_then(|one| one.pool.clone()));
+            }
+            Change::Unclaimed(machine) => {
+                pools.push(machine.instance.as_ref().and_then(pool_of));
+            }
+            Change::UnclaimedGone(provider, id) => {
+                let known = state.unclaimed.get(&(provider.clone(), id.clone()));
+                let instance = known.and_then(|machine| machine.instance.as_ref());
+                pools.push(instance.and_then(pool_of));
+            }
+            Change::Command(_) | Change::ForgetCommand(_) | Change::Event(_) => {}
+        }
+        self.due.pools.extend(pools.into_iter().flatten());
+    }
+
+    /// Notes that the pool of an instance has to be looked at, for something that is not stored.
+    pub(crate) fn look_at(&mut self, pool: Option<PoolName>) {
+        self.due.any = true;
+        self.due.pools.extend(pool);
+    }
+
+    /// Notes that everything has to be looked at.
+    pub(crate) fn look_at_all(&mut self) {
+        self.due.any = true;
+        self.due.all = true;
+    }
+
+    /// The nodes as witnesses of a silence.
+    pub(crate) fn witnesses(&self) -> &Witnesses {
+        self.witnesses.get_or_init(|| Witnesses::of(&self.state))
     }
 
     pub(crate) fn put_meta(&mut self, meta: Meta) {
@@ -343,10 +444,6 @@ impl Fleet {
     }
 
     pub(crate) fn put_instance(&mut self, instance: Instance) {
-        self.members
-            .entry(instance.pool.clone())
-            .or_default()
-            .insert(instance.id.clone());
         self.put(Change::Instance(Arc::new(instance)));
     }
 
@@ -432,6 +529,7 @@ impl Fleet {
             instance.ended = Some(self.now);
             instance.retry_at = None;
             self.calls.remove(&instance.id);
+            self.alerted.remove(&instance.id);
         }
         let subject = self.instance_subject(&instance);
         self.event(

@@ -116,12 +116,7 @@ impl Fleet {
     }
 
     fn room_for_command(&self, id: &NodeId) -> Result<(), Rejection> {
-        let waiting = self
-            .state
-            .commands
-            .values()
-            .filter(|command| command.node == *id && !command.state.is_final())
-            .count();
+        let waiting = self.index.waiting(id).count();
         if waiting >= MAX_WAITING {
             return Err(Rejection::precondition(format!(
                 "{waiting} commands wait for node {id} already; let its agent catch up first"
@@ -187,10 +182,9 @@ impl Fleet {
         };
         let confirms = node.description.capabilities.command_results;
         let mut waiting: Vec<_> = self
-            .state
-            .commands
-            .values()
-            .filter(|command| command.node == *id && !command.state.is_final())
+            .index
+            .waiting(id)
+            .filter_map(|command| self.state.commands.get(command))
             .cloned()
             .collect();
         waiting.sort_by_key(|command| (command.issued, command.id.clone()));
@@ -335,6 +329,34 @@ impl Fleet {
             message,
             [("mode", mode.word().to_owned())],
         );
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn inherit_automation(
+        &mut self,
+        pool: &PoolName,
+        reason: &str,
+    ) -> Result<Reply, Rejection> {
+        self.known(pool)?;
+        let mut memory = self.pool_memory(pool);
+        if memory.automation.take().is_none() {
+            return Err(Rejection::precondition(format!(
+                "automation of pool {pool} was not chosen by an operator: its configuration counts"
+            )));
+        }
+        self.put_pool(memory);
+        let mode = self.automation(pool);
+        let mut message = format!("automation of pool {pool} is inherited: {}", mode.word());
+        if !reason.is_empty() {
+            message.push_str("; ");
+            message.push_str(reason);
+        }
+        let subject = Subject {
+            pool: Some(pool.clone()),
+            ..Subject::default()
+        };
+        let details = [("mode", mode.word().to_owned())];
+        self.event(EventKind::AutomationChanged, subject, message, details);
         Ok(Reply::Done)
     }
 

@@ -47,7 +47,7 @@ impl Judged {
 impl Fleet {
     pub(crate) fn set_policy(&mut self, policy: Arc<HealthPolicy>, ids: &mut dyn IdSource) {
         let before = std::mem::replace(&mut self.policy, policy);
-        self.dirty = true;
+        self.look_at_all();
         self.notes.retain(|(_, _, guard, _), _| *guard != "rule");
         let source = self.policy.source().to_owned();
         self.event(

@@ -20,6 +20,7 @@ const EXTERNAL_SILENCE: Duration = Duration::from_secs(24 * 3600);
 impl Fleet {
     pub(crate) fn started(&mut self, epoch: u64, ids: &mut dyn IdSource) {
         self.grace = self.now.core;
+        self.look_at_all();
         self.last_tick = Some(self.now);
         let meta = Meta {
             epoch,
@@ -40,7 +41,7 @@ impl Fleet {
             return;
         }
         self.settings = settings;
-        self.dirty = true;
+        self.look_at_all();
         self.event(
             EventKind::Configured,
             Subject::default(),
@@ -73,6 +74,7 @@ impl Fleet {
         let gap = self.now.core.since(last.core);
         if gap > self.settings.guards.pause_gap {
             self.grace = self.now.core;
+            self.look_at_all();
             self.event(
                 EventKind::Paused,
                 Subject::default(),
@@ -180,12 +182,9 @@ impl Fleet {
                 !instance.phase.may_be_alive()
                     && instance.ended.is_some_and(|at| now.since(at.core) >= kept)
             })
-            .map(|instance| (instance.pool.clone(), instance.id.clone()))
+            .map(|instance| instance.id.clone())
             .collect();
-        for (pool, id) in instances {
-            if let Some(members) = self.members.get_mut(&pool) {
-                members.remove(&id);
-            }
+        for id in instances {
             self.put(Change::ForgetInstance(id));
         }
         let incidents: Vec<_> = self

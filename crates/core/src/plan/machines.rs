@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use navarch_model::{CloudStatus, EndCause, Instance, NodeId, Phase, ProviderName, Time};
+use navarch_model::{CloudStatus, EndCause, Instance, NodeId, Phase, PoolName, ProviderName, Time};
 use navarch_policy::guards::Block;
 
 use super::Planner;
@@ -54,10 +54,11 @@ impl Planner<'_> {
                 .as_ref()
                 .and_then(|instance| self.fleet.state.instances.get(instance))
                 .map(|instance| instance.pool.clone())
-                .filter(|_| machine.sightings >= 2)
+                .filter(|pool| machine.sightings >= 2 && self.scope.contains(pool))
             else {
                 continue;
             };
+            self.current = Some(pool.clone());
             let words = format!("terminate unclaimed {id}");
             match self
                 .fleet
@@ -84,27 +85,18 @@ impl Planner<'_> {
     }
 
     fn needs_proof(&self, provider: &ProviderName) -> bool {
-        let doubtful = |instance: &Instance| {
-            instance.offering.provider == *provider
-                && instance.provider_id.is_none()
-                && matches!(instance.phase, Phase::OutcomeUnknown | Phase::Terminating)
-        };
-        self.fleet
-            .state
-            .unclaimed
-            .keys()
-            .any(|(name, _)| name == provider)
+        self.fleet.index.has_doubtful(provider)
             || self
                 .fleet
                 .state
-                .instances
-                .values()
-                .any(|instance| doubtful(instance))
+                .unclaimed
+                .keys()
+                .any(|(name, _)| name == provider)
     }
 
-    /// The next call or transition of every machine that may be alive.
-    pub(super) fn machines(&mut self) {
-        for instance in self.fleet.state.instances.values() {
+    /// The next call or transition of every machine of a pool that may be alive.
+    pub(super) fn machines(&mut self, pool: &PoolName) {
+        for instance in self.fleet.pool_instances(pool) {
             if instance.phase.may_be_alive() {
                 self.machine(instance);
             }
@@ -129,6 +121,14 @@ impl Planner<'_> {
                 until: instance.retry_at,
             };
             self.wait(&instance.pool, instance.id.as_str(), "launch", &block);
+        }
+        if instance.phase == Phase::Terminating {
+            let due = self.fleet.overdue_at(instance);
+            self.wake(due);
+            if self.fleet.is_overdue(instance, self.now.core) && !self.fleet.alerted.contains(&id) {
+                let instance = id.clone();
+                self.actions.push(Action::Alert { instance });
+            }
         }
         if let Some(call) = self.fleet.call_under_way(&instance.id, self.now.core) {
             self.wake(call.until);

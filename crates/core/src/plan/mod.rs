@@ -4,13 +4,13 @@ mod machines;
 mod pools;
 mod questions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::{Automation, Stamp, Time};
 use navarch_model::{PoolName, ProviderName};
 use navarch_policy::guards::Block;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Due, Fleet, Planned};
 use crate::input::{Action, Note};
 
 /// What stops an action, or what a pool rests in.
@@ -47,6 +47,9 @@ pub struct PoolReport {
     pub unhealthy: usize,
     /// Those that we drain.
     pub leaving: usize,
+    /// Those that were to go and are not proven gone after `terminate.alert_after`: a person
+    /// should look.
+    pub overdue: usize,
     /// Disruptions under way, and how many may be.
     pub budget: (usize, usize),
     /// What waits, and for what.
@@ -77,26 +80,111 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What was found.
     pub report: PlanReport,
+    /// The pools that were planned, and when each is due again.
+    wakes: BTreeMap<PoolName, Option<Time>>,
+    /// The pools in which something waits.
+    waiting: BTreeSet<PoolName>,
+    /// The pools that have actions: each may be refused, so they are due again.
+    acting: BTreeSet<PoolName>,
+}
+
+#[cfg(test)]
+impl Plan {
+    /// Whether a pool was planned.
+    pub(crate) fn is_about(&self, pool: &PoolName) -> bool {
+        self.wakes.contains_key(pool)
+    }
+
+    /// How many pools were planned.
+    pub(crate) fn pools(&self) -> usize {
+        self.wakes.len()
+    }
 }
 
 impl Fleet {
-    /// Plans from present facts. Changes nothing; the caller feeds each action back and calls
-    /// [`Fleet::planned`].
+    /// Plans from present facts for the pools that are due: a fact of theirs changed, or it is time
+    /// to look again. Changes nothing; the caller calls [`Fleet::planned`] and feeds each action
+    /// back.
     pub fn plan(&self, now: Stamp) -> Plan {
-        let mut planner = Planner::new(self, now);
-        planner.count_pools();
+        let due = |pool: &PoolName| {
+            self.due.all
+                || self.due.pools.contains(pool)
+                || self.planned.get(pool).is_none_or(|planned| {
+                    (self.due.waiting && planned.waits)
+                        || planned.wake.is_some_and(|wake| now.core >= wake)
+                })
+        };
+        let mut scope = self.every_pool();
+        scope.retain(due);
+        self.plan_of(scope, now)
+    }
+
+    /// Plans from present facts for every pool. It finds the same actions as [`Fleet::plan`], for a
+    /// pool that is not due needs none; once in a while it shows that.
+    pub fn plan_all(&self, now: Stamp) -> Plan {
+        self.plan_of(self.every_pool(), now)
+    }
+
+    /// The pools that are configured, have machines, or have a reason on record.
+    fn every_pool(&self) -> BTreeSet<PoolName> {
+        let noted = self.notes.keys().filter(|key| key.2 != "rule");
+        self.settings
+            .pools
+            .keys()
+            .chain(self.index.pools())
+            .chain(noted.map(|key| &key.0))
+            .cloned()
+            .collect()
+    }
+
+    fn plan_of(&self, scope: BTreeSet<PoolName>, now: Stamp) -> Plan {
+        let mut planner = Planner::new(self, scope, now);
+        let scope: Vec<PoolName> = planner.scope.iter().cloned().collect();
+        for pool in &scope {
+            planner.count_pool(pool);
+        }
         planner.sweep();
-        planner.machines();
-        for pool in self.settings.pools.keys() {
+        for pool in &scope {
+            let before = planner.actions.len();
+            planner.current = Some(pool.clone());
+            planner.machines(pool);
+            planner.acts(pool, before);
+        }
+        for pool in &scope {
+            let before = planner.actions.len();
+            planner.current = Some(pool.clone());
             planner.pool(pool);
+            planner.acts(pool, before);
         }
         planner.unclaimed();
         planner.finish()
     }
 
-    /// A plan was made from every fact so far.
-    pub fn planned(&mut self) {
-        self.dirty = false;
+    /// A plan was made from every fact so far. Call it before its actions are fed back.
+    pub fn planned(&mut self, plan: &Plan) {
+        self.due = Due {
+            pools: plan.acting.clone(),
+            ..Due::default()
+        };
+        let pools: Vec<PoolName> = self.planned.keys().cloned().collect();
+        for pool in pools {
+            if !self.settings.pools.contains_key(&pool) && !plan.wakes.contains_key(&pool) {
+                self.planned.remove(&pool);
+            }
+        }
+        for (pool, wake) in &plan.wakes {
+            let report = plan.report.pools.get(pool).cloned();
+            let waits = plan.waiting.contains(pool);
+            let wake = *wake;
+            self.planned.insert(
+                pool.clone(),
+                Planned {
+                    report,
+                    waits,
+                    wake,
+                },
+            );
+        }
     }
 }
 
@@ -104,29 +192,66 @@ impl Fleet {
 struct Planner<'a> {
     fleet: &'a Fleet,
     now: Stamp,
+    /// The pools that are planned.
+    scope: BTreeSet<PoolName>,
+    /// The pool that is being planned; none for what concerns the fleet.
+    current: Option<PoolName>,
     actions: Vec<Action>,
     report: PlanReport,
     notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
+    wakes: BTreeMap<PoolName, Option<Time>>,
+    /// When the fleet is worth looking at again.
+    wake: Option<Time>,
+    /// The pools that have actions.
+    acting: BTreeSet<PoolName>,
+}
+
+fn sooner(wake: &mut Option<Time>, at: Time) {
+    *wake = Some(wake.map_or(at, |wake| wake.min(at)));
 }
 
 impl<'a> Planner<'a> {
-    fn new(fleet: &'a Fleet, now: Stamp) -> Self {
+    fn new(fleet: &'a Fleet, scope: BTreeSet<PoolName>, now: Stamp) -> Self {
+        // What was found in the other pools still holds.
+        let pools = fleet
+            .planned
+            .iter()
+            .filter(|(pool, _)| !scope.contains(*pool) && fleet.settings.pools.contains_key(*pool))
+            .filter_map(|(pool, planned)| Some((pool.clone(), planned.report.clone()?)))
+            .collect();
         Self {
             fleet,
             now,
+            current: None,
             actions: Vec::new(),
             report: PlanReport {
                 at: now,
+                pools,
                 ..PlanReport::default()
             },
             notes: BTreeMap::new(),
+            wakes: scope.iter().map(|pool| (pool.clone(), None)).collect(),
+            scope,
+            wake: None,
+            acting: BTreeSet::new(),
+        }
+    }
+
+    /// Notes that a pool has actions, if there are more than before.
+    fn acts(&mut self, pool: &PoolName, before: usize) {
+        if self.actions.len() > before {
+            self.acting.insert(pool.clone());
         }
     }
 
     /// Asks for another plan at a time.
     fn wake(&mut self, at: Time) {
-        if at > self.now.core && at < Time::NEVER {
-            self.report.next_wake = Some(self.report.next_wake.map_or(at, |wake| wake.min(at)));
+        if at <= self.now.core || at == Time::NEVER {
+            return;
+        }
+        match &self.current {
+            Some(pool) => sooner(self.wakes.entry(pool.clone()).or_default(), at),
+            None => sooner(&mut self.wake, at),
         }
     }
 
@@ -212,7 +337,7 @@ impl<'a> Planner<'a> {
             }
         }
         for (key, note) in &self.fleet.notes {
-            if key.2 != "rule" && !self.notes.contains_key(key) {
+            if key.2 != "rule" && self.scope.contains(&key.0) && !self.notes.contains_key(key) {
                 self.actions.push(Action::ClearNote(note.clone()));
             }
         }
@@ -221,9 +346,24 @@ impl<'a> Planner<'a> {
                 self.report.suspect.insert(name.clone(), why.clone());
             }
         }
+        let others = self
+            .fleet
+            .planned
+            .iter()
+            .filter(|(pool, _)| !self.scope.contains(*pool))
+            .filter_map(|(_, planned)| planned.wake);
+        self.report.next_wake = self
+            .wake
+            .into_iter()
+            .chain(self.wakes.values().copied().flatten())
+            .chain(others)
+            .min();
         Plan {
             actions: self.actions,
             report: self.report,
+            wakes: self.wakes,
+            waiting: self.notes.keys().map(|key| key.0.clone()).collect(),
+            acting: self.acting,
         }
     }
 }

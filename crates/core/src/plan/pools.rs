@@ -23,9 +23,9 @@ impl Planner<'_> {
         self.shrink(pool, &settings);
     }
 
-    /// Opens the report of every pool, so that whatever waits finds its place in it.
-    pub(super) fn count_pools(&mut self) {
-        for (pool, settings) in &self.fleet.settings.pools {
+    /// Opens the report of a pool, so that whatever waits finds its place in it.
+    pub(super) fn count_pool(&mut self, pool: &PoolName) {
+        if let Some(settings) = self.fleet.pool_settings(pool) {
             let report = self.count(pool, settings);
             self.report.pools.insert(pool.clone(), report);
         }
@@ -56,6 +56,10 @@ impl Planner<'_> {
             active: of(NodeStatus::Active),
             unhealthy: of(NodeStatus::Unhealthy),
             leaving: capacity - fleet.staying(pool),
+            overdue: members
+                .iter()
+                .filter(|instance| fleet.is_overdue(instance, self.now.core))
+                .count(),
             budget: (
                 fleet.disruptions(Some(pool)),
                 settings.config.budget.slots(fleet.budget_base(Some(pool))),
@@ -71,10 +75,10 @@ impl Planner<'_> {
         let nodes = fleet.budget_base(Some(pool));
         let now = self.now.core;
         let signatures: BTreeSet<&str> = fleet
-            .state
-            .incidents
-            .values()
-            .filter(|incident| incident.pool.as_ref() == Some(pool) && incident.makes_unhealthy())
+            .index
+            .incidents_of_pool(pool)
+            .filter_map(|id| fleet.state.incidents.get(id))
+            .filter(|incident| incident.makes_unhealthy())
             .map(|incident| incident.signature())
             .collect();
         let breakers = fleet

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use navarch_model::{
     Automation, CloudStatus, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance,
-    InstanceId, LaunchCause, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName,
-    ProviderInstanceId, ProviderName, Repair, Time,
+    InstanceId, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName, ProviderInstanceId,
+    ProviderName, Repair, Time,
 };
 use navarch_policy::guards::{self, Block, LastReplacement, Silence};
 
@@ -28,10 +28,8 @@ fn block(guard: &'static str, reason: impl Into<String>) -> Block {
 impl Fleet {
     /// The instances of a pool that are in memory.
     pub(crate) fn pool_instances(&self, pool: &PoolName) -> impl Iterator<Item = &Instance> {
-        self.members
-            .get(pool)
-            .into_iter()
-            .flatten()
+        self.index
+            .members(pool)
             .filter_map(|id| self.state.instances.get(id))
             .map(AsRef::as_ref)
     }
@@ -45,20 +43,16 @@ impl Fleet {
 
     /// Machines of a pool that may be alive.
     pub(crate) fn alive(&self, pool: &PoolName) -> usize {
-        self.pool_instances(pool)
-            .filter(|instance| instance.phase.may_be_alive())
-            .count()
+        self.index.tally(Some(pool)).alive
     }
 
     /// The live machine that takes the place of `instance`, if one was asked for.
     pub(crate) fn replacement_of(&self, instance: &Instance) -> Option<&Instance> {
-        self.pool_instances(&instance.pool).find(|other| {
-            other.phase.counts_as_capacity()
-                && other.cause
-                    == LaunchCause::Replace {
-                        instance: instance.id.clone(),
-                    }
-        })
+        self.index
+            .replacements(&instance.id)
+            .filter_map(|id| self.state.instances.get(id))
+            .map(AsRef::as_ref)
+            .find(|other| other.phase.counts_as_capacity())
     }
 
     /// Whether we may act in a pool by our own choosing.
@@ -106,18 +100,18 @@ impl Fleet {
         if let Some(block) = guards::size(alive, settings.max_nodes(), settings.max_surge()) {
             return Err(block);
         }
-        let recent: Vec<Time> = self
-            .pool_instances(pool)
-            .map(|instance| instance.created.core)
-            .filter(|created| now.since(*created) < HOUR)
-            .collect();
-        let first = recent.iter().min().copied();
-        if let Some(block) = guards::launch_rate(
-            recent.len() + planned,
-            settings.config.max_launches_per_hour as usize,
-            first,
-        ) {
-            return Err(block);
+        let limit = settings.config.max_launches_per_hour as usize;
+        // No more can be recent than there are.
+        if self.index.members(pool).count() + planned >= limit {
+            let recent: Vec<Time> = self
+                .pool_instances(pool)
+                .map(|instance| instance.created.core)
+                .filter(|created| now.since(*created) < HOUR)
+                .collect();
+            let first = recent.iter().min().copied();
+            if let Some(block) = guards::launch_rate(recent.len() + planned, limit, first) {
+                return Err(block);
+            }
         }
         self.may_buy(pool, &settings.offering, planned, now)
     }
@@ -138,14 +132,12 @@ impl Fleet {
         {
             return Err(block);
         }
+        let limit = self.unproven_limit(&memory);
+        if limit.is_none() && !memory.breaker.is_open() {
+            return Ok(());
+        }
         let outstanding = self.unproven(pool, offering).count() + planned;
-        match guards::launch_breaker(
-            &name,
-            &memory.breaker,
-            self.unproven_limit(&memory),
-            outstanding,
-            now,
-        ) {
+        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
             Some(block) => Err(block),
             None => Ok(()),
         }
@@ -260,6 +252,16 @@ impl Fleet {
             Some(_) => deadline.max(instance.launch_deadline.unwrap_or(deadline)),
             None => deadline,
         }
+    }
+
+    /// When a machine that is to go should be gone.
+    pub(crate) fn overdue_at(&self, instance: &Instance) -> Time {
+        self.graced(instance.phase_since.core) + self.settings.guards.terminate.alert_after
+    }
+
+    /// Whether a machine that is to go should be gone by now.
+    pub(crate) fn is_overdue(&self, instance: &Instance, now: Time) -> bool {
+        instance.phase == Phase::Terminating && now >= self.overdue_at(instance)
     }
 
     /// Whether a machine may be let go by our own choosing.
@@ -394,57 +396,17 @@ impl Fleet {
 
     /// Machines that the pool has or will have and that we do not drain.
     pub(crate) fn staying(&self, pool: &PoolName) -> usize {
-        self.pool_instances(pool)
-            .filter(|instance| {
-                instance.phase.counts_as_capacity()
-                    && self
-                        .node_of(instance)
-                        .is_none_or(|node| node.our_drain().is_none())
-            })
-            .count()
+        self.index.tally(Some(pool)).staying
     }
 
     /// Disruptions under way: our drains, and terminations that the cloud has not accepted yet.
     pub(crate) fn disruptions(&self, pool: Option<&PoolName>) -> usize {
-        let counts = |instance: &Instance| match instance.phase {
-            Phase::Running => self
-                .node_of(instance)
-                .is_some_and(|node| node.our_drain().is_some()),
-            Phase::Terminating => {
-                instance.was_active
-                    && instance.sighting.is_none_or(|sighting| {
-                        sighting.status != navarch_model::CloudStatus::Terminating
-                    })
-            }
-            _ => false,
-        };
-        match pool {
-            Some(pool) => self
-                .pool_instances(pool)
-                .filter(|instance| counts(instance))
-                .count(),
-            None => self
-                .state
-                .instances
-                .values()
-                .filter(|instance| counts(instance))
-                .count(),
-        }
+        self.index.tally(pool).disruptions
     }
 
     /// The machines that a budget is a share of.
     pub(crate) fn budget_base(&self, pool: Option<&PoolName>) -> usize {
-        let counts = |instance: &&Instance| instance.phase.counts_as_capacity();
-        match pool {
-            Some(pool) => self.pool_instances(pool).filter(counts).count(),
-            None => self
-                .state
-                .instances
-                .values()
-                .map(AsRef::as_ref)
-                .filter(counts)
-                .count(),
-        }
+        self.index.tally(pool).capacity
     }
 
     /// Whether we may begin to drain a node, with `planned` drains already planned. Answers why.
@@ -617,15 +579,9 @@ impl Fleet {
         decided: Time,
     ) -> Option<LastReplacement> {
         let replaced = self
-            .state
-            .instances
-            .values()
-            .filter(|other| {
-                other.cause
-                    == LaunchCause::Replace {
-                        instance: id.clone(),
-                    }
-            })
+            .index
+            .replacements(id)
+            .filter_map(|other| self.state.instances.get(other))
             .max_by_key(|other| (other.phase.counts_as_capacity(), other.created));
         let old = self
             .state
@@ -659,18 +615,7 @@ impl Fleet {
         let since = node
             .silent_since
             .map_or(incident.opened.core, |since| since.core);
-        let others: Vec<&Node> = self
-            .state
-            .nodes
-            .values()
-            .map(AsRef::as_ref)
-            .filter(|other| {
-                other.id != node.id
-                    && other.terminated.is_none()
-                    && other.fresh_since.core < since
-                    && other.silent_since.is_none_or(|silent| silent.core >= since)
-            })
-            .collect();
+        let (fresh_then, stayed_fresh) = self.witnesses().at(node, since);
         Silence {
             since: self.graced(since),
             sighting: node
@@ -678,12 +623,9 @@ impl Fleet {
                 .as_ref()
                 .and_then(|id| self.state.instances.get(id))
                 .and_then(|instance| instance.sighting),
-            fresh_then: others.len(),
-            stayed_fresh: others
-                .iter()
-                .filter(|other| other.silent_since.is_none())
-                .count(),
-            witnesses: self.settings.guards.silence_witnesses.of(others.len()),
+            fresh_then,
+            stayed_fresh,
+            witnesses: self.settings.guards.silence_witnesses.of(fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: incident.confirmed,
         }
@@ -747,17 +689,35 @@ impl Fleet {
         signature: &str,
         now: Time,
     ) -> BTreeSet<&str> {
-        self.state
-            .incidents
-            .values()
+        self.index
+            .incidents_of_pool(pool)
+            .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| {
-                incident.pool.as_ref() == Some(pool)
-                    && incident.signature() == signature
+                incident.signature() == signature
                     && incident.severity == navarch_model::HealthStatus::Unhealthy
                     && now.since(incident.opened.core) < self.settings.guards.breaker.window
             })
             .map(|incident| incident.key.node.as_str())
             .collect()
+    }
+
+    /// Whether an incident is no cause for a repair until another report comes. One that stays so
+    /// must not hide another of the node: its machine may be dead by now.
+    fn waits_for_reports(&self, node: &Node, incident: &Incident) -> bool {
+        if incident.repaired.is_some() {
+            return true;
+        }
+        if incident.kind == FaultKind::Latched {
+            return incident.required <= Repair::RestartApp;
+        }
+        if incident.key.class == crate::fleet::SILENCE {
+            return node.silent_since.is_none();
+        }
+        let settings = node.pool.as_ref().and_then(|pool| self.pool_settings(pool));
+        incident.key.class != crate::fleet::STALE_REPORTS
+            && settings.is_some_and(|settings| {
+                incident.unhealthy_reports < settings.config.health.unhealthy_after
+            })
     }
 
     /// The unhealthy incident of a node that speaks loudest for a repair.
@@ -769,6 +729,7 @@ impl Fleet {
             .filter(|incident| incident.makes_unhealthy())
             .min_by_key(|incident| {
                 (
+                    self.waits_for_reports(node, incident),
                     std::cmp::Reverse(incident.kind),
                     incident.opened,
                     incident.id.clone(),

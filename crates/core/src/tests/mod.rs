@@ -7,6 +7,9 @@ mod events;
 mod launch;
 mod policy;
 mod register;
+mod scope;
+mod silence;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,6 +147,7 @@ impl Rig {
             self.fleet.state(),
             "the changes make the state: {shown}"
         );
+        assert!(self.fleet.index.is_of(self.fleet.state()), "after {shown}");
         self.effects.extend(applied.effects);
         applied.reply
     }
@@ -159,7 +163,9 @@ impl Rig {
     /// One plan, carried out. Answers its actions.
     pub fn plan(&mut self) -> Vec<Action> {
         let plan = self.fleet.plan(self.now);
-        self.fleet.planned();
+        let all = self.fleet.plan_all(self.now);
+        assert_eq!(plan.actions, all.actions, "what changed, and all");
+        self.fleet.planned(&plan);
         self.report = plan.report;
         for action in &plan.actions {
             // An action that is no longer right is refused, as in production.

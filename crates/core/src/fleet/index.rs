@@ -1,0 +1,328 @@
+//! What is counted and looked up often, kept in step with every change of the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{AddAssign, SubAssign};
+
+use navarch_model::{
+    Change, CloudStatus, CommandId, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node,
+    NodeId, Phase, PoolName, ProviderName, State, Time,
+};
+
+/// How many instances of a pool, or of the fleet, are what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    /// May be alive.
+    pub alive: usize,
+    /// The pool has them, or will have them.
+    pub capacity: usize,
+    /// Those of them that we do not drain.
+    pub staying: usize,
+    /// Our drains, and terminations that the cloud has not accepted yet.
+    pub disruptions: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.alive += other.alive;
+        self.capacity += other.capacity;
+        self.staying += other.staying;
+        self.disruptions += other.disruptions;
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Self) {
+        self.alive -= other.alive;
+        self.capacity -= other.capacity;
+        self.staying -= other.staying;
+        self.disruptions -= other.disruptions;
+    }
+}
+
+impl Tally {
+    fn of(instance: &Instance, node: Option<&Node>) -> Self {
+        let drained = node.is_some_and(|node| node.our_drain().is_some());
+        let capacity = instance.phase.counts_as_capacity();
+        let disrupted = match instance.phase {
+            Phase::Running => drained,
+            Phase::Terminating => {
+                instance.was_active
+                    && instance
+                        .sighting
+                        .is_none_or(|sighting| sighting.status != CloudStatus::Terminating)
+            }
+            _ => false,
+        };
+        Self {
+            alive: usize::from(instance.phase.may_be_alive()),
+            capacity: usize::from(capacity),
+            staying: usize::from(capacity && !drained),
+            disruptions: usize::from(disrupted),
+        }
+    }
+}
+
+/// The indexes over a state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Index {
+    /// Instances by pool, ended ones included while they are in memory.
+    members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
+    tallies: BTreeMap<PoolName, Tally>,
+    total: Tally,
+    /// Instances by the one whose place they take.
+    replacements: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
+    /// Machines that need a listing as proof.
+    doubtful: BTreeMap<ProviderName, usize>,
+    incidents_of_node: BTreeMap<NodeId, BTreeSet<IncidentId>>,
+    incidents_of_pool: BTreeMap<PoolName, BTreeSet<IncidentId>>,
+    /// Commands that wait for their node.
+    waiting: BTreeMap<NodeId, BTreeSet<CommandId>>,
+}
+
+fn put<K: Ord + Clone, V: Ord + Clone>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    map.entry(key.clone()).or_default().insert(value.clone());
+}
+
+fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn is_doubtful(instance: &Instance) -> bool {
+    instance.provider_id.is_none()
+        && matches!(instance.phase, Phase::OutcomeUnknown | Phase::Terminating)
+}
+
+fn node_of<'a>(state: &'a State, instance: &Instance) -> Option<&'a Node> {
+    state.nodes.get(instance.node.as_ref()?).map(AsRef::as_ref)
+}
+
+impl Index {
+    /// The indexes over a loaded state.
+    pub(crate) fn of(state: &State) -> Self {
+        let mut index = Self::default();
+        for id in state.instances.keys() {
+            index.add_instance(state, id);
+        }
+        for incident in state.incidents.values() {
+            index.add_incident(state, &incident.id);
+        }
+        for command in state.commands.values() {
+            if !command.state.is_final() {
+                put(&mut index.waiting, &command.node, &command.id);
+            }
+        }
+        index
+    }
+
+    /// Makes a change of the state.
+    pub(crate) fn apply(&mut self, state: &mut State, change: &Change) {
+        let touched = touched(state, change);
+        for id in &touched {
+            self.remove_instance(state, id);
+        }
+        match change {
+            Change::Incident(incident) => self.remove_incident(state, &incident.id),
+            Change::ForgetIncident(id) => self.remove_incident(state, id),
+            Change::Command(command) => take(&mut self.waiting, &command.node, &command.id),
+            Change::ForgetCommand(id) => {
+                if let Some(command) = state.commands.get(id) {
+                    take(&mut self.waiting, &command.node, id);
+                }
+            }
+            _ => {}
+        }
+        state.apply(change);
+        for id in &touched {
+            self.add_instance(state, id);
+        }
+        match change {
+            Change::Incident(incident) => self.add_incident(state, &incident.id),
+            Change::Command(command) if !command.state.is_final() => {
+                put(&mut self.waiting, &command.node, &command.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn add_instance(&mut self, state: &State, id: &InstanceId) {
+        let Some(instance) = state.instances.get(id) else {
+            return;
+        };
+        put(&mut self.members, &instance.pool, id);
+        let tally = Tally::of(instance, node_of(state, instance));
+        *self.tallies.entry(instance.pool.clone()).or_default() += tally;
+        self.total += tally;
+        if let LaunchCause::Replace { instance: old } = &instance.cause {
+            put(&mut self.replacements, old, id);
+        }
+        if is_doubtful(instance) {
+            let provider = instance.offering.provider.clone();
+            *self.doubtful.entry(provider).or_default() += 1;
+        }
+    }
+
+    fn remove_instance(&mut self, state: &State, id: &InstanceId) {
+        let Some(instance) = state.instances.get(id) else {
+            return;
+        };
+        take(&mut self.members, &instance.pool, id);
+        let tally = Tally::of(instance, node_of(state, instance));
+        if let Some(known) = self.tallies.get_mut(&instance.pool) {
+            *known -= tally;
+        }
+        if !self.members.contains_key(&instance.pool) {
+            self.tallies.remove(&instance.pool);
+        }
+        self.total -= tally;
+        if let LaunchCause::Replace { instance: old } = &instance.cause {
+            take(&mut self.replacements, old, id);
+        }
+        if is_doubtful(instance) {
+            let provider = &instance.offering.provider;
+            if let Some(count) = self.doubtful.get_mut(provider) {
+                *count -= 1;
+                if *count == 0 {
+                    self.doubtful.remove(provider);
+                }
+            }
+        }
+    }
+
+    fn add_incident(&mut self, state: &State, id: &IncidentId) {
+        if let Some(incident) = state.incidents.get(id) {
+            put(&mut self.incidents_of_node, &incident.key.node, id);
+            if let Some(pool) = &incident.pool {
+                put(&mut self.incidents_of_pool, pool, id);
+            }
+        }
+    }
+
+    fn remove_incident(&mut self, state: &State, id: &IncidentId) {
+        if let Some(incident) = state.incidents.get(id) {
+            take(&mut self.incidents_of_node, &incident.key.node, id);
+            if let Some(pool) = &incident.pool {
+                take(&mut self.incidents_of_pool, pool, id);
+            }
+        }
+    }
+
+    /// The pools that have instances in memory.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolName> {
+        self.members.keys()
+    }
+
+    pub(crate) fn members(&self, pool: &PoolName) -> impl Iterator<Item = &InstanceId> {
+        self.members.get(pool).into_iter().flatten()
+    }
+
+    pub(crate) fn tally(&self, pool: Option<&PoolName>) -> Tally {
+        match pool {
+            Some(pool) => self.tallies.get(pool).copied().unwrap_or_default(),
+            None => self.total,
+        }
+    }
+
+    pub(crate) fn replacements(&self, of: &InstanceId) -> impl Iterator<Item = &InstanceId> {
+        self.replacements.get(of).into_iter().flatten()
+    }
+
+    pub(crate) fn has_doubtful(&self, provider: &ProviderName) -> bool {
+        self.doubtful.contains_key(provider)
+    }
+
+    pub(crate) fn incidents_of_node(&self, node: &NodeId) -> impl Iterator<Item = &IncidentId> {
+        self.incidents_of_node.get(node).into_iter().flatten()
+    }
+
+    pub(crate) fn incidents_of_pool(&self, pool: &PoolName) -> impl Iterator<Item = &IncidentId> {
+        self.incidents_of_pool.get(pool).into_iter().flatten()
+    }
+
+    pub(crate) fn waiting(&self, node: &NodeId) -> impl Iterator<Item = &CommandId> {
+        self.waiting.get(node).into_iter().flatten()
+    }
+}
+
+/// The instances whose place in the indexes a change may move.
+fn touched(state: &State, change: &Change) -> BTreeSet<InstanceId> {
+    let bound = |id: &NodeId| state.nodes.get(id).and_then(|node| node.instance.clone());
+    match change {
+        Change::Instance(instance) => [instance.id.clone()].into(),
+        Change::ForgetInstance(id) => [id.clone()].into(),
+        Change::Node(node) => bound(&node.id)
+            .into_iter()
+            .chain(node.instance.clone())
+            .collect(),
+        Change::ForgetNode(id) => bound(id).into_iter().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// The other nodes, as witnesses of a silence.
+#[derive(Debug, Default)]
+pub(crate) struct Witnesses {
+    /// Since when each node that is heard has been heard.
+    fresh: Vec<Time>,
+    /// Since when each silent node has been silent.
+    silent: Vec<Time>,
+    /// From when each silent node had been heard before.
+    silent_fresh: Vec<Time>,
+}
+
+impl Witnesses {
+    pub(crate) fn of(state: &State) -> Self {
+        let mut found = Self::default();
+        for node in state.nodes.values() {
+            if node.lifecycle == Lifecycle::Terminated {
+                continue;
+            }
+            match node.silent_since {
+                None => found.fresh.push(node.fresh_since.core),
+                Some(silent) => {
+                    found.silent.push(silent.core);
+                    // The last beat may have come a moment before the return was told.
+                    found
+                        .silent_fresh
+                        .push(node.fresh_since.core.min(silent.core));
+                }
+            }
+        }
+        found.fresh.sort_unstable();
+        found.silent.sort_unstable();
+        found.silent_fresh.sort_unstable();
+        found
+    }
+
+    /// Of the nodes other than `node` that were fresh before `since`: how many there are that did
+    /// not fall silent before, and how many of them are still heard.
+    pub(crate) fn at(&self, node: &Node, since: Time) -> (usize, usize) {
+        let before = |times: &[Time]| times.partition_point(|time| *time < since);
+        let mut stayed = before(&self.fresh);
+        // Who was fresh only since then also fell silent only since then.
+        let mut fell = (self.silent.len() - before(&self.silent))
+            - (self.silent_fresh.len() - before(&self.silent_fresh));
+        match node.silent_since {
+            None if node.fresh_since.core < since => stayed -= 1,
+            Some(silent)
+                if silent.core >= since && node.fresh_since.core.min(silent.core) < since =>
+            {
+                fell -= 1;
+            }
+            _ => {}
+        }
+        (stayed + fell, stayed)
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    /// Whether the indexes are those of the state.
+    pub(crate) fn is_of(&self, state: &State) -> bool {
+        *self == Self::of(state)
+    }
+}

@@ -1,0 +1,183 @@
+//! Silence, missing reports, and machines that the cloud no longer shows.
+
+use navarch_model::{
+    CloudStatus, EndCause, EventKind, InstanceId, NodeCommandType, NodeId, NodeStatus, Phase,
+};
+
+use super::{Rig, yaml};
+use crate::fleet::{SILENCE, STALE_REPORTS};
+use crate::input::Input;
+
+/// So many ACTIVE machines. Replacement by silence takes three minutes.
+fn fleet(count: usize) -> (Rig, Vec<InstanceId>) {
+    let extra = "guards:\n  silence_replace_after: 3m\n";
+    let mut rig = Rig::new(&yaml(count, count + 2, extra));
+    let up = rig.up(count);
+    (rig, up)
+}
+
+/// Time passes, and every machine but one reports that it is well.
+fn quiet(rig: &mut Rig, up: &[InstanceId], but: &InstanceId, seconds: u64) {
+    for _ in 0..seconds / 20 {
+        rig.run(20);
+        for id in up.iter().filter(|id| *id != but) {
+            rig.full(id, 45);
+        }
+    }
+}
+
+fn open(rig: &Rig, id: &InstanceId) -> Vec<String> {
+    let state = rig.fleet.state();
+    let open = rig.node(id).open_incidents.keys();
+    open.map(|id| state.incidents[id].key.class.clone())
+        .collect()
+}
+
+/// The cloud no longer shows a machine.
+fn take_away(rig: &mut Rig, id: &InstanceId) {
+    let machine = rig.instance(id).provider_id.clone().unwrap();
+    rig.machines.remove(&machine);
+}
+
+#[test]
+fn a_machine_that_the_cloud_does_not_find_is_kept_while_its_agent_is_heard() {
+    let (mut rig, up) = fleet(3);
+    let id = &up[0];
+    take_away(&mut rig, id);
+    quiet(&mut rig, &up, &InstanceId::new("none"), 600);
+    let sighting = rig.instance(id).sighting.unwrap();
+    assert_eq!(sighting.status, CloudStatus::NotFound);
+    assert!(sighting.in_a_row >= 2);
+    assert_eq!(rig.instance(id).phase, Phase::Running);
+    // Once it is silent as well, it is gone.
+    rig.silent(id);
+    rig.run(60);
+    assert_eq!(rig.instance(id).end, Some(EndCause::Vanished));
+}
+
+#[test]
+fn one_answer_that_a_machine_is_not_found_is_not_enough() {
+    let (mut rig, up) = fleet(3);
+    let id = &up[0];
+    rig.pass(4);
+    rig.silent(id);
+    take_away(&mut rig, id);
+    let mut first = false;
+    for _ in 0..60 {
+        rig.run(1);
+        let sighting = rig.instance(id).sighting;
+        if sighting.is_some_and(|one| one.status == CloudStatus::NotFound && one.in_a_row < 2) {
+            first = true;
+            assert_eq!(rig.instance(id).phase, Phase::Running);
+        }
+    }
+    assert!(first, "it was looked up more than once");
+    assert_eq!(rig.instance(id).end, Some(EndCause::Vanished));
+}
+
+#[test]
+fn a_silent_machine_that_is_heard_again_is_not_replaced() {
+    let (mut rig, up) = fleet(4);
+    let id = &up[0];
+    rig.silent(id);
+    quiet(&mut rig, &up, id, 160);
+    assert_eq!(rig.node(id).status(), NodeStatus::Unhealthy);
+    rig.back(id);
+    rig.run(60);
+    assert_eq!(rig.count(EventKind::DrainStarted), 0, "it is heard");
+    assert_eq!(rig.waits(), [(id.as_str(), "silence")]);
+    rig.full(id, 45);
+    assert_eq!(rig.node(id).status(), NodeStatus::Active);
+}
+
+#[test]
+fn a_drain_for_silence_is_taken_back_when_the_machine_is_heard() {
+    let (mut rig, up) = fleet(4);
+    let id = &up[0];
+    rig.silent(id);
+    for _ in 0..300 {
+        quiet(&mut rig, &up, id, 20);
+        if rig.count(EventKind::DrainStarted) > 0 {
+            break;
+        }
+    }
+    assert!(rig.node(id).our_drain().is_some());
+    rig.back(id);
+    rig.plan();
+    assert!(rig.node(id).our_drain().is_none());
+    assert_eq!(rig.instance(id).phase, Phase::Running);
+    assert_eq!(rig.count(EventKind::DrainCancelled), 1);
+}
+
+#[test]
+fn a_report_of_a_silent_node_does_not_end_its_silence() {
+    let (mut rig, up) = fleet(2);
+    let id = &up[0];
+    rig.silent(id);
+    rig.full(id, 45);
+    assert_eq!(open(&rig, id), [SILENCE]);
+    assert_eq!(rig.node(id).status(), NodeStatus::Unhealthy);
+    rig.back(id);
+    rig.full(id, 45);
+    assert!(open(&rig, id).is_empty());
+}
+
+#[test]
+fn missing_reports_are_found_only_after_silence_would_have_been() {
+    // Reports every 30 s, three intervals; beats every 15 s and silence after 45 s.
+    let (mut rig, up) = fleet(2);
+    let id = &up[0];
+    rig.full(id, 45);
+    for _ in 0..89 {
+        rig.pass(1);
+        rig.take(Input::Tick);
+    }
+    assert!(open(&rig, id).is_empty());
+    rig.pass(1);
+    rig.take(Input::Tick);
+    assert_eq!(open(&rig, id), [STALE_REPORTS]);
+    // A long heartbeat timeout moves the limit: silence is found first.
+    let longer = yaml(2, 4, "").replace("heartbeat_timeout: 45s", "heartbeat_timeout: 4m");
+    let mut rig = Rig::new(&longer);
+    let id = rig.up(2).remove(0);
+    rig.full(&id, 45);
+    for _ in 0..284 {
+        rig.pass(1);
+        rig.take(Input::Tick);
+    }
+    assert!(open(&rig, &id).is_empty());
+    rig.pass(1);
+    rig.take(Input::Tick);
+    assert_eq!(open(&rig, &id), [STALE_REPORTS]);
+}
+
+#[test]
+fn the_silence_of_a_machine_that_is_to_go_is_no_fault() {
+    let (mut rig, up) = fleet(2);
+    let id = &up[0];
+    rig.take(Input::Command {
+        node: NodeId::new(id.as_str()),
+        kind: NodeCommandType::Terminate,
+        parameters: [].into(),
+    });
+    assert_eq!(rig.instance(id).phase, Phase::Terminating);
+    rig.silent(id);
+    assert!(open(&rig, id).is_empty());
+    assert_eq!(rig.count(EventKind::NodeSilent), 1);
+    for _ in 0..300 {
+        rig.pass(1);
+        rig.take(Input::Tick);
+    }
+    assert!(open(&rig, id).is_empty(), "nor are its missing reports");
+}
+
+#[test]
+fn a_fault_that_waits_for_reports_does_not_hide_that_the_machine_died() {
+    let (mut rig, up) = fleet(4);
+    let id = &up[0];
+    // One of two unhealthy reports; then nothing more is heard.
+    rig.full(id, 97);
+    rig.silent(id);
+    quiet(&mut rig, &up, id, 600);
+    assert!(rig.node(id).our_drain().is_some(), "it is being replaced");
+}

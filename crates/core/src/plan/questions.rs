@@ -370,6 +370,11 @@ impl Fleet {
         let Ok(settings) = self.known_pool(&instance.pool) else {
             return Ok(());
         };
+        // Nothing is lost with a machine that never served, and its replacement may have to wait
+        // until it counts against its offering.
+        if !instance.was_active {
+            return Ok(());
+        }
         match self.replacement_of(instance) {
             // One that came up and broke, or that an operator took, is a matter of its own: the
             // drain would keep the slot that its repair needs.

@@ -35,7 +35,7 @@ fn a_listing_without_an_answer_is_asked_for_again() {
     rig.answer();
     // The first answer comes after all: what it says is older than what is known.
     rig.take(Input::ListResult {
-        provider: provider.clone(),
+        provider,
         began,
         result: Ok((Vec::new(), false)),
     });

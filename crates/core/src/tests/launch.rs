@@ -208,3 +208,43 @@ fn an_open_breaker_lets_one_intent_through_at_a_time() {
     let alive = rig.fleet.state().instances.values();
     assert_eq!(alive.filter(|one| one.phase.may_be_alive()).count(), 1);
 }
+
+/// How many machines were paid for until the launch breaker opened, and in the hour after it.
+/// `sick` machines register and are never well; the others never register.
+fn paid(min: usize, sick: bool) -> (usize, usize) {
+    let mut rig = Rig::new(&yaml(min, min + 2, ""));
+    let bought = |rig: &Rig| {
+        let all = rig.fleet.state().instances.values();
+        all.filter(|instance| instance.launches > 0).count()
+    };
+    let mut before = None;
+    for _ in 0..1200 {
+        rig.run(3);
+        if sick {
+            for id in rig.of(Phase::PendingRegistration) {
+                rig.register(&id);
+            }
+            for id in rig.of(Phase::Running) {
+                rig.full(&id, 97);
+            }
+        }
+        let opened = rig.count(navarch_model::EventKind::BreakerOpened) > 0;
+        if opened && before.is_none() {
+            before = Some(bought(&rig));
+        }
+    }
+    let before = before.expect("the breaker opens");
+    (before, bought(&rig) - before)
+}
+
+#[test]
+fn three_machines_are_paid_for_before_the_first_proof_and_then_one_at_a_time() {
+    for min in [1, 2, 3, 5] {
+        for sick in [false, true] {
+            let (before, after) = paid(min, sick);
+            assert_eq!(before, 3, "{min} machines, sick {sick}");
+            // Waits of 5, 10, 20 and 40 minutes, and the time that each takes to fail.
+            assert!((1..=4).contains(&after), "{min} {sick}: {after} probes");
+        }
+    }
+}

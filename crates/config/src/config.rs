@@ -231,7 +231,8 @@ pub struct InstanceManagerConfig {
     /// Longest wait for a launched machine's agent; then the machine is terminated.
     #[serde(serialize_with = "duration::serialize")]
     pub registration_timeout: Duration,
-    /// How often instances with an unknown outcome are looked up.
+    /// Accepted for files of the Go project and read by nothing: each wait of an instance has a
+    /// deadline of its own.
     #[serde(serialize_with = "duration::serialize")]
     pub stale_check_interval: Duration,
 }

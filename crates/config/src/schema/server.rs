@@ -229,7 +229,7 @@ static INSTANCE_MANAGER: Section = Section {
             "stale_check_interval",
             Form::Duration,
             "1m",
-            "How often instances with an unknown outcome are looked up.",
+            "Accepted for older files and read by nothing: every wait of an instance has a deadline of its own.",
         ),
     ],
 };

@@ -1,0 +1,162 @@
+//! Files that nobody would write on purpose: whatever is in them, they are answered, and every
+//! error begins with a place that the file has.
+
+use navarch_config::Config;
+use proptest::prelude::*;
+
+const EFFECTIVE: &str = include_str!("effective.yaml");
+
+/// What breaks a YAML text in ways that random characters seldom do.
+const SHARDS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    "[[[[[[[[",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!binary ",
+    "!x ",
+    "|",
+    ">-",
+    "'",
+    "\"",
+    "\\",
+    "\"\\u",
+    "\"\\ud800\"",
+    "? ",
+    "- ",
+    "---\n",
+    "...\n",
+    "%YAML 1.2\n",
+    "#",
+    ": ",
+    ":",
+    "\t",
+    "\r",
+    "\r\n",
+    "\n",
+    "\n\n",
+    "\u{feff}",
+    "\u{2028}",
+    "\u{85}",
+    "\0",
+    "\u{1b}",
+    "\u{1f600}",
+    "é",
+    "~",
+    "null",
+    "NaN",
+    ".inf",
+    "-0",
+    "0x",
+    "1e999",
+    "99999999999999999999999",
+    "-1",
+    "1ns",
+    "9999999h",
+    "100%",
+    "101%",
+    "${HOME}",
+    "${",
+    "2001-01-01",
+    "yes",
+    "010",
+    "key: &a [*a]\n",
+    "a: {b: {c: {d: {e: {f: 1}}}}}\n",
+];
+
+/// One change of a text of bytes: where, how many go, and what comes.
+#[derive(Debug, Clone)]
+struct Cut {
+    at: prop::sample::Index,
+    gone: usize,
+    shard: &'static str,
+    bytes: Vec<u8>,
+}
+
+fn cuts() -> impl Strategy<Value = Vec<Cut>> {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..4);
+    let cut = (
+        any::<prop::sample::Index>(),
+        prop_oneof![4 => Just(0), 4 => 1..20_usize, 1 => 0..2000_usize],
+        prop::sample::select(SHARDS),
+        prop_oneof![3 => Just(Vec::new()), 1 => bytes],
+    );
+    let cut = cut.prop_map(|(at, gone, shard, bytes)| Cut {
+        at,
+        gone,
+        shard,
+        bytes,
+    });
+    proptest::collection::vec(cut, 1..5)
+}
+
+fn cut(text: &str, cuts: &[Cut]) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for cut in cuts {
+        let at = cut.at.index(bytes.len() + 1);
+        let end = (at + cut.gone).min(bytes.len());
+        let fresh = cut.shard.bytes().chain(cut.bytes.iter().copied());
+        bytes.splice(at..end, fresh);
+    }
+    bytes
+}
+
+/// Loads the file and checks what is said of it: `FILE:LINE:COLUMN: `, within the file.
+fn answered(path: &std::path::Path, bytes: &[u8]) -> Result<(), TestCaseError> {
+    std::fs::write(path, bytes).expect("a file");
+    let name = path.display().to_string();
+    let text = String::from_utf8_lossy(bytes);
+    // Every break that YAML 1.1 knows ends a line.
+    let lines: Vec<&str> = text
+        .split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+        .collect();
+    let placed = |said: &str| {
+        let rest = said.strip_prefix(&name)?.strip_prefix(':')?;
+        let mut parts = rest.splitn(3, ':');
+        let line: usize = parts.next()?.parse().ok()?;
+        let column: usize = parts.next()?.parse().ok()?;
+        let message = parts.next()?;
+        let width = text.chars().count() + 1;
+        let there = (1..=lines.len()).contains(&line) && (1..=width).contains(&column);
+        (there && message.starts_with(' ') && !said.contains(char::is_control)).then_some(())
+    };
+    match Config::load(path) {
+        Ok((_, warnings)) => {
+            for warning in warnings {
+                let said = warning.to_string();
+                prop_assert!(placed(&said).is_some(), "{said:?}");
+            }
+        }
+        Err(errors) => {
+            prop_assert!(!errors.errors().is_empty());
+            for error in errors.errors() {
+                let said = error.to_string();
+                prop_assert!(placed(&said).is_some(), "{said:?} of {text:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_configuration_with_pieces_cut_out_and_put_in_is_answered(cuts in cuts()) {
+        let directory = tempfile::tempdir().expect("a directory");
+        answered(&directory.path().join("f.yaml"), &cut(EFFECTIVE, &cuts))?;
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        answered(&directory.path().join("f.yaml"), &bytes)?;
+    }
+
+    #[test]
+    fn shards_alone_are_answered(picks in proptest::collection::vec(prop::sample::select(SHARDS), 0..40)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        answered(&directory.path().join("f.yaml"), picks.concat().as_bytes())?;
+    }
+}

@@ -24,6 +24,7 @@ pub struct Cli {
 
 /// Flags of every command that asks a control plane.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The control plane's address.
     #[arg(
@@ -45,6 +46,9 @@ pub struct Global {
         value_name = "TOKEN"
     )]
     pub token: Option<String>,
+    /// The certificate authorities to trust, in PEM, instead of the system's.
+    #[arg(long, global = true, env = "NAVARCH_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// How long a call may take.
     #[arg(long, global = true, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
@@ -105,6 +109,16 @@ impl Format {
 
 fn duration(text: &str) -> Result<Duration, String> {
     navarch_config::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// A place to listen. Whether there is such a host is for the system to say.
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains('/') && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("write HOST:PORT, for example 127.0.0.1:50051".to_owned()),
+    }
 }
 
 fn automation(text: &str) -> Result<Automation, String> {
@@ -203,7 +217,7 @@ pub struct Dev {
 #[derive(Debug, Args)]
 pub struct DevRun {
     /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
     pub listen: String,
     /// Where the fleet is kept.
     #[arg(long, default_value = "navarch-data", value_name = "DIRECTORY")]
@@ -247,7 +261,7 @@ pub struct Inject {
     #[arg(long)]
     pub gpu: Option<i32>,
     /// The message of the event.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub message: String,
     /// Degrees Celsius, for thermal.
     #[arg(long)]
@@ -270,7 +284,7 @@ pub struct Server {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Where to listen, instead of the file's address.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_parser = address, value_name = "HOST:PORT")]
     pub listen: Option<String>,
     /// Where the fleet is kept, instead of the file's directory.
     #[arg(long, value_name = "DIRECTORY")]
@@ -284,7 +298,7 @@ pub struct Server {
 #[derive(Debug, Args)]
 pub struct FakeCloud {
     /// Where to listen; a loopback address.
-    #[arg(long, default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:50052", value_parser = address, value_name = "HOST:PORT")]
     pub listen: String,
     /// Where the cloud is kept.
     #[arg(long, value_name = "DIRECTORY")]
@@ -295,16 +309,16 @@ pub struct FakeCloud {
 #[derive(Debug, Args)]
 pub struct List {
     /// Only this provider.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub provider: String,
     /// Only this region.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub region: String,
     /// Only this status: active, cordoned, draining, unhealthy or terminated.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub status: String,
     /// Only this pool.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub pool: String,
     /// Only nodes with this label; may be given more than once.
     #[arg(long = "label", value_parser = pair, value_name = "KEY=VALUE")]
@@ -320,7 +334,7 @@ pub struct NodeCommand {
     /// The node.
     pub node: String,
     /// Why; recorded with the command.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
@@ -330,10 +344,10 @@ pub enum Instance {
     /// List instances.
     List {
         /// Only this pool.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         pool: String,
         /// Only this provider.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         provider: String,
     },
     /// Show one instance.
@@ -349,10 +363,10 @@ pub enum Incident {
     /// List incidents, open ones first.
     List {
         /// Only on this node.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         node: String,
         /// Only in this pool.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         pool: String,
         /// Only open ones.
         #[arg(long)]
@@ -371,7 +385,7 @@ pub enum Incident {
         /// The incident.
         incident: String,
         /// Why; recorded with the incident.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
 }
@@ -383,16 +397,16 @@ pub struct Events {
     #[arg(short, long)]
     pub follow: bool,
     /// Only about this node.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub node: String,
     /// Only about this instance.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub instance: String,
     /// Only about this pool.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub pool: String,
     /// Only about this incident.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub incident: String,
     /// Only this kind or family, for example incident; may be given more than once.
     #[arg(long = "kind")]
@@ -423,7 +437,7 @@ pub enum Pool {
     /// What is done next in a pool, and what it waits for.
     Explain {
         /// The pool; every pool without.
-        #[arg(default_value = "")]
+        #[arg(default_value = "", hide_default_value = true)]
         pool: String,
     },
 }
@@ -435,10 +449,10 @@ pub struct AutomationArgs {
     #[arg(value_parser = automation)]
     pub mode: Option<Automation>,
     /// Only for this pool.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub pool: String,
     /// Why; recorded with the switch.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
@@ -450,7 +464,7 @@ pub enum Breaker {
         /// The pool.
         pool: String,
         /// A signature or an offering; all of them without.
-        #[arg(default_value = "")]
+        #[arg(default_value = "", hide_default_value = true)]
         signature: String,
     },
 }
@@ -463,7 +477,7 @@ pub enum Node {
         /// The node.
         node: String,
         /// How you know; recorded.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
 }

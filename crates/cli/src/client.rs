@@ -59,6 +59,7 @@ impl<T> Doing<T> for Result<T, ClientError> {
 pub fn connect(global: &Global) -> Result<Client, Failure> {
     Ok(Client::builder(global.server.as_str())
         .token(global.token.clone())
+        .ca_file(global.ca_file.clone())
         .timeout(global.timeout)
         .build()?)
 }

@@ -99,6 +99,10 @@ pub struct TlsConfig {
     pub cert_file: PathBuf,
     /// File with the private key.
     pub key_file: PathBuf,
+    /// File with the certificate authorities that agents of the server's own machines trust; none
+    /// means those of their system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Which bearer tokens callers show, and what each may do.

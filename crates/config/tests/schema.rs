@@ -47,6 +47,7 @@ fn file(path: &[&str], key: &str, value: &str) -> String {
             }
             (1, "server") if key == "cert_file" => "key_file: k, ".to_owned(),
             (1, "server") if key == "key_file" => "cert_file: c, ".to_owned(),
+            (1, "server") if key == "ca_file" => "cert_file: c, key_file: k, ".to_owned(),
             (3, "server") if key == "role" => "token_env: T, ".to_owned(),
             (3, "server") => "role: viewer, ".to_owned(),
             _ => String::new(),

@@ -29,19 +29,19 @@ pub struct Args {
     pub provider: String,
 
     /// The region that the machine is in
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub region: String,
 
     /// The zone that the machine is in
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub zone: String,
 
     /// The machine's type in the words of its cloud
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub instance_type: String,
 
     /// The pool that the machine belongs to; sets the label "pool"
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub pool: String,
 
     /// A label of the node; may be given more than once
@@ -58,6 +58,10 @@ pub struct Args {
         hide_default_value = true
     )]
     pub auth_token: Secret,
+
+    /// The certificate authorities to trust, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE", env = "NAVARCH_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 
     /// Where to keep unsent events and finished commands over restarts
     #[arg(long, value_name = "DIR")]

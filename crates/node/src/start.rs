@@ -128,6 +128,7 @@ async fn run_until(
 fn client(args: &Args) -> Result<Client, AgentError> {
     Client::builder(args.server.as_str())
         .token(args.auth_token.reveal().map(str::to_owned))
+        .ca_file(args.ca_file.clone())
         .user_agent(concat!("navarch-node/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| AgentError::Usage(error.to_string()))

@@ -145,7 +145,7 @@ impl Gate {
     }
 
     /// Who makes a request, or the answer to one that may not be made.
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Response<Body>> {
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Box<Response<Body>>> {
         let tokens = self.tokens();
         if tokens.is_empty() || matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return Ok(Caller(Arc::from(ANYBODY)));
@@ -162,7 +162,7 @@ impl Gate {
             })
         });
         let Some(known) = known else {
-            return Err(unauthorized());
+            return Err(Box::new(unauthorized()));
         };
         let needed = service::CALLS.iter().find(|call| call.path == path);
         match needed {
@@ -174,7 +174,9 @@ impl Gate {
                     call.role.word(),
                     known.name,
                 );
-                Err(ApiError::permission_denied(message).into_response(headers))
+                Err(Box::new(
+                    ApiError::permission_denied(message).into_response(headers),
+                ))
             }
             _ => Ok(Caller(Arc::clone(&known.name))),
         }
@@ -192,7 +194,7 @@ pub fn authenticated(router: Router, gate: Arc<Gate>) -> Router {
                         request.extensions_mut().insert(caller);
                         next.run(request).await
                     }
-                    Err(refused) => refused,
+                    Err(refused) => *refused,
                 }
             }
         },

@@ -30,6 +30,7 @@ use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits};
 use crate::metrics;
 use crate::reload::{Marks, Watcher, hangups, load_policy};
+use crate::tls::{Certificate, TlsError};
 
 /// How long everything but open requests may take to end.
 const STOP: Duration = Duration::from_secs(3);
@@ -77,6 +78,9 @@ pub enum StartError {
          with token_env or token_file"
     )]
     Roles,
+    /// The certificate cannot be shown.
+    #[error("server.tls: {0}")]
+    Tls(#[from] TlsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,6 +111,7 @@ pub enum StartError {
 /// A running control plane.
 pub struct App {
     address: SocketAddr,
+    tls: bool,
     running: Running,
     handlers: Arc<Handlers>,
     providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
@@ -132,6 +137,12 @@ impl App {
         } = options;
         let marks = Marks::take(&config, config_file.as_deref());
         let gate = Arc::new(Gate::open(&config.server.auth)?);
+        let certificate = config
+            .server
+            .tls
+            .clone()
+            .map(Certificate::open)
+            .transpose()?;
         let listener = listen(&config.server.address).await?;
         let address = listener.local_addr().map_err(|error| StartError::Listen {
             address: config.server.address.clone(),
@@ -174,8 +185,13 @@ impl App {
                 .server
                 .external_address
                 .clone()
-                .unwrap_or_else(|| url_of(address)),
+                .unwrap_or_else(|| url_of(address, certificate.is_some())),
             token: gate.agent_token(),
+            ca_file: config
+                .server
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.ca_file.clone()),
         };
         let mut providers: BTreeMap<ProviderName, Arc<dyn Provider>> = BTreeMap::new();
         for (name, provider) in &config.providers {
@@ -272,10 +288,12 @@ impl App {
                 listener,
                 router,
                 connection_limits,
+                certificate.as_ref().map(Certificate::acceptor),
                 Arc::clone(&clock),
                 connections,
             ),
         );
+        let tls = certificate.is_some();
         let watcher = Watcher {
             handlers: Arc::clone(&handlers),
             config,
@@ -283,6 +301,7 @@ impl App {
             marks,
             hangup: hangups(),
             gate,
+            certificate,
             text: policy_text,
             clock: Arc::clone(&clock),
         };
@@ -291,6 +310,7 @@ impl App {
         tracing::info!(addr = %address, "control plane ready");
         Ok(Self {
             address,
+            tls,
             running,
             handlers,
             providers,
@@ -308,7 +328,7 @@ impl App {
 
     /// Its URL for callers on this machine.
     pub fn url(&self) -> String {
-        url_of(self.address)
+        url_of(self.address, self.tls)
     }
 
     /// What readers see.
@@ -351,11 +371,12 @@ impl App {
     }
 }
 
-fn url_of(address: SocketAddr) -> String {
+fn url_of(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     if address.ip().is_unspecified() {
-        format!("http://{}:{}", Ipv4Addr::LOCALHOST, address.port())
+        format!("{scheme}://{}:{}", Ipv4Addr::LOCALHOST, address.port())
     } else {
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 

@@ -12,8 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use navarch_time::{SharedClock, Tasks};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 /// Connections at a time. An agent keeps one; more than this is an attack or a mistake.
@@ -46,6 +48,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
+    tls: Option<TlsAcceptor>,
     clock: SharedClock,
     connections: Tasks,
 ) {
@@ -73,6 +76,7 @@ pub async fn serve(
             router: router.clone(),
             peer,
             limits,
+            tls: tls.clone(),
             clock: Arc::clone(&clock),
             closing: token.clone(),
         };
@@ -98,6 +102,7 @@ struct Connection {
     router: Router,
     peer: SocketAddr,
     limits: ConnectionLimits,
+    tls: Option<TlsAcceptor>,
     clock: SharedClock,
     closing: navarch_time::CancellationToken,
 }
@@ -107,6 +112,25 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
+        let Some(tls) = self.tls.clone() else {
+            return self.converse(stream).await;
+        };
+        let peer = self.peer;
+        let shaken = tokio::select! {
+            shaken = tls.accept(stream) => shaken,
+            () = self.closing.cancelled() => return,
+            () = self.clock.sleep(FIRST_REQUEST) => return,
+        };
+        match shaken {
+            Ok(stream) => self.converse(stream).await,
+            Err(error) => tracing::debug!(%peer, %error, "no TLS with a caller"),
+        }
+    }
+
+    async fn converse<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let activity = Arc::new(Activity::default());
         let (peer, router, counted) = (self.peer, self.router, Arc::clone(&activity));
         let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {

@@ -11,5 +11,6 @@ pub mod metrics;
 pub mod publish;
 pub mod pulses;
 mod reload;
+mod tls;
 
 pub use app::{App, Options, StartError};

@@ -14,6 +14,7 @@ use crate::access::Gate;
 use crate::app::StartError;
 use crate::fleet::SubmitError;
 use crate::handlers::{Handlers, PolicyText};
+use crate::tls::Certificate;
 
 /// How often the files are looked at for changes.
 const WATCH_FILES: Duration = Duration::from_secs(1);
@@ -43,6 +44,7 @@ pub(crate) struct Watcher {
     pub(crate) marks: Marks,
     pub(crate) hangup: Hangups,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) text: Arc<RwLock<PolicyText>>,
     pub(crate) clock: SharedClock,
 }
@@ -60,6 +62,7 @@ fn mark(path: Option<&Path>) -> Mark {
 pub(crate) struct Marks {
     config: Mark,
     tokens: (AuthConfig, Vec<Mark>),
+    certificate: [Mark; 2],
     policy: Mark,
 }
 
@@ -68,9 +71,19 @@ impl Marks {
         Self {
             config: mark(file),
             tokens: token_marks(config),
+            certificate: certificate_marks(config),
             policy: mark(config.server.health_policy.as_deref()),
         }
     }
+}
+
+/// When the files of the certificate changed.
+fn certificate_marks(config: &Config) -> [Mark; 2] {
+    let tls = config.server.tls.as_ref();
+    [
+        mark(tls.map(|tls| tls.cert_file.as_path())),
+        mark(tls.map(|tls| tls.key_file.as_path())),
+    ]
 }
 
 /// The tokens as configured, and when their files changed.
@@ -110,11 +123,26 @@ impl Watcher {
                 self.marks.tokens = now;
                 self.reload_tokens();
             }
+            let now = certificate_marks(&self.config);
+            if asked || now != self.marks.certificate {
+                self.marks.certificate = now;
+                self.reload_certificate();
+            }
             let now = mark(self.config.server.health_policy.as_deref());
             if asked || policy_waits || now != self.marks.policy {
                 self.marks.policy = now;
                 policy_waits = self.reload_policy().await.is_err();
             }
+        }
+    }
+
+    fn reload_certificate(&self) {
+        match self.certificate.as_ref().map(|held| held.reload()) {
+            Some(Ok(true)) => tracing::info!("the certificate changed"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the new certificate is refused; the old one stays");
+            }
+            Some(Ok(false)) | None => {}
         }
     }
 

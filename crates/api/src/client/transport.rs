@@ -107,6 +107,6 @@ pub(super) fn tls_problem(error: &(dyn std::error::Error + 'static)) -> Option<r
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(error.clone());
     }
-    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
-    inner.downcast_ref::<rustls::Error>().cloned()
+    // An `io::Error` is not the source of what it holds, and may hold another one.
+    tls_problem(error.downcast_ref::<io::Error>()?.get_ref()?)
 }

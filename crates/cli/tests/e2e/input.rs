@@ -198,7 +198,7 @@ fn mistakes_on_the_command_line_say_what_to_write() {
         (
             &["--server=https://localhost:1", "list"],
             1,
-            &["asks for TLS", "use http://"],
+            &["nothing listens at https://localhost:1"],
         ),
         (
             &["--server=localhost:1", "list"],
@@ -243,6 +243,22 @@ fn mistakes_on_the_command_line_say_what_to_write() {
             1,
             &["pass --insecure-no-auth"],
         ),
+        (
+            &["dev", "--listen=foo"],
+            2,
+            &["write HOST:PORT, for example 127.0.0.1:50051"],
+        ),
+        (
+            &["fake-cloud", "--data-dir=cloud", "--listen=0.0.0.0:0"],
+            1,
+            &["is not a loopback address"],
+        ),
+        (
+            &["dev", "--data-dir=config.yaml", "--listen=127.0.0.1:0"],
+            1,
+            &["cannot make the data directory config.yaml", "--data-dir"],
+        ),
+        (&["agent", "--frob"], 2, &["Usage: navarch agent"]),
         (
             &["dev", "--output=json"],
             2,

@@ -89,14 +89,17 @@ fn hidden(text: &str) -> String {
 
 fn tls(fields: &Fields<'_>) -> Option<TlsConfig> {
     let (cert_file, key_file) = (fields.path("cert_file"), fields.path("key_file"));
-    for (key, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
-        if !fields.has(key) && fields.has(other) {
-            fields.fail(key, format!("required beside {other}"));
+    let ca_file = fields.path("ca_file");
+    for key in ["cert_file", "key_file"] {
+        let beside = ["cert_file", "key_file", "ca_file"];
+        if !fields.has(key) && beside.iter().any(|other| fields.has(other)) {
+            fields.fail(key, "required for TLS");
         }
     }
     Some(TlsConfig {
         cert_file: cert_file?,
         key_file: key_file?,
+        ca_file,
     })
 }
 

@@ -144,6 +144,12 @@ static TLS: Section = Section {
             "",
             "File with the private key in PEM: PKCS#8, PKCS#1 or SEC1.",
         ),
+        works(
+            "ca_file",
+            Form::Text,
+            "",
+            "File with the certificate authorities in PEM that agents of this server's fake clouds trust; absent means those of their system.",
+        ),
     ],
 };
 

@@ -226,9 +226,7 @@ impl Provider for FakeHttp {
 
     fn launch<'a>(&'a self, spec: &'a LaunchSpec) -> Call<'a, Machine> {
         Box::pin(async move {
-            let access = &self.options.access;
-            let gpus = self.options.gpu_count;
-            let request = request_for(spec, gpus, &access.server, access.token.as_deref());
+            let request = request_for(spec, self.options.gpu_count, &self.options.access);
             let call = self.http.post(self.at(&["instances"])?).json(&request);
             let view: InstanceView = exchange(call, Effect::Possible).await?;
             Ok(machine_of(&view))

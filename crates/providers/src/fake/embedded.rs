@@ -9,6 +9,7 @@ use navarch_model::{
 
 use super::cloud::{Cloud, CloudOptions, Refusal};
 use super::disk::CloudError;
+use super::machine::AgentAccess;
 use super::translate::{Pages, best_of, machine_of, query_for, request_for};
 use crate::{Call, Fault, FaultInjection, FaultKind, Listing, Provider};
 
@@ -66,7 +67,7 @@ impl Provider for FakeEmbedded {
 
     fn launch<'a>(&'a self, spec: &'a LaunchSpec) -> Call<'a, Machine> {
         Box::pin(async move {
-            let request = request_for(spec, self.gpu_count, "", None);
+            let request = request_for(spec, self.gpu_count, &AgentAccess::default());
             let view = self.cloud.launch(request).await.map_err(refused)?;
             Ok(machine_of(&view))
         })

@@ -54,6 +54,8 @@ pub struct AgentAccess {
     pub server: String,
     /// The bearer token for it.
     pub token: Option<String>,
+    /// The certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for AgentAccess {
@@ -337,11 +339,19 @@ impl Machine {
             return command;
         };
         let own = !agent.server.is_empty();
-        let (server, token) = if own {
-            (&agent.server, &agent.token)
+        let (server, token, ca_file) = if own {
+            (&agent.server, &agent.token, &agent.ca_file)
         } else {
-            (&self.access.server, &self.access.token)
+            let AgentAccess {
+                server,
+                token,
+                ca_file,
+            } = &self.access;
+            (server, token, ca_file)
         };
+        if let Some(ca_file) = ca_file {
+            command.env("NAVARCH_CA_FILE", ca_file);
+        }
         if let Some(token) = token {
             command.env("NAVARCH_AUTH_TOKEN", token);
         }

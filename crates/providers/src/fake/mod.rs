@@ -19,7 +19,7 @@ pub use disk::CloudError;
 pub use embedded::{EmbeddedOptions, FakeEmbedded};
 pub use machine::{AgentAccess, AgentCommand};
 pub use orders::{CloudFault, LatencyWhen, Operation, Order, PartialHow};
-pub use server::{serve, serve_cloud};
+pub use server::{loopback, serve, serve_cloud};
 pub use wire::{AgentSpec, InstanceView, LaunchRequest, Page, PageQuery};
 
 /// The tag that holds the fleet's id.

@@ -112,7 +112,11 @@ pub async fn serve_cloud(
 }
 
 /// The API runs programs on request: nobody else's machine may reach it.
-fn loopback(listener: &TcpListener) -> Result<(), CloudError> {
+///
+/// # Errors
+///
+/// The listener is not on a loopback address.
+pub fn loopback(listener: &TcpListener) -> Result<(), CloudError> {
     let address = listener.local_addr().map_err(|source| CloudError::Io {
         doing: "read the address of",
         path: "the listener".into(),

@@ -4,6 +4,7 @@ use navarch_model::{
     CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, ProviderError, ProviderInstanceId,
 };
 
+use super::machine::AgentAccess;
 use super::wire::{AgentSpec, InstanceView, LaunchRequest, Page, PageQuery};
 use super::{TAG_FLEET, TAG_INSTANCE, TAG_POOL};
 use crate::Listing;
@@ -11,13 +12,8 @@ use crate::Listing;
 /// The most pages of one listing: beyond, the cloud goes round in circles.
 const MAX_PAGES: usize = 10_000;
 
-/// The request for the machine of `spec`.
-pub(crate) fn request_for(
-    spec: &LaunchSpec,
-    gpus: u32,
-    server: &str,
-    token: Option<&str>,
-) -> LaunchRequest {
+/// The request for the machine of `spec`, whose agent reports to `access`.
+pub(crate) fn request_for(spec: &LaunchSpec, gpus: u32, access: &AgentAccess) -> LaunchRequest {
     let instance = spec.instance.to_string();
     let tags = [
         (TAG_FLEET, spec.fleet.to_string()),
@@ -33,8 +29,9 @@ pub(crate) fn request_for(
         instance_type: spec.offering.instance_type.clone(),
         gpus,
         agent: Some(AgentSpec {
-            server: server.to_owned(),
-            token: token.map(str::to_owned),
+            server: access.server.clone(),
+            token: access.token.clone(),
+            ca_file: access.ca_file.clone(),
             instance_id: instance,
             provider: spec.offering.provider.to_string(),
             pool: spec.pool.to_string(),

@@ -1,6 +1,7 @@
 //! The fake cloud's JSON: what its API takes and answers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use navarch_model::{CloudStatus, ProviderError, ProviderErrorKind, ids};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,10 @@ pub struct AgentSpec {
     /// The bearer token for it.
     #[serde(default)]
     pub token: Option<String>,
+    /// A file of this machine with the certificate authorities to trust for it, instead of the
+    /// system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// The node id and the instance id.
     pub instance_id: String,
     /// The provider's configured name.
@@ -107,6 +112,15 @@ impl LaunchRequest {
                     "{field}: must be at most {MAX_ACCESS_BYTES} visible ASCII characters"
                 ));
             }
+        }
+        let path = agent
+            .ca_file
+            .as_ref()
+            .map(|path| path.as_os_str().as_encoded_bytes());
+        if path.is_some_and(|path| path.len() > MAX_ACCESS_BYTES || path.contains(&0)) {
+            return Err(format!(
+                "agent.ca_file: must be at most {MAX_ACCESS_BYTES} bytes without NUL"
+            ));
         }
         Ok(())
     }

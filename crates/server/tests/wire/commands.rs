@@ -89,7 +89,7 @@ async fn our_agent_gets_a_command_until_it_says_what_became_of_it() {
     agent.join(&plane).await;
     let id = diagnose(&plane, "n").await;
     for _ in 0..2 {
-        assert_eq!(polled(&plane, "n").await, [id.clone()]);
+        assert_eq!(polled(&plane, "n").await, std::slice::from_ref(&id));
         assert_eq!(
             listed(&plane, "n").await,
             [("delivered".into(), String::new())]

@@ -38,6 +38,9 @@ fn post(path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request
     request.body(body.into()).expect("a request")
 }
 
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 const PROTO: (&str, &str) = ("content-type", "application/proto");
 const REGISTER: &str = "/navarch.ControlPlaneService/RegisterNode";
@@ -49,7 +52,7 @@ async fn damaged_bodies_are_refused_with_a_reason() {
     let deep = format!("{}1{}", "{\"metadata\":".repeat(1000), "}".repeat(1000));
     let cut = rpc::proto("RegisterNode", &GoAgent("m").registration());
     // (body, headers, status, code, part of the message)
-    let rows: Vec<(Bytes, &[(&str, &str)], u16, &str, &str)> = vec![
+    let rows: Vec<(Bytes, Headers, u16, &str, &str)> = vec![
         (
             "".into(),
             &[JSON],

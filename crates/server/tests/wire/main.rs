@@ -16,3 +16,4 @@ mod roles;
 mod rpcs;
 mod status;
 mod support;
+mod tls;

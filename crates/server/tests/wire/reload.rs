@@ -115,7 +115,7 @@ async fn a_broken_policy_leaves_the_old_one_and_says_so_until_it_is_mended() {
         match text {
             Some(text) => plane.write_policy(text),
             None => {
-                std::fs::remove_file(plane.home.path().join("policy.yaml")).expect("it is there")
+                std::fs::remove_file(plane.home.path().join("policy.yaml")).expect("it is there");
             }
         }
         plane.pass(Duration::from_secs(2)).await;

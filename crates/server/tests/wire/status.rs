@@ -7,9 +7,12 @@ use serde_json::json;
 use crate::support::agents::{Agent, GoAgent};
 use crate::support::plane::Plane;
 
+/// What is reported, and the status that follows.
+type Reports = &'static [(&'static str, &'static str)];
+
 /// Reference 0.2, *intended*, with DESIGN section 3: holds are kept through UNHEALTHY.
 /// The holds of an operator, reports, and the status after each report.
-const TABLE: &[(&[&str], &[(&str, &str)])] = &[
+const TABLE: &[(&[&str], Reports)] = &[
     (
         &[],
         &[

@@ -27,7 +27,7 @@ mod slow;
 const LONG: Duration = Duration::from_secs(30);
 
 /// Tells its arguments and its token, then waits for the end of its standard input.
-const GOOD: &str = r#"printf '%s\n' "$@" "token=$NAVARCH_AUTH_TOKEN" "other=$NAVARCH_TEST_HOST"; cat >/dev/null; true"#;
+const GOOD: &str = r#"printf '%s\n' "$@" "token=$NAVARCH_AUTH_TOKEN" "ca=$NAVARCH_CA_FILE" "other=$NAVARCH_TEST_HOST"; cat >/dev/null; true"#;
 
 /// One process alone: a shell that is just starting another stands still in a state of its own.
 const SINGLE: &str = "exec cat >/dev/null";
@@ -47,6 +47,7 @@ fn options(directory: &Path, script: &str) -> CloudOptions {
     options.access = AgentAccess {
         server: "http://127.0.0.1:9".to_owned(),
         token: Some("s3cret".to_owned()),
+        ca_file: Some(PathBuf::from("/etc/ca.pem")),
     };
     options
 }
@@ -141,6 +142,7 @@ async fn served(script: &str) -> Served {
         access: AgentAccess {
             server: "http://127.0.0.1:9".to_owned(),
             token: Some("other-s3cret".to_owned()),
+            ca_file: None,
         },
         page_size: 2,
     });

@@ -38,7 +38,7 @@ async fn the_agent_is_told_who_it_is() {
         "--server=http://127.0.0.1:9\n--node-id=nv-1\n--instance-id=nv-1\n--provider=local\n\
          --region=here\n--instance-type=gpu_8x_h100\n--pool=dev\n--fake-gpus=8\n\
          --debug-listen=127.0.0.1:0\n--label=rack=r1\n--state-dir={home}/state\n\
-         --debug-address-file={home}/debug-address\n--exit-with-stdin\ntoken=s3cret\nother=\n"
+         --debug-address-file={home}/debug-address\n--exit-with-stdin\ntoken=s3cret\nca=/etc/ca.pem\nother=\n"
     );
     assert_eq!(said, expected);
     provider.shutdown().await;
@@ -440,7 +440,8 @@ async fn machines_follow_the_records_whatever_happens_at_once() {
             let deed = rng.below(6);
             tasks.spawn("deed", async move {
                 let spec = spec(&name);
-                let request = super::super::translate::request_for(&spec, 1, "", None);
+                let request =
+                    super::super::translate::request_for(&spec, 1, &AgentAccess::default());
                 let query = super::super::translate::query_for(&spec.fleet, &spec.instance);
                 let instance = name.clone();
                 match deed {

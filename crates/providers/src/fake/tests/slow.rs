@@ -10,7 +10,7 @@ use super::*;
 const AT_REST: usize = 1;
 
 fn request(name: &str) -> LaunchRequest {
-    let mut request = super::super::translate::request_for(&spec(name), 8, "", None);
+    let mut request = super::super::translate::request_for(&spec(name), 8, &AgentAccess::default());
     // A machine without an agent: no process, which no virtual clock drives.
     request.agent = None;
     request

@@ -30,6 +30,7 @@
 //! harness does not know fails the page.
 
 mod differences;
+mod names;
 mod pages;
 mod player;
 #[path = "../support/mod.rs"]

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use crate::stage::{Fault, Stage, rule, shipped};
-use crate::support::Watch;
 
 /// What happens, the health status, the node status, and the incidents as `rule class gpu`.
 type Row = (
@@ -245,7 +244,6 @@ fn harmless(row: &Row) -> Option<&'static str> {
 }
 
 fn prove(policy: &str, rows: &[Row]) {
-    let watch = Watch::start();
     let mut stage = Stage::start(&shipped(policy));
     let machines: Vec<(&str, &[Fault])> = rows.iter().map(|row| (row.0, row.1)).collect();
     stage.add(&machines);
@@ -285,7 +283,6 @@ fn prove(policy: &str, rows: &[Row]) {
             None => as_wanted(name, shown),
         },
     );
-    println!("{policy}: {} rows in {:?}", rows.len(), watch.took());
 }
 
 #[test]

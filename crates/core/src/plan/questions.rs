@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_model::{
-    Automation, CloudStatus, DrainCause, EndCause, FaultKind, Incident, IncidentId, Instance,
-    InstanceId, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName, ProviderInstanceId,
-    ProviderName, Repair, Time,
+    Automation, CloudStatus, DrainCause, EndCause, FaultKind, HealthStatus, Incident, IncidentId,
+    Instance, InstanceId, Node, NodeStatus, Offering, OfferingMemory, Phase, PoolName,
+    ProviderInstanceId, ProviderName, Repair, Time,
 };
 use navarch_policy::guards::{self, Block, LastReplacement, Silence};
 
@@ -498,13 +498,16 @@ impl Fleet {
             && incident.key.class != crate::fleet::STALE_REPORTS
             && incident.unhealthy_reports < settings.config.health.unhealthy_after
         {
-            return Err(block(
-                "unhealthy_after",
-                format!(
-                    "{} of {} unhealthy full reports",
-                    incident.unhealthy_reports, settings.config.health.unhealthy_after
-                ),
-            ));
+            let seen = format!(
+                "{} of {} unhealthy full reports",
+                incident.unhealthy_reports, settings.config.health.unhealthy_after
+            );
+            if !self.recovers(node) && node.reported < HealthStatus::Unhealthy {
+                let why =
+                    format!("{seen}, and recovery is manual: an operator closes the incident");
+                return Err(block("recovery", why));
+            }
+            return Err(block("unhealthy_after", seen));
         }
         self.offering_is_open(pool, settings, now)?;
         self.signature_is_free(pool, incident, now)?;
@@ -699,7 +702,7 @@ impl Fleet {
             .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| {
                 incident.signature() == signature
-                    && incident.severity == navarch_model::HealthStatus::Unhealthy
+                    && incident.severity == HealthStatus::Unhealthy
                     && now.since(incident.opened.core) < self.settings.guards.breaker.window
             })
             .map(|incident| incident.key.node.as_str())

@@ -181,3 +181,17 @@ fn a_fault_that_waits_for_reports_does_not_hide_that_the_machine_died() {
     quiet(&mut rig, &up, id, 600);
     assert!(rig.node(id).our_drain().is_some(), "it is being replaced");
 }
+
+#[test]
+fn a_fault_that_passed_in_a_pool_with_manual_recovery_waits_for_an_operator() {
+    let text = yaml(1, 2, "    health:\n      recovery: manual\n");
+    let mut rig = Rig::new(&text);
+    let id = rig.up(1).remove(0);
+    rig.full(&id, 97);
+    rig.plan();
+    assert_eq!(rig.waits(), [(id.as_str(), "unhealthy_after")]);
+    rig.full(&id, 45);
+    rig.plan();
+    assert_eq!(rig.waits(), [(id.as_str(), "recovery")]);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+}

@@ -137,7 +137,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub enum Command {
     /// Run a whole fleet on this machine, with fake GPUs; or order faults in one.
     Dev(Dev),
-    /// Run the control plane.
+    /// Run the control plane, or copy its data.
     Server(Server),
     /// Run the agent of a GPU machine; see `navarch agent --help`.
     Agent,
@@ -279,7 +279,44 @@ pub struct Inject {
 
 /// `navarch server`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Server {
+    #[command(subcommand)]
+    pub order: Option<ServerOrder>,
+    #[command(flatten)]
+    pub run: Option<ServerRun>,
+}
+
+/// What to do with a data directory.
+#[derive(Debug, Subcommand)]
+pub enum ServerOrder {
+    /// Copy the fleet's data to a new file, while a server runs or not.
+    ///
+    /// The copy is the fleet at one moment. It is checked and read back before it gets its name.
+    Backup(Copies),
+    /// Make a data directory from a copy, with automation off.
+    ///
+    /// The directory must have no database. The server must not run.
+    Restore(Copies),
+}
+
+/// `navarch server backup` and `navarch server restore`.
+#[derive(Debug, Args)]
+pub struct Copies {
+    /// The copy.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the fleet is kept [default: the configuration's directory, else navarch-data].
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: Option<PathBuf>,
+    /// The configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Flags of a control plane that runs.
+#[derive(Debug, Args)]
+pub struct ServerRun {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Cli, Command};
+use args::{Cli, Command, ServerOrder};
 use client::Failure;
 
 /// The exit status for words that make no command, as the parser of flags uses it.
@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|command| command == "agent");
     let result = if agent {
-        let args = navarch_node::with_double_dashes(std::env::args_os().skip(1));
+        let mut args = navarch_node::with_double_dashes(std::env::args_os().skip(1));
+        // What its usage shows.
+        args[0] = "navarch agent".into();
         block_on(
             Threads::One,
             commands::serve::agent(args::Agent::parse_from(args).args),
@@ -74,10 +76,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
             Some(order) => block_on(Threads::One, commands::dev::order(&global, order)),
         },
-        Command::Server(server) => {
-            output::people_only(global.output, "server")?;
-            block_on(Threads::Cores, commands::serve::server(&global, server))
-        }
+        Command::Server(server) => match (server.order, server.run) {
+            (Some(ServerOrder::Backup(asked)), _) => commands::copies::backup(&global, &asked),
+            (Some(ServerOrder::Restore(asked)), _) => commands::copies::restore(&global, &asked),
+            (None, Some(run)) => {
+                output::people_only(global.output, "server")?;
+                block_on(Threads::Cores, commands::serve::server(&global, run))
+            }
+            (None, None) => Err(Failure::Usage(
+                "navarch server needs --config FILE; to copy its data, see `navarch server --help`"
+                    .to_owned(),
+            )),
+        },
         Command::FakeCloud(cloud) => {
             output::people_only(global.output, "fake-cloud")?;
             block_on(Threads::Cores, commands::serve::fake_cloud(&global, cloud))
@@ -124,12 +134,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Completion { shell } => {
             output::people_only(global.output, "completion")?;
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "navarch",
-                &mut std::io::stdout(),
-            );
+            // Through a buffer: a reader that went away, such as `head`, is no error.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "navarch", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
         Command::Version => version(&global),

@@ -34,6 +34,13 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     config.server.address.clone_from(&asked.listen);
     config.store.data_dir.clone_from(&asked.data_dir);
     let directory = Directory::make(&asked.data_dir)?;
+    let fresh = match source.write_new() {
+        Ok(fresh) => fresh,
+        Err(failure) => {
+            directory.unmake(&asked.data_dir.join("server.log"));
+            return Err(failure);
+        }
+    };
     let log = asked.data_dir.join("server.log");
     let logging = logging::start(global, Some(&log))?;
     let started = App::start(Options {
@@ -46,12 +53,16 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     let app = match started.await {
         Ok(app) => app,
         Err(error) => {
+            if fresh {
+                // It says nothing that the next start does not write again.
+                let _stays = std::fs::remove_file(source.file());
+            }
             directory.unmake(&log);
             return Err(Failure::Said(error.to_string()));
         }
     };
-    // Only now: the data directory is ours, and not that of another server.
-    if let Err(failure) = source.write() {
+    // Only now: the data directory is ours, and a file in it not that of another server.
+    if !fresh && let Err(failure) = source.write() {
         app.stop().await;
         return Err(failure);
     }
@@ -118,8 +129,13 @@ impl Source {
         match std::fs::read_to_string(&file) {
             Ok(there) if asked.nodes.is_none() || there == text => Ok(Self::File(file)),
             Ok(_) => Ok(Self::Own(file, text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::Own(file, text)),
-            Err(error) => Err(Failure::File(file, error)),
+            Err(error) => match error.kind() {
+                // A directory that cannot be is complained about when it is made.
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                    Ok(Self::Own(file, text))
+                }
+                _ => Err(Failure::File(file, error)),
+            },
         }
     }
 
@@ -137,13 +153,26 @@ impl Source {
         .map_err(|errors| Failure::Said(errors.to_string()))
     }
 
-    fn write(&self) -> Result<(), Failure> {
+    /// Writes a file where none is. Says whether it did.
+    fn write_new(&self) -> Result<bool, Failure> {
         match self {
-            Self::File(_) => Ok(()),
-            Self::Own(file, text) => {
-                std::fs::write(file, text).map_err(|error| Failure::File(file.clone(), error))
-            }
+            Self::Own(file, _) if !file.exists() => self.write().map(|()| true),
+            Self::Own(..) | Self::File(_) => Ok(false),
         }
+    }
+
+    /// Writes the file whole or not at all, for half of it would be refused ever after.
+    fn write(&self) -> Result<(), Failure> {
+        let Self::Own(file, text) = self else {
+            return Ok(());
+        };
+        let fresh = file.with_extension("yaml.new");
+        let written = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, file));
+        written.map_err(|error| {
+            // Nobody reads what is left of it.
+            let _gone = std::fs::remove_file(&fresh);
+            Failure::File(file.clone(), error)
+        })
     }
 }
 

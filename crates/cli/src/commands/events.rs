@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::args::{Events, Format, Global};
 use crate::client::{Doing as _, Failure, connect};
-use crate::output::{for_programs, say};
+use crate::output::{for_programs, remark, say};
 use crate::values;
 
 /// `navarch events`.
@@ -28,6 +28,9 @@ pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
     if !asked.follow {
         let all = Value::Array(page.events.iter().map(values::event).collect());
         if !for_programs(global.output, &all)? {
+            if page.events.is_empty() {
+                remark("No events found");
+            }
             for event in &page.events {
                 say(&line(event));
             }

@@ -6,7 +6,7 @@ use navarch_server::{App, Options};
 use navarch_time::{CancellationToken, RealClock};
 use tokio::net::TcpListener;
 
-use crate::args::{FakeCloud, Global, Server};
+use crate::args::{FakeCloud, Global, ServerRun};
 use crate::client::Failure;
 use crate::logging;
 use crate::output::{remark, say};
@@ -60,7 +60,7 @@ pub async fn until_told(app: App, log: impl Future<Output = ()>) -> Result<(), F
 }
 
 /// `navarch server`.
-pub async fn server(global: &Global, asked: Server) -> Result<(), Failure> {
+pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
     let log = logging::start(global, None)?;
     let (mut config, warnings) =
         Config::load(&asked.config).map_err(|errors| Failure::Said(errors.to_string()))?;
@@ -103,6 +103,8 @@ pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure
         Failure::Said(format!("cannot listen on {}: {problem}", asked.listen))
     })?;
     let address = listener.local_addr().map_err(Failure::Io)?;
+    let loopback = navarch_providers::fake::loopback(&listener);
+    loopback.map_err(|error| Failure::Said(error.to_string()))?;
     let stop = CancellationToken::new();
     let options = CloudOptions::new(asked.data_dir, own_agent(global)?);
     let serving = navarch_providers::fake::serve(listener, options, stop.clone());

@@ -2,6 +2,7 @@
 
 mod auth;
 mod away;
+mod copies;
 mod faults;
 mod holds;
 mod input;

@@ -117,7 +117,10 @@ pub(super) fn put_in_place(new: &Path, path: &Path) -> Result<(), StoreError> {
     file.sync_all().map_err(fault)?;
     drop(file);
     fs::rename(new, path).map_err(fault)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
     sync_directory(directory).map_err(fault)
 }
 

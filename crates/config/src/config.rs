@@ -8,7 +8,7 @@ use navarch_model::{Automation, Role};
 use serde::{Serialize, Serializer};
 
 use crate::duration;
-use crate::units::{Budget, Percent, Threshold};
+use crate::units::{Budget, Percent, Size, Threshold};
 
 /// Everything that the control plane is told. The default has no providers and no pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -205,6 +205,8 @@ pub struct StoreConfig {
     /// How long terminated nodes and instances stay listed.
     #[serde(serialize_with = "duration::serialize")]
     pub terminated_kept: Duration,
+    /// Free space on the disk of `data_dir` below which nothing is bought; 0 means no limit.
+    pub min_free: Size,
 }
 
 /// The kinds of store.
@@ -222,6 +224,7 @@ impl Default for StoreConfig {
             data_dir: PathBuf::from("navarch-data"),
             batch_rows: 200,
             terminated_kept: hours(1),
+            min_free: Size(256 << 20),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::duration;
 use crate::error::{Log, Position};
 use crate::schema::{self, Form, Key, Section, Status};
 use crate::tree::{Entry, Kind, Node, Scalar, Value, quoted};
-use crate::units::{Budget, Percent, PercentError, Threshold};
+use crate::units::{Budget, Percent, PercentError, Size, Threshold};
 
 /// The longest duration that any key takes: a year.
 pub(crate) const YEAR: Duration = Duration::from_secs(8760 * 3600);
@@ -351,6 +351,17 @@ impl<'t> Fields<'t> {
         let scalar = self.scalar(key, "a percentage such as 10%")?;
         match scalar.text.parse() {
             Ok(percent) => Some(percent),
+            Err(error) => {
+                self.fail(key, format!("found {}: {error}", self.found(key)));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Option<Size> {
+        let scalar = self.scalar(key, "a size such as 256MiB")?;
+        match scalar.text.parse() {
+            Ok(size) => Some(size),
             Err(error) => {
                 self.fail(key, format!("found {}: {error}", self.found(key)));
                 None

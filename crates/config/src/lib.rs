@@ -24,4 +24,4 @@ pub use config::{
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use navarch_model::{Automation, Role};
 pub use reload::{Change, Reload};
-pub use units::{Budget, Percent, PercentError, Threshold};
+pub use units::{Budget, Percent, PercentError, Size, SizeError, Threshold};

@@ -90,7 +90,9 @@ fn applied(running: &Config, new: &Config) -> Config {
         server.heartbeat_interval = old.heartbeat_interval;
         server.heartbeat_timeout = old.heartbeat_timeout;
     }
+    let min_free = config.store.min_free;
     config.store.clone_from(&running.store);
+    config.store.min_free = min_free;
     config.providers.clone_from(&running.providers);
     config
         .pools

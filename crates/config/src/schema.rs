@@ -53,6 +53,8 @@ pub enum Form {
     Budget,
     /// A percentage.
     Percent,
+    /// A number of bytes with a binary unit.
+    Size,
     /// One of some words.
     Word(&'static [&'static str]),
     /// A mapping from text to text.
@@ -204,6 +206,7 @@ fn form_words(form: Form) -> String {
         Form::Flag => "`true` or `false`".to_owned(),
         Form::Budget => "count or percentage".to_owned(),
         Form::Percent => "percentage".to_owned(),
+        Form::Size => "size such as `256MiB`".to_owned(),
         Form::Word(words) => words
             .iter()
             .map(|word| format!("`{word}`"))

@@ -82,6 +82,54 @@ impl Serialize for Percent {
     }
 }
 
+/// A number of bytes, written with a binary unit such as `256MiB`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// The units of sizes, the largest first, each with its power of two.
+const SIZE_UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, power) in SIZE_UNITS {
+            if self.0 > 0 && self.0.trailing_zeros() >= power {
+                return write!(f, "{}{unit}", self.0 >> power);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A text that is no size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a whole number and KiB, MiB, GiB or TiB, such as 256MiB, or 0")]
+pub struct SizeError;
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        if text == "0" {
+            return Ok(Self(0));
+        }
+        let found = SIZE_UNITS
+            .iter()
+            .find_map(|(unit, power)| Some((text.strip_suffix(unit)?, *power)));
+        let (number, power) = found.ok_or(SizeError)?;
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(SizeError);
+        }
+        let number: u64 = number.parse().map_err(|_| SizeError)?;
+        number.checked_mul(1 << power).map(Self).ok_or(SizeError)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// How many nodes may be disrupted at once: a count, or a share of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
@@ -194,6 +242,35 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn sizes_read_and_write() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("1KiB", Some(1 << 10)),
+            ("256MiB", Some(256 << 20)),
+            ("3GiB", Some(3 << 30)),
+            ("16777215TiB", Some(16_777_215 << 40)),
+            ("16777216TiB", None),
+            ("256", None),
+            ("256MB", None),
+            ("256 MiB", None),
+            ("-1MiB", None),
+            ("+1MiB", None),
+            ("1.5GiB", None),
+            ("MiB", None),
+            ("", None),
+            ("99999999999999999999KiB", None),
+        ] {
+            let read: Option<Size> = text.parse().ok();
+            assert_eq!(read.map(|size| size.0), bytes, "{text}");
+            if let Some(size) = read {
+                assert_eq!(size.to_string(), text);
+            }
+        }
+        assert_eq!(Size(1025).to_string(), "1025");
+        assert_eq!(Size(1 << 50).to_string(), "1024TiB");
     }
 
     #[test]

@@ -79,8 +79,11 @@ const EDITS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "\npools:",
-        "\nstore: {data_dir: d}\npools:",
-        &["store.data_dir: navarch-data -> d (needs a restart: the store is opened at the start)"],
+        "\nstore: {data_dir: d, min_free: 1GiB}\npools:",
+        &[
+            "store.min_free: 256MiB -> 1GiB",
+            "store.data_dir: navarch-data -> d (needs a restart: the store is opened at the start)",
+        ],
     ),
     (
         "{fake: {}}",

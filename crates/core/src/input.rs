@@ -31,6 +31,11 @@ pub enum Input {
     SetPolicy(Arc<HealthPolicy>),
     /// Time passed.
     Tick,
+    /// The space that is free on the disk of the store, in bytes.
+    Disk {
+        /// Bytes.
+        free: u64,
+    },
     /// An agent registers.
     Register(Registration),
     /// An agent reports facts.

@@ -62,6 +62,8 @@ pub struct Settings {
     pub guards: Guards,
     /// How long ended records stay in memory.
     pub ended_kept: Duration,
+    /// Free bytes on the disk of the store below which nothing is bought.
+    pub min_free: u64,
 }
 
 impl Settings {
@@ -113,6 +115,7 @@ impl Settings {
             instances: config.instance_manager.clone(),
             guards: config.guards.clone(),
             ended_kept: config.store.terminated_kept,
+            min_free: config.store.min_free.0,
         }
     }
 

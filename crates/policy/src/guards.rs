@@ -52,6 +52,22 @@ pub fn size(alive: usize, max: usize, surge: usize) -> Option<Block> {
     })
 }
 
+/// Room for the record: with `free` bytes on the store's disk, fewer than `min`, nothing is bought.
+/// What is known of machines that exist is still written. `None` means that nobody could measure.
+pub fn low_disk(free: Option<u64>, min: u64) -> Option<Block> {
+    const MIB: u64 = 1 << 20;
+    let free = free.filter(|free| *free < min)?;
+    Some(Block::new(
+        "low_disk",
+        format!(
+            "{} MiB are free on the disk of the store, and store.min_free is {} MiB: nothing is \
+             bought; make room",
+            free / MIB,
+            min.div_ceil(MIB)
+        ),
+    ))
+}
+
 /// The launch rate: `launches` within the last hour, the first of them at `first`.
 pub fn launch_rate(launches: usize, limit: usize, first: Option<Time>) -> Option<Block> {
     (launches >= limit).then(|| {

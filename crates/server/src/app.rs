@@ -248,6 +248,7 @@ impl App {
                 clouds,
                 plan_interval: config.planner.min_interval,
                 full_plan_interval: config.planner.full_interval,
+                data_dir: config.store.data_dir.clone(),
                 clock: Arc::clone(&clock),
             },
             &tasks,

@@ -5,6 +5,7 @@
 //! replies and starts the effects; meanwhile the next turn is applied. When a commit fails, the
 //! Fleet is discarded and loaded again, and everybody who waits gets `unavailable`.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,6 +32,9 @@ const TURN: usize = 200;
 const PIPELINE: usize = 64;
 /// How often time alone is fed.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the free space of the store's disk is measured. Less often, and a disk that fills
+/// quickly is noticed late; more often costs system calls.
+const MEASURE_DISK: Duration = Duration::from_secs(5);
 /// How long to wait before a failed reload is tried again.
 const RELOAD_WAIT: Duration = Duration::from_secs(1);
 
@@ -221,6 +225,18 @@ impl FleetClock {
     }
 }
 
+/// The bytes that this process may still write on the disk of a directory.
+#[cfg(unix)]
+fn free_bytes(directory: &Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_directory: &Path) -> std::io::Result<u64> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// What waits for one commit.
 struct Turn {
     at: Stamp,
@@ -263,6 +279,8 @@ pub struct Parts {
     pub plan_interval: Duration,
     /// Time between two plans of everything.
     pub full_plan_interval: Duration,
+    /// The directory of the store, whose disk is measured.
+    pub data_dir: PathBuf,
     /// The clock.
     pub clock: SharedClock,
 }
@@ -277,6 +295,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         clouds,
         plan_interval,
         full_plan_interval,
+        data_dir,
         clock,
     } = parts;
     let time = FleetClock::new(Arc::clone(&clock), fleet.state().meta.core_time);
@@ -312,6 +331,8 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         ids: SystemIds::default(),
         pending: Turn::empty(),
         pruning: None,
+        data_dir,
+        next_measure: Time(i64::MIN),
         last_reload: Time(i64::MIN),
         token: tasks.token(),
     };
@@ -355,6 +376,8 @@ struct Owner {
     ids: SystemIds,
     pending: Turn,
     pruning: Option<Ticket<Pruned>>,
+    data_dir: PathBuf,
+    next_measure: Time,
     last_reload: Time,
     token: navarch_time::CancellationToken,
 }
@@ -362,6 +385,7 @@ struct Owner {
 impl Owner {
     async fn run(mut self) {
         self.apply(Input::Started { epoch: self.epoch }, None);
+        self.measure_disk();
         let mut next_tick = self.time.now().core + TICK;
         let mut next_full = Time(i64::MIN);
         let mut last_plan = Time(i64::MIN);
@@ -457,10 +481,25 @@ impl Owner {
         }
     }
 
+    /// Feeds the free space of the store's disk.
+    fn measure_disk(&mut self) {
+        self.next_measure = self.time.now().core + MEASURE_DISK;
+        match free_bytes(&self.data_dir) {
+            Ok(free) => {
+                self.published.set_free_bytes(free);
+                self.apply(Input::Disk { free }, None);
+            }
+            Err(error) => tracing::debug!(%error, "the free space of the store is not known"),
+        }
+    }
+
     /// Feeds the passage of time, then the silences that it brought.
     fn tick(&mut self) {
         self.apply(Input::Tick, None);
         let now = self.time.now();
+        if now.core >= self.next_measure {
+            self.measure_disk();
+        }
         let timeout = self.fleet.settings().heartbeat_timeout;
         for transition in self
             .published
@@ -589,6 +628,7 @@ impl Owner {
         self.fleet = Fleet::new(state, settings, policy);
         self.failed.raised.store(false, Ordering::Release);
         self.apply(Input::Started { epoch: self.epoch }, None);
+        self.measure_disk();
         tracing::warn!("the fleet was loaded again after a failed commit");
     }
 }

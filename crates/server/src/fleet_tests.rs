@@ -78,6 +78,7 @@ fn run(disk: &MemoryDisk, full: &Arc<AtomicBool>, tasks: &Tasks) -> Running {
         clouds: [].into(),
         plan_interval: Duration::from_millis(1),
         full_plan_interval: Duration::from_secs(60),
+        data_dir: std::env::temp_dir(),
         clock: Arc::new(RealClock::new()),
     };
     start(parts, tasks)

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::PoisonError;
 
+use navarch_core::PlanReport;
 use navarch_model::{HealthStatus, NodeStatus, Phase};
 
 use crate::handlers::Handlers;
@@ -159,6 +161,7 @@ pub fn page(handlers: &Handlers) -> String {
         page.sample("navarch_invariant_violations", &[], count(broken.len()));
     });
     let report = handlers.published.report();
+    guards(&mut page, handlers, &report);
     page.family(
         "navarch_pool_target_nodes",
         "gauge",
@@ -199,4 +202,78 @@ pub fn page(handlers: &Handlers) -> String {
         );
     }
     page.0
+}
+
+/// What stops the control plane, or should stop a person.
+fn guards(page: &mut Page, handlers: &Handlers, report: &PlanReport) {
+    let published = &handlers.published;
+    page.family(
+        "navarch_guard_blocks",
+        "counter",
+        "Actions that a guard blocked, by guard and pool, since the control plane started",
+    );
+    for ((guard, pool), number) in published.blocks() {
+        let labels = [("guard", guard.as_str()), ("pool", pool.as_str())];
+        page.sample("navarch_guard_blocks", &labels, number as f64);
+    }
+    page.family(
+        "navarch_breakers_open",
+        "gauge",
+        "Open breakers by pool and kind, repair or launch",
+    );
+    for name in report.pools.keys() {
+        let (repair, launch) = published.read(|state| {
+            state.pools.get(name).map_or((0, 0), |pool| {
+                let repair = pool.repair_breakers.values();
+                let launch = pool.offerings.values().map(|memory| &memory.breaker);
+                (
+                    repair.filter(|breaker| breaker.is_open()).count(),
+                    launch.filter(|breaker| breaker.is_open()).count(),
+                )
+            })
+        });
+        for (kind, number) in [("repair", repair), ("launch", launch)] {
+            let labels = [("pool", name.as_str()), ("kind", kind)];
+            page.sample("navarch_breakers_open", &labels, count(number));
+        }
+    }
+    page.family(
+        "navarch_terminations_overdue",
+        "gauge",
+        "Machines that were to go and are not proven gone after terminate.alert_after, by pool",
+    );
+    for (name, pool) in &report.pools {
+        let labels = [("pool", name.as_str())];
+        page.sample("navarch_terminations_overdue", &labels, count(pool.overdue));
+    }
+    page.family(
+        "navarch_listings_suspect",
+        "gauge",
+        "1 while the listing of a provider is not believed and nothing is bought there, else 0",
+    );
+    for name in published.settings().providers.keys() {
+        let suspect = report.suspect.contains_key(name);
+        let labels = [("provider", name.as_str())];
+        page.sample("navarch_listings_suspect", &labels, f64::from(suspect));
+    }
+    page.family(
+        "navarch_store_free_bytes",
+        "gauge",
+        "Bytes that are free on the disk of the store; absent when it cannot be measured",
+    );
+    if let Some(free) = published.free_bytes() {
+        page.sample("navarch_store_free_bytes", &[], free as f64);
+    }
+    page.family(
+        "navarch_policy_refused",
+        "gauge",
+        "1 while the health policy on disk is refused and an older one is in force, else 0",
+    );
+    let refused = handlers
+        .policy
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .refused
+        .is_some();
+    page.sample("navarch_policy_refused", &[], f64::from(refused));
 }

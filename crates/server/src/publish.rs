@@ -1,10 +1,14 @@
 //! What readers see: the state as of the last committed change.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use navarch_core::PlanReport;
 use navarch_core::settings::Settings;
-use navarch_model::{Change, CommandState, Lifecycle, Node, NodeId, Stamp, State};
+use navarch_model::{
+    Change, CommandState, Event, EventKind, Lifecycle, Node, NodeId, PoolName, Stamp, State,
+};
 use navarch_policy::HealthPolicy;
 use tokio::sync::watch;
 
@@ -23,7 +27,17 @@ pub struct Published {
     commands: watch::Sender<u64>,
     /// When each node was last heard.
     pub pulses: Pulses,
+    /// Free bytes on the disk of the store; [`UNMEASURED`] until they were measured.
+    free_bytes: AtomicU64,
+    /// How often each guard blocked an action in each pool, since this process started.
+    blocks: Mutex<Blocks>,
 }
+
+/// Blocked actions by guard and pool.
+pub(crate) type Blocks = BTreeMap<(String, PoolName), u64>;
+
+/// Stands for free space that nobody could measure.
+const UNMEASURED: u64 = u64::MAX;
 
 impl Published {
     /// Publishes a loaded state.
@@ -37,6 +51,8 @@ impl Published {
             events,
             commands: watch::channel(0).0,
             pulses: Pulses::default(),
+            free_bytes: AtomicU64::new(UNMEASURED),
+            blocks: Mutex::default(),
         }
     }
 
@@ -63,6 +79,32 @@ impl Published {
     /// The health policy in force.
     pub fn policy(&self) -> Arc<HealthPolicy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Free bytes on the disk of the store, once they were measured.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        (free != UNMEASURED).then_some(free)
+    }
+
+    pub(crate) fn set_free_bytes(&self, free: u64) {
+        self.free_bytes.store(free, Ordering::Relaxed);
+    }
+
+    /// How often each guard blocked an action in each pool, since this process started.
+    pub(crate) fn blocks(&self) -> Blocks {
+        let blocks = self.blocks.lock();
+        blocks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts an event that says that a guard blocked an action. Each repeat of an event comes
+    /// as a change of its own.
+    fn count_block(&self, event: &Event) {
+        let (Some(guard), Some(pool)) = (event.details.get("guard"), &event.subject.pool) else {
+            return;
+        };
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        *blocks.entry((guard.clone(), pool.clone())).or_default() += 1;
     }
 
     /// Tells when events are committed, by the sequence of the last.
@@ -106,7 +148,12 @@ impl Published {
             for change in changes {
                 state.apply(change);
                 match change {
-                    Change::Event(event) => last_event = last_event.max(event.sequence),
+                    Change::Event(event) => {
+                        last_event = last_event.max(event.sequence);
+                        if event.kind == EventKind::GuardBlocked {
+                            self.count_block(event);
+                        }
+                    }
                     Change::Node(node) if node.lifecycle == Lifecycle::Terminated => {
                         self.pulses.forget(&node.id);
                     }

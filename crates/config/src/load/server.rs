@@ -208,6 +208,7 @@ pub(super) fn store(fields: &Fields<'_>) -> StoreConfig {
         terminated_kept: fields
             .duration("terminated_kept", Duration::ZERO..=YEAR)
             .unwrap_or(default.terminated_kept),
+        min_free: fields.size("min_free").unwrap_or(default.min_free),
     }
 }
 

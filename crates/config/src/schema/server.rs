@@ -210,6 +210,12 @@ static STORE: Section = Section {
             "1h",
             "How long terminated nodes and instances stay listed.",
         ),
+        works(
+            "min_free",
+            Form::Size,
+            "256MiB",
+            "Free space on the disk of data_dir below which nothing is bought; 0 means no limit.",
+        ),
         planned("url"),
         planned("retention"),
         renamed("path", "data_dir"),

@@ -133,6 +133,8 @@ pub struct Fleet {
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
     /// Nothing that waits is due less than a full period after this moment.
     pub(crate) grace: Time,
+    /// Free bytes on the disk of the store; none until they were measured.
+    pub(crate) disk_free: Option<u64>,
     pub(crate) last_tick: Option<Stamp>,
     pub(crate) last_meta: Time,
     /// What the next plan has to look at.
@@ -165,6 +167,7 @@ impl Fleet {
             unclaimed_asked: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
+            disk_free: None,
             last_tick: None,
             last_meta: core_time,
             due: Due {
@@ -247,6 +250,10 @@ impl Fleet {
             }
             Input::Tick => {
                 self.tick(ids);
+                Ok(Reply::Done)
+            }
+            Input::Disk { free } => {
+                self.disk(free);
                 Ok(Reply::Done)
             }
             Input::Register(registration) => self.register(registration, ids),

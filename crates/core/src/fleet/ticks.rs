@@ -6,6 +6,7 @@ use std::time::Duration;
 use navarch_model::{
     Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Subject,
 };
+use navarch_policy::guards;
 
 use super::Fleet;
 use crate::settings::Settings;
@@ -94,6 +95,16 @@ impl Fleet {
                 format!("the wall clock jumped by {seconds:+.1} s; no decision depends on it"),
                 [],
             );
+        }
+    }
+
+    /// Takes the free space of the store's disk. Plans hear of it when it crosses the limit.
+    pub(crate) fn disk(&mut self, free: u64) {
+        let low = |free| guards::low_disk(free, self.settings.min_free).is_some();
+        let crossed = low(self.disk_free) != low(Some(free));
+        self.disk_free = Some(free);
+        if crossed {
+            self.look_at_all();
         }
     }
 

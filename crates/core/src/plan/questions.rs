@@ -113,7 +113,13 @@ impl Fleet {
                 return Err(block);
             }
         }
+        self.has_room()?;
         self.may_buy(pool, &settings.offering, planned, now)
+    }
+
+    /// Whether the store has room for the record of more machines.
+    fn has_room(&self) -> Result<(), Block> {
+        guards::low_disk(self.disk_free, self.settings.min_free).map_or(Ok(()), Err)
     }
 
     /// Whether an offering may be asked for now.
@@ -158,6 +164,7 @@ impl Fleet {
         if let Some(why) = self.unwanted(instance) {
             return Err(block("size", why));
         }
+        self.has_room()?;
         self.believable(&instance.offering)?;
         let memory = self.offering_memory(&instance.pool, &instance.offering);
         let name = instance.offering.to_string();
@@ -340,10 +347,8 @@ impl Fleet {
             return Err(block("drain", "its node is not being drained"));
         };
         if node.is_held_by_operator() {
-            return Err(block(
-                "operator_hold",
-                "an operator holds the node: it stays",
-            ));
+            let why = format!("{}: it stays", node.holders());
+            return Err(block("operator_hold", why));
         }
         let limit = match cause {
             DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
@@ -474,10 +479,8 @@ impl Fleet {
             return Err(block("recovery", void));
         }
         if node.is_held_by_operator() {
-            return Err(block(
-                "operator_hold",
-                "an operator holds the node: its repair waits",
-            ));
+            let why = format!("{}: its repair waits", node.holders());
+            return Err(block("operator_hold", why));
         }
         if incident.repaired.is_some() {
             return Err(block("gate", "a repair is proven; its gate has to pass"));
@@ -666,7 +669,7 @@ impl Fleet {
         let pool = node.pool.as_ref()?;
         let settings = self.pool_settings(pool)?;
         if *cause != DrainCause::Terminating && node.is_held_by_operator() {
-            return Some("an operator holds the node: it stays".to_owned());
+            return Some(format!("{}: it stays", node.holders()));
         }
         match cause {
             DrainCause::Incident(id) => {

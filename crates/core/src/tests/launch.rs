@@ -209,6 +209,50 @@ fn an_open_breaker_lets_one_intent_through_at_a_time() {
     assert_eq!(alive.filter(|one| one.phase.may_be_alive()).count(), 1);
 }
 
+#[test]
+fn a_full_disk_buys_nothing_and_still_records_and_lets_go() {
+    use super::Input;
+    const LIMIT: u64 = 256 << 20;
+    let mut rig = Rig::new(&yaml(2, 4, ""));
+    rig.up(2);
+    rig.take(Input::Disk { free: LIMIT - 1 });
+    rig.configure(&yaml(3, 4, ""));
+    rig.run(30);
+    assert_eq!(rig.machines.len(), 2, "nothing is bought");
+    assert_eq!(rig.waits(), [("main", "low_disk")]);
+    assert_eq!(rig.count(navarch_model::EventKind::GuardBlocked), 1);
+    // An operator's word is recorded and carried out.
+    let gone = rig.of(Phase::Running)[0].clone();
+    rig.take(Input::Command {
+        node: navarch_model::NodeId::new(gone.as_str()),
+        kind: navarch_model::NodeCommandType::Terminate,
+        parameters: [].into(),
+    });
+    rig.run(20);
+    assert_eq!(rig.instance(&gone).phase, Phase::Terminated);
+    assert_eq!(rig.machines.len(), 1);
+    // Exactly the limit is enough, and it is noticed without another fact.
+    rig.take(Input::Disk { free: LIMIT });
+    rig.up(3);
+    assert_eq!(rig.machines.len(), 3);
+    assert!(rig.waits().is_empty());
+}
+
+#[test]
+fn an_intent_that_waits_is_not_called_on_a_full_disk() {
+    use super::Input;
+    let mut rig = three_intents();
+    rig.take(Input::Disk { free: 0 });
+    rig.run(30);
+    assert!(rig.machines.is_empty());
+    assert_eq!(rig.of(Phase::Requested).len(), 3);
+    assert!(rig.waits().iter().all(|(_, guard)| *guard == "low_disk"));
+    // A limit of 0 is none.
+    rig.configure(&format!("{}store:\n  min_free: 0\n", yaml(3, 4, "")));
+    rig.run(5);
+    assert_eq!(rig.machines.len(), 3);
+}
+
 /// How many machines were paid for until the launch breaker opened, and in the hour after it.
 /// `sick` machines register and are never well; the others never register.
 fn paid(min: usize, sick: bool) -> (usize, usize) {

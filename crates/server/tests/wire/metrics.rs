@@ -1,11 +1,19 @@
 //! The metrics page: well-formed, complete, and true.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use navarch_config::{Config, Size};
+use navarch_core::{Action, Input};
+use navarch_model::{
+    CloudStatus, EndCause, InstanceId, Machine, PoolName, ProviderInstanceId, ProviderName,
+};
+use navarch_policy::HealthPolicy;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::support::agents::{Agent, GoAgent};
-use crate::support::plane::Plane;
+use crate::support::plane::{Plane, no_token};
 
 /// A page, read as strictly as the format allows.
 #[derive(Debug, Default)]
@@ -111,6 +119,12 @@ async fn the_page_of_an_empty_fleet_names_every_metric() {
         ("navarch_pool_target_nodes", "gauge"),
         ("navarch_pool_waits", "gauge"),
         ("navarch_pool_disruptions", "gauge"),
+        ("navarch_guard_blocks", "counter"),
+        ("navarch_breakers_open", "gauge"),
+        ("navarch_terminations_overdue", "gauge"),
+        ("navarch_listings_suspect", "gauge"),
+        ("navarch_store_free_bytes", "gauge"),
+        ("navarch_policy_refused", "gauge"),
     ] {
         assert_eq!(
             page.types.get(name).map(String::as_str),
@@ -119,6 +133,9 @@ async fn the_page_of_an_empty_fleet_names_every_metric() {
         );
     }
     assert_eq!(page.at("navarch_invariant_violations"), Some(0.0));
+    assert_eq!(page.at("navarch_policy_refused"), Some(0.0));
+    let free = page.at("navarch_store_free_bytes");
+    assert!(free.is_some_and(|free| free > 0.0), "{free:?}");
     assert!(
         !page
             .samples
@@ -193,6 +210,159 @@ async fn values_follow_the_fleet() {
         page.at("navarch_node_health_status{node_id=\"d\",status=\"healthy\"}"),
         Some(1.0)
     );
+}
+
+/// A control plane with one pool, in a cloud that takes every call and answers none.
+async fn with_pool(change: impl FnOnce(&mut Config)) -> (Plane, TcpListener) {
+    let cloud = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", cloud.local_addr().expect("it is bound"));
+    let text = format!(
+        "guards: {{terminate: {{alert_after: 1m}}}}
+providers:
+  fake: {{url: \"{url}\", gpu_count: 1}}
+pools:
+  p: {{provider: fake, instance_type: fake-8x, min_nodes: 1, max_nodes: 2}}
+"
+    );
+    let plane = Plane::with(|config, home| {
+        let (address, auth) = (config.server.address.clone(), no_token());
+        (*config, _) = Config::parse("test.yaml", &text).expect("it is sound");
+        config.server.address = address;
+        config.server.auth = auth;
+        config.store.data_dir = home.path().join("data");
+        change(config);
+    })
+    .await;
+    (plane, cloud)
+}
+
+async fn feed(plane: &Plane, input: Input) {
+    let fed = plane.app.handlers().fleet.submit(input).await;
+    fed.expect("the fleet takes it");
+}
+
+async fn instances(plane: &Plane) -> Vec<serde_json::Value> {
+    let listed = plane.ok("ListInstances", json!({})).await;
+    listed["instances"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_launches_and_says_so_while_the_rest_is_still_recorded() {
+    let (plane, _cloud) = with_pool(|config| config.store.min_free = Size(u64::MAX)).await;
+    let (waits, blocks) = (
+        "navarch_pool_waits{pool=\"p\",guard=\"low_disk\"}",
+        "navarch_guard_blocks{guard=\"low_disk\",pool=\"p\"}",
+    );
+    plane.pass(Duration::from_secs(20)).await;
+    let page = scrape(&plane).await;
+    assert_eq!(page.at(waits), Some(1.0), "{:#?}", page.samples);
+    assert_eq!(page.at(blocks), Some(1.0), "{:#?}", page.samples);
+    assert!(instances(&plane).await.is_empty());
+    let told = plane.ok("FleetService/GetPlan", json!({})).await;
+    let told = told.to_string();
+    assert!(told.contains("store.min_free is"), "{told}");
+    // What happens is still recorded.
+    GoAgent("a").register(&plane).await;
+    plane
+        .ok("IssueCommand", json!({"nodeId": "a", "commandType": 1}))
+        .await;
+    assert_eq!(plane.status("a").await, "CORDONED");
+    // Room again.
+    feed(&plane, Input::Disk { free: u64::MAX }).await;
+    plane
+        .until("a launch", async || {
+            (instances(&plane).await.len() == 1).then_some(())
+        })
+        .await;
+    let page = scrape(&plane).await;
+    assert_eq!(page.at(waits), None);
+    assert_eq!(page.at(blocks), Some(1.0), "a counter stays");
+}
+
+#[tokio::test]
+async fn breakers_suspect_listings_and_overdue_terminations_are_counted() {
+    let (plane, _cloud) = with_pool(|_| ()).await;
+    let series = [
+        "navarch_breakers_open{pool=\"p\",kind=\"repair\"}",
+        "navarch_breakers_open{pool=\"p\",kind=\"launch\"}",
+        "navarch_terminations_overdue{pool=\"p\"}",
+        "navarch_listings_suspect{provider=\"fake\"}",
+    ];
+    let values = async || {
+        let page = scrape(&plane).await;
+        series.map(|series| page.at(series))
+    };
+    let instance = plane
+        .until("a launch", async || {
+            let instance = instances(&plane).await.first()?.clone();
+            (instance["phase"] == "launching").then_some(instance)
+        })
+        .await;
+    assert_eq!(values().await, [Some(0.0); 4]);
+    let pool = PoolName::new("p");
+    let signature = "xid-reboot".to_owned();
+    feed(&plane, Input::Act(Action::OpenBreaker { pool, signature })).await;
+    assert_eq!(values().await, [Some(1.0), Some(0.0), Some(0.0), Some(0.0)]);
+    let id = InstanceId::new(instance["instanceId"].as_str().expect("an id"));
+    let cause = EndCause::Operator;
+    let end = Action::Terminate {
+        instance: id,
+        cause,
+    };
+    feed(&plane, Input::Act(end)).await;
+    plane.pass(Duration::from_secs(62)).await;
+    assert_eq!(values().await[2], Some(1.0), "a minute is over");
+    let reset = json!({"pool": "p"});
+    plane.ok("FleetService/ResetBreaker", reset).await;
+    assert_eq!(values().await[0], Some(0.0));
+    let provider = ProviderName::new("fake");
+    let began = plane.app.handlers().time.now();
+    // Three machines that no record explains appear at once.
+    let strangers = (0..3).map(|number| Machine {
+        provider_id: ProviderInstanceId::new(format!("stranger-{number}")),
+        instance: None,
+        fleet: Some(
+            plane
+                .app
+                .handlers()
+                .published
+                .read(|state| state.meta.fleet.clone()),
+        ),
+        status: CloudStatus::Running,
+    });
+    let result = Ok((strangers.collect(), true));
+    let listing = Input::ListResult {
+        provider,
+        began,
+        result,
+    };
+    feed(&plane, listing).await;
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(values().await[3], Some(1.0));
+}
+
+#[tokio::test]
+async fn a_refused_policy_is_shown_until_the_file_is_sound_again() {
+    let mut file = None;
+    let sound = HealthPolicy::builtin_text();
+    let plane = Plane::with(|config, home| {
+        let path = home.path().join("policy.yaml");
+        std::fs::write(&path, sound).expect("a file");
+        config.server.health_policy = Some(path.clone());
+        file = Some(path);
+    })
+    .await;
+    let file = file.expect("a path");
+    let refused = async || scrape(&plane).await.at("navarch_policy_refused");
+    assert_eq!(refused().await, Some(0.0));
+    for (text, value) in [("rules: [", 1.0), (sound, 0.0)] {
+        std::fs::write(&file, text).expect("a file");
+        plane
+            .until("the new file is looked at", async || {
+                (refused().await == Some(value)).then_some(())
+            })
+            .await;
+    }
 }
 
 #[tokio::test]

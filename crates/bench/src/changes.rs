@@ -68,7 +68,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
 /// Cordons and uncordons nodes over many connections; each waits for its answer.
 async fn through_the_api(time: Duration) -> Result<f64> {
     let server = Server::start(None).await?;
-    fleet::populate(&server, CONNECTIONS).await?;
+    fleet::populate(&server, CONNECTIONS)?;
     let caller = fleet::cheap(&server);
     let order = |node: usize, kind: NodeCommandType| {
         let request = IssueCommandRequest {

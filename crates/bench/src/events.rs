@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Measures, and says what came of it.
 pub async fn run(settings: Settings) -> Result<Table> {
     let server = Server::start(None).await?;
-    fleet::populate(&server, settings.nodes).await?;
+    fleet::populate(&server, settings.nodes)?;
     let beating = Beating::start(&server, settings.nodes)?;
     let agents = start_agents(&server, settings.agents).await?;
     let tasks = Tasks::new();

@@ -29,6 +29,9 @@ pub struct Settings {
     /// Only this arrangement of the cores
     #[arg(long, value_enum)]
     pub cores: Option<Cores>,
+    /// Only this protocol
+    #[arg(long, value_enum)]
+    pub protocol: Option<Protocol>,
 }
 
 /// Who runs where.
@@ -132,8 +135,11 @@ pub async fn run(settings: Settings) -> Result<Table> {
             if cores == Cores::Split {
                 process::pin(second)?;
             }
-            fleet::populate(&server, NODES).await?;
+            fleet::populate(&server, NODES)?;
             for protocol in [Protocol::Json, Protocol::Proto, Protocol::Grpc] {
+                if settings.protocol.is_some_and(|only| only != protocol) {
+                    continue;
+                }
                 let caller = Caller {
                     protocol,
                     address: server.address,

@@ -40,7 +40,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
     );
     for nodes in &settings.nodes {
         let server = Server::start(None).await?;
-        fleet::populate(&server, *nodes).await?;
+        fleet::populate(&server, *nodes)?;
         for beating in [false, true] {
             let background = if beating {
                 Some(Beating::start(&server, *nodes)?)

@@ -105,6 +105,7 @@ async fn run(bench: Bench) -> Result<()> {
     if matches!(bench, Bench::Noop) {
         return noop::serve().await;
     }
+    process::raise_file_limit()?;
     show(&machine::description())?;
     match bench {
         Bench::Heartbeats(settings) => show(&heartbeats::run(settings).await?),

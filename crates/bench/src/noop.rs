@@ -1,24 +1,18 @@
 //! The yardstick for heartbeats: the RPC library alone, without Navarch.
 //!
-//! A process of its own that serves one method straight on the connection, by the library's
-//! shortest way: it decodes the same body to the same message and answers an empty one. There is no
-//! router, no authentication, no fleet, no layer in between.
-
-use std::time::Duration;
+//! A process of its own that serves one method with the library's own server, as that comes, and by
+//! the shortest way that the library has to a handler: it decodes the same body to the same message
+//! and answers an empty one. There is no router, no authentication and no fleet.
 
 use buffa::bytes::Bytes;
 use connectrpc::dispatcher::codegen::{
     RequestStream, StreamingResult, UnaryResult, unimplemented_streaming, unimplemented_unary,
 };
 use connectrpc::{
-    CodecFormat, ConnectRpcService, Dispatcher, MethodDescriptor, Payload, RequestContext, Response,
+    CodecFormat, ConnectRpcService, Dispatcher, MethodDescriptor, Payload, RequestContext,
+    Response, Server,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use navarch_api::wire::{HeartbeatRequest, HeartbeatResponse};
-use navarch_time::{RealClock, Tasks};
-use tokio::net::TcpListener;
 
 use crate::{Result, fleet, say};
 
@@ -76,31 +70,11 @@ impl Dispatcher for Noop {
 
 /// Serves until standard input closes, which is when the benchmark ends.
 pub async fn serve() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("Listening on http://{}", listener.local_addr()?))?;
-    let tasks = Tasks::new();
-    let service = ConnectRpcService::new(Noop);
-    let accept = async {
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let service = TowerToHyperService::new(service.clone());
-            tasks.spawn("connection", async move {
-                let builder = Builder::new(TokioExecutor::new());
-                // A client that leaves is no news.
-                drop(
-                    builder
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await,
-                );
-            });
-        }
-    };
+    let server = Server::bind("127.0.0.1:0").await?;
+    say(&format!("Listening on http://{}", server.local_addr()?))?;
     let (mut input, mut ignored) = (tokio::io::stdin(), tokio::io::sink());
-    let ended: Result<()> = tokio::select! {
-        broken = accept => broken,
+    tokio::select! {
+        broken = server.serve_with_service(ConnectRpcService::new(Noop)) => broken,
         closed = tokio::io::copy(&mut input, &mut ignored) => closed.map(drop).map_err(Into::into),
-    };
-    tasks.shutdown(&RealClock::new(), Duration::ZERO).await;
-    ended
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use navarch_api::Client;
 use navarch_time::{Clock as _, RealClock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
@@ -66,6 +66,17 @@ pub fn cores() -> Result<CpuSet> {
 /// Lets this thread use these cores again.
 pub fn unpin(cores: &CpuSet) -> Result<()> {
     Ok(sched_setaffinity(None, cores)?)
+}
+
+/// Lets this program and those that it starts open as many files as the system permits: each
+/// connection is one.
+pub fn raise_file_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
 /// A program that runs. It is ended when this is dropped.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::Result;
 
 /// How a call is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
     /// Connect with JSON over HTTP/1.1.
     Json,

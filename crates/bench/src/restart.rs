@@ -27,7 +27,7 @@ pub struct Settings {
 /// Measures, and says what came of it.
 pub async fn run(settings: Settings) -> Result<Table> {
     let mut server = Server::start(None).await?;
-    fleet::populate(&server, settings.nodes).await?;
+    fleet::populate(&server, settings.nodes)?;
     let clock = RealClock::new();
     let mut table = Table::new(
         "Restart",

@@ -347,8 +347,10 @@ impl Fleet {
             return Err(block("drain", "its node is not being drained"));
         };
         if node.is_held_by_operator() {
-            let why = format!("{}: it stays", node.holders());
-            return Err(block("operator_hold", why));
+            return Err(block(
+                "operator_hold",
+                "an operator holds the node: it stays",
+            ));
         }
         let limit = match cause {
             DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
@@ -479,8 +481,10 @@ impl Fleet {
             return Err(block("recovery", void));
         }
         if node.is_held_by_operator() {
-            let why = format!("{}: its repair waits", node.holders());
-            return Err(block("operator_hold", why));
+            return Err(block(
+                "operator_hold",
+                "an operator holds the node: its repair waits",
+            ));
         }
         if incident.repaired.is_some() {
             return Err(block("gate", "a repair is proven; its gate has to pass"));
@@ -669,7 +673,7 @@ impl Fleet {
         let pool = node.pool.as_ref()?;
         let settings = self.pool_settings(pool)?;
         if *cause != DrainCause::Terminating && node.is_held_by_operator() {
-            return Some(format!("{}: it stays", node.holders()));
+            return Some("an operator holds the node: it stays".to_owned());
         }
         match cause {
             DrainCause::Incident(id) => {

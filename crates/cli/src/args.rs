@@ -195,7 +195,7 @@ pub enum Command {
     Version,
 }
 
-/// `navarch agent`, which has the flags of `navarch-node` and none of the others'.
+/// Reads the GPUs of this machine and reports to the control plane, as `navarch-node` does.
 #[derive(Debug, Parser)]
 #[command(name = "navarch agent", version)]
 pub struct Agent {

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use crate::{AgentError, LogFormat};
 
@@ -60,8 +60,8 @@ impl FromStr for LogFilter {
     }
 }
 
-/// Starts the log, on standard error or at the end of `file`. A log that was started before stays
-/// as it is.
+/// Starts the log, on standard error or at the end of `file`; errors go to standard error in any
+/// case, for whoever watches. A log that was started before stays as it is.
 ///
 /// # Errors
 ///
@@ -77,7 +77,14 @@ pub fn start_logging(
         None => BoxMakeWriter::new(std::io::stderr),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry().with(layer);
+    let errors = file.map(|_| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .with_filter(LevelFilter::ERROR)
+    });
+    let registry = tracing_subscriber::registry().with(layer).with(errors);
     let _started = match format {
         LogFormat::Text => {
             let colour = file.is_none() && std::io::stderr().is_terminal();

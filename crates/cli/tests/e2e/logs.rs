@@ -65,6 +65,17 @@ fn machines_log_what_they_do_and_signals_change_how_much() {
         (&"WARN".into(), &"79".into(), &3.into())
     );
 
+    // What a person must look at shows in the terminal too, and nothing else of the log does.
+    let config = fleet.path().join("data/dev.yaml");
+    std::fs::write(&config, "pools: [").expect("a file");
+    until("the error shows", || {
+        let output = fleet.server.output();
+        let shown = output.contains("ERROR the new configuration is refused");
+        shown.then_some(()).ok_or(output)
+    });
+    let output = fleet.server.output();
+    assert!(!output.contains("agent started"), "{output}");
+
     let server = fleet.path().join("data/server.log");
     until_said(&server, "control plane ready");
     signal(fleet.server.pid(), Signal::USR1);

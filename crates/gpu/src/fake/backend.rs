@@ -158,7 +158,9 @@ impl FakeBackend {
     ) -> Result<Repair, FaultError> {
         let mut state = self.lock();
         let mut next = state.clone();
-        let kinds = kind.as_ref().map_or(&FaultKind::ALL[..], std::slice::from_ref);
+        let kinds = kind
+            .as_ref()
+            .map_or(&FaultKind::ALL[..], std::slice::from_ref);
         let repair = next.clear(kinds, self.now()).clone();
         store(&next).map_err(FaultError::NotStored)?;
         *state = next;

@@ -78,7 +78,8 @@ impl FromStr for FaultKind {
     type Err = FaultError;
 
     fn from_str(name: &str) -> Result<Self, FaultError> {
-        Self::from_word(name).ok_or_else(|| FaultError::UnknownKind(name.chars().take(64).collect()))
+        Self::from_word(name)
+            .ok_or_else(|| FaultError::UnknownKind(name.chars().take(64).collect()))
     }
 }
 

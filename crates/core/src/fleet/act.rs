@@ -234,7 +234,10 @@ impl Fleet {
 
     fn lookup(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
-        if !instance.phase.may_be_alive() || self.call_under_way(id, self.now.core).is_some() {
+        if !instance.phase.may_be_alive()
+            || self.call_under_way(id, self.now.core).is_some()
+            || self.rests_until(&instance, self.now.core).is_some()
+        {
             return Err(Rejection::precondition(format!(
                 "instance {id} needs no look-up"
             )));

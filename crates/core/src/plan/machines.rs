@@ -134,12 +134,15 @@ impl Planner<'_> {
             self.wake(call.until);
             return;
         }
-        if let Some(at) = instance.retry_at.filter(|at| *at > self.now.core) {
+        let rests = self.fleet.rests_until(instance, self.now.core);
+        if let Some(at) = rests {
             self.wake(at);
+            // The deadline to register passes while its look-ups rest.
             if instance.phase != Phase::PendingRegistration {
                 return;
             }
         }
+        let rests = rests.is_some();
         match instance.phase {
             Phase::Requested => self.launch(instance),
             Phase::Launching if instance.clean => self.launch(instance),
@@ -157,7 +160,7 @@ impl Planner<'_> {
                     self.wake(deadline);
                     if self.fleet.has_vanished(instance) {
                         self.end(instance, EndCause::Vanished);
-                    } else {
+                    } else if !rests {
                         self.look(instance, None);
                     }
                 }

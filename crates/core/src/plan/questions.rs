@@ -261,6 +261,11 @@ impl Fleet {
         }
     }
 
+    /// Until when the next call for an instance waits, if it does.
+    pub(crate) fn rests_until(&self, instance: &Instance, now: Time) -> Option<Time> {
+        instance.retry_at.filter(|at| *at > now)
+    }
+
     /// When a machine that is to go should be gone.
     pub(crate) fn overdue_at(&self, instance: &Instance) -> Time {
         self.graced(instance.phase_since.core) + self.settings.guards.terminate.alert_after

@@ -1,6 +1,9 @@
 //! Calls whose answer never comes: each is asked again.
 
-use navarch_model::{EndCause, NodeCommandType, NodeId, Phase, ProviderName, TerminateAnswer};
+use navarch_model::{
+    EndCause, InstanceId, NodeCommandType, NodeId, Phase, ProviderError, ProviderErrorKind,
+    ProviderName, TerminateAnswer,
+};
 
 use super::{Rig, yaml};
 use crate::input::{Effect, Input};
@@ -96,4 +99,76 @@ fn a_question_to_the_scheduler_without_an_answer_is_repeated() {
         }
     }
     assert_eq!(asked, 2, "once at first, once after the launch timeout");
+}
+
+/// The look-ups among the calls that wait.
+fn lookups(rig: &mut Rig) -> Vec<crate::CallKey> {
+    let calls = rig.drop_calls();
+    calls
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Lookup { key, .. } => Some(key),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A new machine that waits for its agent and that the latest listing lacks.
+fn unlisted() -> (Rig, InstanceId) {
+    let mut rig = Rig::new(&yaml(1, 2, ""));
+    rig.run(2);
+    let id = rig.of(Phase::PendingRegistration).remove(0);
+    rig.pass(1);
+    rig.take(Input::ListResult {
+        provider: ProviderName::new("fake"),
+        began: rig.now,
+        result: Ok((Vec::new(), true)),
+    });
+    rig.drop_calls();
+    rig.plan();
+    (rig, id)
+}
+
+#[test]
+fn a_new_machine_that_is_not_found_is_looked_up_again_only_after_a_while() {
+    let (mut rig, id) = unlisted();
+    let key = lookups(&mut rig).pop().expect("it is looked up by its id");
+    rig.take(Input::LookupResult {
+        key,
+        result: Ok(None),
+    });
+    // A plan a moment later asks nothing: the cloud may be late to know it.
+    rig.plan();
+    assert_eq!(lookups(&mut rig), []);
+    let again = rig.feed(Input::Act(crate::Action::Lookup {
+        instance: id.clone(),
+    }));
+    assert!(again.is_err(), "judged again when it is taken");
+    assert_eq!(rig.instance(&id).phase, Phase::PendingRegistration);
+    let rest = rig.instance(&id).retry_at.expect("it rests");
+    rig.pass(rest.since(rig.now.core).as_secs());
+    rig.plan();
+    assert_eq!(lookups(&mut rig).len(), 1);
+}
+
+#[test]
+fn a_cloud_that_fails_is_not_asked_in_every_plan_about_a_new_machine() {
+    let (mut rig, id) = unlisted();
+    let mut asked = 0;
+    for _ in 0..100 {
+        for key in lookups(&mut rig) {
+            asked += 1;
+            rig.take(Input::LookupResult {
+                key,
+                result: Err(ProviderError::new(ProviderErrorKind::Transient, "down")),
+            });
+        }
+        rig.pass(1);
+        rig.plan();
+    }
+    assert!((2..=6).contains(&asked), "{asked} look-ups in 100 s");
+    // The deadline to register holds all the same.
+    rig.pass(200);
+    rig.plan();
+    assert_eq!(rig.instance(&id).phase, Phase::Terminating);
 }

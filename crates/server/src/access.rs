@@ -11,6 +11,7 @@ use axum::response::IntoResponse as _;
 use navarch_api::{ApiError, service};
 use navarch_config::{AuthConfig, TokenSource};
 use navarch_model::Role;
+use navarch_providers::fake::AgentToken;
 use subtle::ConstantTimeEq as _;
 
 /// What callers are known as where no token is asked for.
@@ -53,6 +54,12 @@ pub enum TokenError {
          without"
     )]
     None,
+    /// Machines would be bought whose agents are refused.
+    #[error(
+        "server.auth: no token may speak for machines: add one with the role agent under tokens, or \
+         the pools' machines can never register"
+    )]
+    NoAgent,
     /// Two names have one token.
     #[error(
         "server.auth.tokens: {first} and {second} are the same token: each needs one of its own"
@@ -85,7 +92,11 @@ impl Known {
 }
 
 /// The tokens that are let in. Without any, everybody may do everything.
-pub struct Gate(RwLock<Arc<[Known]>>);
+pub struct Gate {
+    tokens: RwLock<Arc<[Known]>>,
+    /// The token that machines of this server show, kept as its readers know it.
+    machines: Option<AgentToken>,
+}
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,13 +107,35 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// Reads the tokens.
+    /// Reads the tokens. `machines` is where those put the token for their agents who start some;
+    /// without it, none has to be for agents.
     ///
     /// # Errors
     ///
     /// See [`TokenError`].
-    pub fn open(auth: &AuthConfig) -> Result<Self, TokenError> {
-        Ok(Self(RwLock::new(read(auth)?)))
+    pub fn open(auth: &AuthConfig, machines: Option<AgentToken>) -> Result<Self, TokenError> {
+        let tokens = read(auth)?;
+        let gate = Self {
+            tokens: RwLock::new(Arc::from([])),
+            machines,
+        };
+        gate.replace(tokens)?;
+        Ok(gate)
+    }
+
+    /// Lets these tokens in, and answers whether they are others than before.
+    fn replace(&self, tokens: Arc<[Known]>) -> Result<bool, TokenError> {
+        if let Some(machines) = &self.machines {
+            let token = agent_token(&tokens);
+            if token.is_none() && !tokens.is_empty() {
+                return Err(TokenError::NoAgent);
+            }
+            machines.set(token);
+        }
+        let mut held = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *held != tokens;
+        *held = tokens;
+        Ok(changed)
     }
 
     /// Reads the tokens again, and answers whether any changed. A caller whose token is gone is refused from now on; answers that
@@ -116,14 +149,11 @@ impl Gate {
         if tokens.is_empty() && self.is_set() {
             return Err(TokenError::None);
         }
-        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = *held != tokens;
-        *held = tokens;
-        Ok(changed)
+        self.replace(tokens)
     }
 
     fn tokens(&self) -> Arc<[Known]> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether callers must show a token.
@@ -134,14 +164,6 @@ impl Gate {
     /// Whether a token may do everything.
     pub fn has_common_token(&self) -> bool {
         self.tokens().iter().any(|known| known.role.is_none())
-    }
-
-    /// A token that agents of this server's own machines can show.
-    pub fn agent_token(&self) -> Option<String> {
-        let tokens = self.tokens();
-        let known = tokens.iter().find(|known| known.role == Some(Role::Agent));
-        let known = known.or_else(|| tokens.iter().find(|known| known.role.is_none()))?;
-        Some(String::from_utf8_lossy(&known.secret).into_owned())
     }
 
     /// Who makes a request, or the answer to one that may not be made.
@@ -181,6 +203,13 @@ impl Gate {
             _ => Ok(Caller(Arc::clone(&known.name))),
         }
     }
+}
+
+/// A token that agents can show: one of theirs before one that may do everything.
+fn agent_token(tokens: &[Known]) -> Option<String> {
+    let known = tokens.iter().find(|known| known.role == Some(Role::Agent));
+    let known = known.or_else(|| tokens.iter().find(|known| known.role.is_none()))?;
+    Some(String::from_utf8_lossy(&known.secret).into_owned())
 }
 
 /// Lets only callers with the right token through, unary calls and streams alike.
@@ -270,5 +299,62 @@ fn secret(source: &TokenSource) -> Result<Option<String>, TokenError> {
             }
             Ok(Some(text.trim().to_owned()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use navarch_config::TokenConfig;
+
+    use super::*;
+
+    fn auth(home: &Path, tokens: &[(&str, Role)]) -> AuthConfig {
+        let mut auth = AuthConfig {
+            token: None,
+            ..AuthConfig::default()
+        };
+        for (name, role) in tokens {
+            let source = TokenSource::File(home.join(name));
+            let token = TokenConfig {
+                role: *role,
+                source,
+            };
+            auth.tokens.insert((*name).to_owned(), token);
+        }
+        auth
+    }
+
+    fn write(home: &Path, name: &str, token: &str) {
+        std::fs::write(home.join(name), token).unwrap();
+    }
+
+    #[test]
+    fn machines_get_the_token_that_is_let_in_now() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        write(home, "machines", "machine-token-1");
+        write(home, "ops", "operator-token");
+        let known = auth(home, &[("machines", Role::Agent), ("ops", Role::Operator)]);
+        let machines = AgentToken::default();
+        let gate = Gate::open(&known, Some(machines.clone())).unwrap();
+        assert_eq!(machines.get().as_deref(), Some("machine-token-1"));
+
+        write(home, "machines", "machine-token-2");
+        assert!(gate.reload(&known).unwrap());
+        assert_eq!(machines.get().as_deref(), Some("machine-token-2"));
+        assert!(!gate.reload(&known).unwrap());
+
+        let without = auth(home, &[("ops", Role::Operator)]);
+        let error = gate.reload(&without).unwrap_err().to_string();
+        assert!(error.contains("no token may speak for machines"), "{error}");
+        assert_eq!(machines.get().as_deref(), Some("machine-token-2"));
+        assert!(matches!(
+            Gate::open(&without, Some(AgentToken::default())),
+            Err(TokenError::NoAgent)
+        ));
+        // A server without pools starts no machines.
+        assert!(Gate::open(&without, None).unwrap().is_set());
     }
 }

@@ -16,8 +16,8 @@ use navarch_model::{Idempotency, ProviderName};
 use navarch_policy::PolicyError;
 use navarch_providers::Provider;
 use navarch_providers::fake::{
-    AgentAccess, AgentCommand, CloudError, CloudOptions, EmbeddedOptions, FakeEmbedded, FakeHttp,
-    FakeHttpError, HttpOptions,
+    AgentAccess, AgentCommand, AgentToken, CloudError, CloudOptions, EmbeddedOptions, FakeEmbedded,
+    FakeHttp, FakeHttpError, HttpOptions,
 };
 use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
 use navarch_time::{CancellationToken, SharedClock, Tasks};
@@ -136,7 +136,9 @@ impl App {
             clock,
         } = options;
         let marks = Marks::take(&config, config_file.as_deref());
-        let gate = Arc::new(Gate::open(&config.server.auth)?);
+        let agent_token = AgentToken::default();
+        let machines = (!config.pools.is_empty()).then(|| agent_token.clone());
+        let gate = Arc::new(Gate::open(&config.server.auth, machines)?);
         let certificate = config
             .server
             .tls
@@ -186,7 +188,7 @@ impl App {
                 .external_address
                 .clone()
                 .unwrap_or_else(|| url_of(address, certificate.is_some())),
-            token: gate.agent_token(),
+            token: agent_token,
             ca_file: config
                 .server
                 .tls

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use navarch_model::ProviderInstanceId;
@@ -47,13 +47,37 @@ pub struct AgentCommand {
     pub args: Vec<String>,
 }
 
+/// The token that machines get, which may be exchanged while the control plane runs.
+#[derive(Clone, Default)]
+pub struct AgentToken(Arc<RwLock<Option<String>>>);
+
+impl AgentToken {
+    /// A token, or none.
+    pub fn new(token: Option<String>) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// The token now.
+    pub fn get(&self) -> Option<String> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Gives another one to the agents that start from now on.
+    pub fn set(&self, token: Option<String>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+}
+
 /// How agents reach the control plane where their launch did not say.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct AgentAccess {
     /// The control plane's URL.
     pub server: String,
-    /// The bearer token for it.
-    pub token: Option<String>,
+    /// The bearer token for it, as it is when an agent is started.
+    pub token: AgentToken,
     /// The certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -340,14 +364,14 @@ impl Machine {
         };
         let own = !agent.server.is_empty();
         let (server, token, ca_file) = if own {
-            (&agent.server, &agent.token, &agent.ca_file)
+            (&agent.server, agent.token.clone(), &agent.ca_file)
         } else {
             let AgentAccess {
                 server,
                 token,
                 ca_file,
             } = &self.access;
-            (server, token, ca_file)
+            (server, token.get(), ca_file)
         };
         if let Some(ca_file) = ca_file {
             command.env("NAVARCH_CA_FILE", ca_file);

@@ -17,7 +17,7 @@ pub use client::{FakeHttp, FakeHttpError, HttpOptions};
 pub use cloud::{Cloud, CloudOptions, Refusal};
 pub use disk::CloudError;
 pub use embedded::{EmbeddedOptions, FakeEmbedded};
-pub use machine::{AgentAccess, AgentCommand};
+pub use machine::{AgentAccess, AgentCommand, AgentToken};
 pub use orders::{CloudFault, LatencyWhen, Operation, Order, PartialHow};
 pub use server::{loopback, serve, serve_cloud};
 pub use wire::{AgentSpec, InstanceView, LaunchRequest, Page, PageQuery};

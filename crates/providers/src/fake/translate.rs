@@ -30,7 +30,7 @@ pub(crate) fn request_for(spec: &LaunchSpec, gpus: u32, access: &AgentAccess) ->
         gpus,
         agent: Some(AgentSpec {
             server: access.server.clone(),
-            token: access.token.clone(),
+            token: access.token.get(),
             ca_file: access.ca_file.clone(),
             instance_id: instance,
             provider: spec.offering.provider.to_string(),

@@ -112,7 +112,6 @@ async fn a_stream_is_no_idle_connection_and_says_that_it_lives() {
         .watch_events(v1::WatchEventsRequest::default())
         .await
         .expect("a stream");
-    let mut kept_alive = 0;
     for _ in 0..30 {
         plane.pass(Duration::from_secs(10)).await;
         let answer = stream
@@ -121,9 +120,7 @@ async fn a_stream_is_no_idle_connection_and_says_that_it_lives() {
             .expect("it lives")
             .expect("it does not end");
         assert_eq!(answer.next_within_milliseconds, 20_000);
-        kept_alive += 1;
     }
-    assert_eq!(kept_alive, 30);
     GoAgent("n").register(&plane).await;
     let told = soon("the event", async {
         loop {

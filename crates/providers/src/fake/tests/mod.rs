@@ -46,7 +46,7 @@ fn options(directory: &Path, script: &str) -> CloudOptions {
     let mut options = CloudOptions::new(directory.to_owned(), agent(script));
     options.access = AgentAccess {
         server: "http://127.0.0.1:9".to_owned(),
-        token: Some("s3cret".to_owned()),
+        token: AgentToken::new(Some("s3cret".to_owned())),
         ca_file: Some(PathBuf::from("/etc/ca.pem")),
     };
     options
@@ -141,7 +141,7 @@ async fn served(script: &str) -> Served {
         gpu_count: 8,
         access: AgentAccess {
             server: "http://127.0.0.1:9".to_owned(),
-            token: Some("other-s3cret".to_owned()),
+            token: AgentToken::new(Some("other-s3cret".to_owned())),
             ca_file: None,
         },
         page_size: 2,

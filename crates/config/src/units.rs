@@ -196,6 +196,17 @@ impl Threshold {
     }
 }
 
+impl Threshold {
+    /// At least `count` and at least `percent` of `nodes`: a share of half a node needs a whole
+    /// one, so it is rounded up.
+    #[must_use]
+    pub const fn at_least(self, nodes: usize) -> usize {
+        let share = (nodes as u128 * self.percent.0 as u128).div_ceil(10_000) as usize;
+        let count = self.count as usize;
+        if count > share { count } else { share }
+    }
+}
+
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "max({}, {})", self.count, self.percent)
@@ -241,6 +252,25 @@ mod tests {
                 Err(PercentError::TooLarge),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn at_least_half_of_an_odd_number_is_more_than_half() {
+        let witnesses = Threshold {
+            count: 2,
+            percent: Percent::new(50),
+        };
+        for (nodes, least, over) in [
+            (0, 2, 2),
+            (3, 2, 2),
+            (4, 2, 2),
+            (5, 3, 2),
+            (8, 4, 4),
+            (9, 5, 4),
+        ] {
+            assert_eq!(witnesses.at_least(nodes), least, "{nodes}");
+            assert_eq!(witnesses.of(nodes), over, "{nodes}");
         }
     }
 

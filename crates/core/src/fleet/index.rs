@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, SubAssign};
+use std::time::Duration;
 
 use navarch_model::{
     Change, CloudStatus, CommandId, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node,
@@ -299,17 +300,21 @@ impl Witnesses {
     }
 
     /// Of the nodes other than `node` that were fresh before `since`: how many there are that did
-    /// not fall silent before, and how many of them are still heard.
-    pub(crate) fn at(&self, node: &Node, since: Time) -> (usize, usize) {
+    /// not fall silent before, and how many of them are still heard. Nodes are fresh until `timeout`
+    /// passed since they were heard: those that one event silenced fall silent at their last beats,
+    /// one after the other, and the last of them must not take the survivors for the whole fleet.
+    pub(crate) fn at(&self, node: &Node, since: Time, timeout: Duration) -> (usize, usize) {
+        let fresh_until = since - timeout;
         let before = |times: &[Time]| times.partition_point(|time| *time < since);
         let mut stayed = before(&self.fresh);
         // Who was fresh only since then also fell silent only since then.
-        let mut fell = (self.silent.len() - before(&self.silent))
+        let fallen = self.silent.partition_point(|time| *time < fresh_until);
+        let mut fell = (self.silent.len() - fallen)
             - (self.silent_fresh.len() - before(&self.silent_fresh));
         match node.silent_since {
             None if node.fresh_since.core < since => stayed -= 1,
             Some(silent)
-                if silent.core >= since && node.fresh_since.core.min(silent.core) < since =>
+                if silent.core >= fresh_until && node.fresh_since.core.min(silent.core) < since =>
             {
                 fell -= 1;
             }

@@ -635,7 +635,9 @@ impl Fleet {
         let since = node
             .silent_since
             .map_or(incident.opened.core, |since| since.core);
-        let (fresh_then, stayed_fresh) = self.witnesses().at(node, since);
+        let (fresh_then, stayed_fresh) = self
+            .witnesses()
+            .at(node, since, self.settings.heartbeat_timeout);
         Silence {
             since: self.graced(since),
             sighting: node
@@ -645,7 +647,11 @@ impl Fleet {
                 .and_then(|instance| instance.sighting),
             fresh_then,
             stayed_fresh,
-            witnesses: self.settings.guards.silence_witnesses.of(fresh_then),
+            witnesses: self
+                .settings
+                .guards
+                .silence_witnesses
+                .at_least(fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: incident.confirmed,
         }

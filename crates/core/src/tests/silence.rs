@@ -1,7 +1,7 @@
 //! Silence, missing reports, and machines that the cloud no longer shows.
 
 use navarch_model::{
-    CloudStatus, EndCause, EventKind, InstanceId, NodeCommandType, NodeId, NodeStatus, Phase,
+    CloudStatus, EndCause, EventKind, InstanceId, NodeCommandType, NodeId, NodeStatus, Phase, PoolName,
 };
 
 use super::{Rig, yaml};
@@ -169,6 +169,40 @@ fn the_silence_of_a_machine_that_is_to_go_is_no_fault() {
         rig.take(Input::Tick);
     }
     assert!(open(&rig, id).is_empty(), "nor are its missing reports");
+}
+
+#[test]
+fn the_last_of_many_to_fall_silent_does_not_take_the_survivors_for_the_fleet() {
+    let extra = "guards:\n  budget: 10\n";
+    let text = yaml(8, 10, extra).replace("budget: 1\n", "budget: 10\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(8);
+    // Five of eight die at once. Each was last heard at its own beat, seconds apart.
+    for id in &up[..5] {
+        rig.pass(3);
+        rig.silent(id);
+    }
+    for _ in 0..40 {
+        rig.run(30);
+        for id in &up[5..] {
+            rig.full(id, 45);
+        }
+    }
+    assert_eq!(rig.count(EventKind::DrainStarted), 0);
+    let waits = &rig.report.pools[&PoolName::new("main")].waits;
+    for id in &up[..5] {
+        let wait = waits.iter().find(|wait| wait.about == id.as_str());
+        let why = wait.map(|wait| wait.reason.as_str()).unwrap_or_default();
+        assert!(
+            why.starts_with("3 of 7 other nodes stayed fresh and 4 are needed"),
+            "{why}"
+        );
+    }
+    // Four of seven are at least half.
+    rig.back(&up[0]);
+    rig.full(&up[0], 45);
+    rig.run(2);
+    assert!(rig.count(EventKind::DrainStarted) > 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `navarch list`, `get`, `cordon`, `drain`, `uncordon`, `terminate` and `node`.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use navarch_api::{Client, Code, v1, wire};
@@ -91,7 +92,8 @@ pub async fn list(global: &Global, list: List) -> Result<(), Failure> {
             .await
             .doing("list nodes")?
             .nodes;
-        if global.output == Format::Table || global.output == Format::Wide {
+        let people = matches!(global.output, Format::Table | Format::Wide);
+        if people && std::io::stdout().is_terminal() {
             say("\u{1b}[2J\u{1b}[H");
         }
         show(global.output, &nodes)?;

@@ -196,9 +196,20 @@ fn mistakes_on_the_command_line_say_what_to_write() {
             &["write KEY=VALUE"],
         ),
         (
-            &["--server=https://localhost:1", "list"],
+            &[
+                "--server=https://localhost:1",
+                "--ca-file=missing.pem",
+                "list",
+            ],
             1,
-            &["nothing listens at https://localhost:1"],
+            &["certificate authorities in missing.pem", "No such file"],
+        ),
+        (&["--timeout=0", "list"], 2, &["longer than nothing"]),
+        (&["events", "--limit=1001"], 2, &["not in 1..=1000"]),
+        (
+            &["events", "--follow", "--before=5"],
+            2,
+            &["cannot be used with"],
         ),
         (
             &["--server=localhost:1", "list"],
@@ -231,7 +242,7 @@ fn mistakes_on_the_command_line_say_what_to_write() {
             2,
             &["the unit is missing: write 5s"],
         ),
-        (&["automation", "maybe"], 2, &["use on, observe or off"]),
+        (&["automation", "maybe"], 2, &["use on, observe, off or inherit"]),
         (&["frobnicate"], 2, &["frobnicate"]),
         (
             &["list", "--log-level=loud"],

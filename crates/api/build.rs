@@ -6,14 +6,16 @@ use buffa_codegen::generated::descriptor::FileDescriptorSet;
 use buffa_codegen::{CodeGenConfig, GeneratedFileKind, IncludeMode, MapRepr};
 
 /// Every file of the contract, relative to `proto/`.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "control_plane.proto",
     "navarch/v1/agent.proto",
     "navarch/v1/dev.proto",
     "navarch/v1/event.proto",
     "navarch/v1/explain.proto",
     "navarch/v1/fleet.proto",
+    "navarch/v1/hold.proto",
     "navarch/v1/incident.proto",
+    "navarch/v1/instance.proto",
     "navarch/v1/policy.proto",
     "navarch/v1/pool.proto",
 ];

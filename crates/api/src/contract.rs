@@ -51,6 +51,21 @@ macro_rules! every_service {
                     (ConfirmSilenceRequest) -> ConfirmSilenceResponse;
                 /// Returns the commands of one node with their results.
                 unary Viewer list_commands "ListCommands" (ListCommandsRequest) -> ListCommandsResponse;
+                /// Holds a node beside the control plane, or renews a hold.
+                unary Operator add_hold "AddHold" (AddHoldRequest) -> AddHoldResponse;
+                /// Lifts a named hold.
+                unary Operator remove_hold "RemoveHold" (RemoveHoldRequest) -> RemoveHoldResponse;
+                /// Returns the holds that stand.
+                unary Viewer list_holds "ListHolds" (ListHoldsRequest) -> ListHoldsResponse;
+                /// Returns the machines with this fleet's tag that no record knows.
+                unary Viewer list_unclaimed "ListUnclaimed"
+                    (ListUnclaimedRequest) -> ListUnclaimedResponse;
+                /// Takes such a machine into a pool.
+                unary Operator adopt_instance "AdoptInstance"
+                    (AdoptInstanceRequest) -> AdoptInstanceResponse;
+                /// Ends an instance, or a machine that no record knows.
+                unary Operator terminate_instance "TerminateInstance"
+                    (TerminateInstanceRequest) -> TerminateInstanceResponse;
                 /// Returns the incidents that match every given filter.
                 unary Viewer list_incidents "ListIncidents"
                     (ListIncidentsRequest) -> ListIncidentsResponse;

@@ -94,6 +94,12 @@ fn check_everything(bytes: &[u8]) {
         v1::GetPlanRequest => |m| requests::plan(&m).map(drop);
         v1::SetAutomationRequest => |m| requests::automation(m).map(drop);
         v1::ResetBreakerRequest => |m| requests::reset_breaker(m).map(drop);
+        v1::AddHoldRequest => |m| requests::add_hold(m).map(drop);
+        v1::RemoveHoldRequest => |m| requests::remove_hold(m).map(drop);
+        v1::ListHoldsRequest => |m| requests::holds(&m).map(drop);
+        v1::ListUnclaimedRequest => |m| requests::unclaimed(&m).map(drop);
+        v1::AdoptInstanceRequest => |m| requests::adopt(m).map(drop);
+        v1::TerminateInstanceRequest => |m| requests::terminate_instance(m).map(drop);
         v1::InjectFaultRequest => |m| requests::inject_fault(m).map(drop);
         v1::ClearFaultRequest => |m| requests::clear_fault(&m).map(drop);
     }

@@ -137,7 +137,23 @@ fn a_number_that_means_nothing_is_refused_wherever_it_stands() {
     };
     refused(
         requests::automation(request),
-        "mode has the number 4, which cannot be set; use 1 (on), 2 (observe) or 3 (off)",
+        "mode is inherit, which only a pool can do; name the pool, or use on, observe or off",
+    );
+    let request = v1::SetAutomationRequest {
+        mode: v1::AutomationMode::AUTOMATION_MODE_INHERIT.into(),
+        pool: text("train"),
+        ..Default::default()
+    };
+    let change = requests::automation(request).expect("a pool can inherit");
+    assert_eq!(change.mode, None);
+    let request = v1::SetAutomationRequest {
+        mode: 5.into(),
+        ..Default::default()
+    };
+    refused(
+        requests::automation(request),
+        "mode has the number 5, which cannot be set; use 1 (on), 2 (observe), 3 (off) or 4 \
+         (inherit)",
     );
 }
 
@@ -419,7 +435,7 @@ fn filters_take_what_is_empty_as_everything() {
             ..Default::default()
         };
         let change = requests::automation(request).expect("it is sound");
-        assert_eq!((change.mode, change.pool), (mode, None));
+        assert_eq!((change.mode, change.pool), (Some(mode), None));
     }
 }
 
@@ -479,4 +495,67 @@ fn faults_to_order_are_ones_that_machines_can_show() {
         Some("device-error")
     );
     assert!(clear("meteor").is_err());
+}
+
+#[test]
+fn holds_have_plain_words_and_a_time_that_makes_sense() {
+    let request = |name: &str, owner: &str, milliseconds: i64| v1::AddHoldRequest {
+        node_id: text("n"),
+        name: text(name),
+        owner: text(owner),
+        expires_after_milliseconds: milliseconds,
+        ..Default::default()
+    };
+    let day = 24 * 3600 * 1000;
+    for (milliseconds, lasts) in [(0, None), (1000, Some(1)), (366 * day, Some(366 * 86_400))] {
+        let (_, hold) = requests::add_hold(request("x", "y", milliseconds)).expect("it is fine");
+        assert_eq!(hold.lasts.map(|lasts| lasts.as_secs()), lasts);
+    }
+    for (asked, says) in [
+        (request("", "y", 0), "name is required"),
+        (request("x", "", 0), "owner is required"),
+        (request("a/b", "y", 0), "name is \"a/b\"; use letters"),
+        (request("x", "y z", 0), "owner is \"y z\"; use letters"),
+        (
+            request("x", "y", 999),
+            "expires_after_milliseconds is 999; it must",
+        ),
+        (
+            request("x", "y", -1),
+            "expires_after_milliseconds is -1; it must",
+        ),
+        (
+            request("x", "y", 366 * day + 1),
+            "expires_after_milliseconds is 31622400001;",
+        ),
+        (
+            request("x", "y", i64::MIN),
+            "expires_after_milliseconds is -9223372036854775808;",
+        ),
+    ] {
+        let error = requests::add_hold(asked).expect_err("it is refused");
+        assert!(error.message.starts_with(says), "{error}");
+    }
+}
+
+#[test]
+fn what_is_to_end_is_named_in_one_way() {
+    let request = |instance: &str, provider: &str, machine: &str| {
+        requests::terminate_instance(v1::TerminateInstanceRequest {
+            instance_id: text(instance),
+            provider: text(provider),
+            provider_instance_id: text(machine),
+            ..Default::default()
+        })
+    };
+    for (instance, provider, machine) in [("", "", ""), ("i", "p", ""), ("i", "", "m")] {
+        refused(
+            request(instance, provider, machine),
+            "name either instance_id, or provider and provider_instance_id",
+        );
+    }
+    assert!(request("", "p", "").is_err());
+    assert!(request("", "", "m").is_err());
+    assert!(request("i", "", "").is_ok());
+    assert!(request("", "p", "m").is_ok());
 }

@@ -114,6 +114,56 @@ pub enum Input {
         /// A signature or an offering; none for all of them.
         signature: Option<String>,
     },
+    /// Somebody holds a node beside us, or says so again.
+    AddHold {
+        /// The node.
+        node: NodeId,
+        /// The hold.
+        hold: NamedHold,
+    },
+    /// Somebody lifts a named hold.
+    RemoveHold {
+        /// The node.
+        node: NodeId,
+        /// What the hold is called.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator takes a machine that nobody claims into a pool.
+    AdoptMachine {
+        /// The provider that listed it.
+        provider: ProviderName,
+        /// The cloud's id.
+        machine: ProviderInstanceId,
+        /// The pool.
+        pool: PoolName,
+        /// Why.
+        reason: String,
+    },
+    /// An operator ends an instance on record.
+    EndInstance {
+        /// The instance.
+        instance: InstanceId,
+        /// Why.
+        reason: String,
+    },
+    /// An operator ends a machine that nobody claims.
+    EndUnclaimed {
+        /// The provider that listed it.
+        provider: ProviderName,
+        /// The cloud's id.
+        machine: ProviderInstanceId,
+        /// Why.
+        reason: String,
+    },
+    /// Another input that a person or a program asked for: every event that it leads to says who.
+    By {
+        /// Who.
+        actor: Actor,
+        /// What was asked for.
+        input: Box<Input>,
+    },
     /// A planned action is to be taken.
     Act(Action),
     /// A launch call ended.
@@ -162,6 +212,30 @@ pub enum Input {
         /// Whether it is empty, or why nobody knows.
         drained: Result<bool, String>,
     },
+}
+
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Actor {
+    /// The name of the token that was shown.
+    pub name: String,
+    /// The address of the caller; empty if it is not known.
+    pub address: String,
+}
+
+/// A hold that a person or another system sets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamedHold {
+    /// What it is called: unique on its node.
+    pub name: String,
+    /// Who sets it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Whether the work on the node is to end.
+    pub drains: bool,
+    /// How long it stands at most, from now; none means until it is removed.
+    pub lasts: Option<std::time::Duration>,
 }
 
 /// What an agent says when it registers.
@@ -247,6 +321,17 @@ pub enum Reply {
     Reset(Vec<String>),
     /// The commands that wait.
     Commands(Vec<Arc<navarch_model::Command>>),
+    /// The instance that was adopted, or is ended.
+    Instance(InstanceId),
+    /// A hold was set or lifted.
+    Held {
+        /// Whether anything changed.
+        changed: bool,
+        /// The holds that stand on the node now.
+        holds: Vec<String>,
+        /// The node's status after it.
+        status: NodeStatus,
+    },
     /// A command was taken.
     Commanded {
         /// Its id.
@@ -313,6 +398,8 @@ pub struct CallKey {
     pub instance: InstanceId,
     /// The attempt.
     pub attempt: u32,
+    /// The provider that is called.
+    pub provider: ProviderName,
 }
 
 /// One bounded call to the outside. The shell gives it a deadline and always feeds its result

@@ -16,8 +16,8 @@ mod tests;
 
 pub use fleet::{Fleet, IdSource};
 pub use input::{
-    Action, Applied, CallKey, Effect, Fact, GradedResult, Input, Note, Registration, Rejection,
-    RejectionCode, Reply, Report,
+    Action, Actor, Applied, CallKey, Effect, Fact, GradedResult, Input, NamedHold, Note,
+    Registration, Rejection, RejectionCode, Reply, Report,
 };
 pub use plan::{Plan, PlanReport, PoolReport, Wait};
 pub use settings::{PoolSettings, ProviderSettings, Settings};

@@ -42,6 +42,8 @@ pub struct Pulse {
     pub silent: bool,
     /// The session whose beats count.
     pub session: Option<SessionId>,
+    /// Which of the machines that had the id, one after the other.
+    pub incarnation: u32,
     /// The latest measurements.
     pub sample: Sample,
 }
@@ -71,16 +73,30 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// A node registered, or was loaded: it counts as heard now.
-    pub fn register(&mut self, node: NodeId, session: Option<SessionId>, silent: bool, now: Stamp) {
-        let pulse = self.pulses.entry(node).or_insert_with(|| Pulse {
+    /// A node registered, or was loaded: it counts as heard now. `silent` is what the Fleet holds
+    /// it for. Of another machine under the id nothing that was known applies.
+    pub fn register(
+        &mut self,
+        node: NodeId,
+        session: Option<SessionId>,
+        incarnation: u32,
+        silent: bool,
+        now: Stamp,
+    ) {
+        let fresh = || Pulse {
             heard: now,
             beat: None,
             silent,
             session: None,
+            incarnation,
             sample: Sample::default(),
-        });
+        };
+        let pulse = self.pulses.entry(node).or_insert_with(fresh);
+        if pulse.incarnation != incarnation {
+            *pulse = fresh();
+        }
         pulse.heard = now;
+        pulse.silent = silent;
         pulse.session = session;
     }
 
@@ -164,7 +180,7 @@ mod tests {
         let mut table = Liveness::default();
         let node = NodeId::new("a");
         let timeout = Duration::from_secs(90);
-        table.register(node.clone(), None, false, at(0));
+        table.register(node.clone(), None, 1, false, at(0));
         assert_eq!(table.sweep(timeout, Time(0), at(90)), []);
         assert_eq!(
             table.sweep(timeout, Time(0), at(91)),
@@ -180,10 +196,48 @@ mod tests {
     }
 
     #[test]
+    fn another_machine_under_the_id_of_a_silent_one_is_found_silent_as_well() {
+        let mut table = Liveness::default();
+        let node = NodeId::new("a");
+        let timeout = Duration::from_secs(90);
+        table.register(node.clone(), None, 1, false, at(0));
+        let sample = Sample {
+            cpu: 50.0,
+            ..Sample::default()
+        };
+        table.beat(&node, None, Some(sample), at(1)).unwrap();
+        assert_eq!(table.sweep(timeout, Time(0), at(92)).len(), 1);
+        // It registers and never beats.
+        table.register(node.clone(), None, 2, false, at(100));
+        let pulse = table.get(&node).unwrap();
+        assert_eq!((pulse.beat, &pulse.sample), (None, &Sample::default()));
+        assert_eq!(table.sweep(timeout, Time(0), at(190)), []);
+        assert_eq!(
+            table.sweep(timeout, Time(0), at(191)),
+            [Transition::Silent(node, at(100))]
+        );
+    }
+
+    #[test]
+    fn an_agent_that_starts_again_on_a_silent_node_brings_it_back_with_its_first_beat() {
+        let mut table = Liveness::default();
+        let node = NodeId::new("a");
+        let timeout = Duration::from_secs(90);
+        table.register(node.clone(), None, 1, false, at(0));
+        assert_eq!(table.sweep(timeout, Time(0), at(91)).len(), 1);
+        table.register(node.clone(), None, 1, true, at(100));
+        assert_eq!(table.sweep(timeout, Time(0), at(300)), []);
+        assert_eq!(
+            table.beat(&node, None, None, at(301)),
+            Ok(Some(Transition::Back(node.clone())))
+        );
+    }
+
+    #[test]
     fn grace_gives_everybody_a_full_period() {
         let mut table = Liveness::default();
         let timeout = Duration::from_secs(90);
-        table.register(NodeId::new("a"), None, false, at(0));
+        table.register(NodeId::new("a"), None, 1, false, at(0));
         assert_eq!(table.sweep(timeout, at(1000).core, at(1090)), []);
         assert_eq!(table.sweep(timeout, at(1000).core, at(1091)).len(), 1);
     }
@@ -194,8 +248,8 @@ mod tests {
         let (old, new) = (SessionId::new("old"), SessionId::new("new"));
         let node = NodeId::new("a");
         assert_eq!(table.beat(&node, None, None, at(1)), Err(Deaf::Unknown));
-        table.register(node.clone(), Some(old.clone()), false, at(0));
-        table.register(node.clone(), Some(new.clone()), false, at(1));
+        table.register(node.clone(), Some(old.clone()), 1, false, at(0));
+        table.register(node.clone(), Some(new.clone()), 1, false, at(1));
         assert_eq!(
             table.beat(&node, Some(&old), None, at(2)),
             Err(Deaf::Superseded)

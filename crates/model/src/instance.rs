@@ -51,7 +51,12 @@ impl Phase {
             Terminating,
         };
         match self {
-            Requested => matches!(next, Launching | Failed | Terminating),
+            // Straight to a machine: a call that this record does not know of made it, as after a
+            // backup was restored.
+            Requested => matches!(
+                next,
+                Launching | PendingRegistration | Running | Terminating | Failed
+            ),
             Launching => matches!(
                 next,
                 OutcomeUnknown | PendingRegistration | Running | Terminating | Failed
@@ -308,7 +313,7 @@ mod tests {
     /// Rows: from; columns: to, in the order of `Phase::ALL`. `+` is legal.
     const LEGAL: [(&str, &str); 8] = [
         //                       R L O P R T T F
-        ("requested", /*      */ ". + . . . + . +"),
+        ("requested", /*      */ ". + . + + + . +"),
         ("launching", /*      */ ". . + + + + . +"),
         ("outcome_unknown", /**/ ". + . + + + . +"),
         ("pending_registration", ". . . . + + . ."),

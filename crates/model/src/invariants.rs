@@ -3,7 +3,7 @@
 //! Tests and the simulator check them after every step; production exports the number of
 //! violations as a metric that must stay 0.
 
-use crate::{Change, HealthStatus, HoldKind, Lifecycle, State};
+use crate::{Change, HealthStatus, HoldKind, Lifecycle, Phase, State};
 
 /// A predicate that does not hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ impl Violation {
 pub fn check(state: &State) -> Vec<Violation> {
     let mut found = Vec::new();
     bindings(state, &mut found);
+    intents(state, &mut found);
     holds(state, &mut found);
     open_incidents(state, &mut found);
     ends(state, &mut found);
@@ -125,6 +126,25 @@ fn bindings(state: &State, found: &mut Vec<Violation>) {
                 format!(
                     "node {} is bound to {id}, which is bound to {back:?}",
                     node.id
+                ),
+            ));
+        }
+    }
+}
+
+/// A mere intent has no machine: none that the cloud named, and none that registered.
+fn intents(state: &State, found: &mut Vec<Violation>) {
+    for instance in state
+        .instances
+        .values()
+        .filter(|instance| instance.phase == Phase::Requested)
+    {
+        if instance.node.is_some() || instance.provider_id.is_some() {
+            found.push(Violation::new(
+                "intents",
+                format!(
+                    "instance {} is requested, has machine {:?} and is bound to {:?}",
+                    instance.id, instance.provider_id, instance.node
                 ),
             ));
         }

@@ -31,7 +31,9 @@ pub use incident::{Check, Ending, Evidence, FaultKey, FaultKind, Incident, Repai
 pub use instance::{
     CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting, Unclaimed,
 };
-pub use node::{Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node};
+pub use node::{
+    Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node, check_hold_word,
+};
 pub use pool::{Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool};
 pub use state::{Change, Meta, State};
 pub use status::Axes;

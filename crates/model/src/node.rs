@@ -106,6 +106,46 @@ pub enum HoldKind {
     AdmissionGate,
     /// We drain it.
     Drain(DrainCause),
+    /// A person or another system holds it beside us.
+    Named {
+        /// What the hold is called: unique on its node.
+        name: String,
+        /// Who set it.
+        owner: String,
+        /// Whether the work on the node is to end.
+        drains: bool,
+    },
+}
+
+/// The most bytes of the name or the owner of a hold.
+pub const MAX_HOLD_WORD_BYTES: usize = 63;
+
+/// Whether a text can be the name or the owner of a named hold.
+///
+/// # Errors
+///
+/// What is wrong with it, as the end of a sentence.
+pub fn check_hold_word(text: &str) -> Result<(), String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
+    if text.is_empty() {
+        return Err("is required".to_owned());
+    }
+    if text.len() > MAX_HOLD_WORD_BYTES {
+        return Err(format!(
+            "has {} bytes; the limit is {MAX_HOLD_WORD_BYTES}",
+            text.len()
+        ));
+    }
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if !first || !text.bytes().all(legal) {
+        return Err(format!(
+            "is {text:?}; use letters, digits and . _ @ - and begin with a letter or a digit"
+        ));
+    }
+    Ok(())
 }
 
 impl HoldKind {
@@ -119,17 +159,34 @@ impl HoldKind {
             Self::Drain(DrainCause::Incident(id)) => format!("drain:{id}"),
             Self::Drain(DrainCause::Shrink) => "drain:shrink".to_owned(),
             Self::Drain(DrainCause::Terminating) => "drain:terminating".to_owned(),
+            Self::Named { name, owner, .. } => format!("hold:{owner}/{name}"),
         }
     }
 
     /// Whether the hold asks for the work on the node to end.
     pub const fn drains(&self) -> bool {
-        matches!(self, Self::OperatorDrain | Self::Drain(_))
+        matches!(
+            self,
+            Self::OperatorDrain | Self::Drain(_) | Self::Named { drains: true, .. }
+        )
     }
 
-    /// Whether an operator set it.
+    /// Whether somebody beside the control plane set it: an operator, or the owner of a named
+    /// hold. While it stands, the control plane neither repairs nor removes the machine.
     pub const fn is_operators(&self) -> bool {
-        matches!(self, Self::OperatorCordon | Self::OperatorDrain)
+        matches!(
+            self,
+            Self::OperatorCordon | Self::OperatorDrain | Self::Named { .. }
+        )
+    }
+
+    /// Who set it: `operator`, `navarch`, or the owner of a named hold.
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::OperatorCordon | Self::OperatorDrain => "operator",
+            Self::Incident(_) | Self::AdmissionGate | Self::Drain(_) => "navarch",
+            Self::Named { owner, .. } => owner,
+        }
     }
 }
 
@@ -196,9 +253,42 @@ impl Node {
         })
     }
 
-    /// Whether an operator holds the node.
+    /// Whether an operator, or the owner of a named hold, holds the node.
     pub fn is_held_by_operator(&self) -> bool {
         self.holds.keys().any(HoldKind::is_operators)
+    }
+
+    /// The named hold of this name.
+    pub fn named_hold(&self, wanted: &str) -> Option<(&HoldKind, &Hold)> {
+        self.holds
+            .iter()
+            .find(|(kind, _)| matches!(kind, HoldKind::Named { name, .. } if name == wanted))
+    }
+
+    /// Who holds the node beside the control plane, for a sentence: "an operator holds the node",
+    /// or the names of named holds.
+    pub fn holders(&self) -> String {
+        let named: Vec<String> = self
+            .holds
+            .keys()
+            .filter_map(|kind| match kind {
+                HoldKind::Named { name, owner, .. } => Some(format!("{name} of {owner}")),
+                _ => None,
+            })
+            .collect();
+        let operator = [HoldKind::OperatorCordon, HoldKind::OperatorDrain]
+            .iter()
+            .any(|kind| self.holds.contains_key(kind));
+        match (operator, named.is_empty()) {
+            (_, true) => "an operator holds the node".to_owned(),
+            (true, false) => {
+                format!(
+                    "an operator and the hold {} hold the node",
+                    named.join(", ")
+                )
+            }
+            (false, false) => format!("the hold {} stands on the node", named.join(", ")),
+        }
     }
 
     /// The names of all holds.
@@ -214,5 +304,33 @@ impl Node {
             .map(|gpu| gpu.uuid.as_str())
             .filter(|uuid| !uuid.is_empty())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_hold_word;
+
+    #[test]
+    fn hold_words_are_short_and_plain() {
+        let longest = "a".repeat(63);
+        for good in ["a", "9", "maintenance", "slurm-7.x_y@site", &longest] {
+            assert_eq!(check_hold_word(good), Ok(()), "{good}");
+        }
+        let too_long = "a".repeat(64);
+        for (bad, says) in [
+            ("", "is required"),
+            (too_long.as_str(), "has 64 bytes; the limit is 63"),
+            ("-a", "begin with a letter"),
+            (".", "begin with a letter"),
+            ("a/b", "use letters"),
+            ("a:b", "use letters"),
+            ("a b", "use letters"),
+            ("\u{e4}", "use letters"),
+            ("a\n", "use letters"),
+        ] {
+            let error = check_hold_word(bad).unwrap_err();
+            assert!(error.contains(says), "{bad:?}: {error}");
+        }
     }
 }

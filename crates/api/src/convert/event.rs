@@ -28,6 +28,17 @@ fn text(id: Option<&str>) -> String {
     id.unwrap_or_default().to_owned()
 }
 
+/// The message, with who asked for it if somebody did.
+fn with_actor(event: &Event) -> String {
+    match event.details.get("actor") {
+        None => event.message.clone(),
+        Some(actor) => match event.details.get("address") {
+            None => format!("{} (by {actor})", event.message),
+            Some(address) => format!("{} (by {actor} from {address})", event.message),
+        },
+    }
+}
+
 /// The line that an entry of the record adds to an explanation.
 pub fn explain_line(event: &Event) -> v1::ExplainLine {
     let about = &event.subject;
@@ -46,7 +57,7 @@ pub fn explain_line(event: &Event) -> v1::ExplainLine {
         step: step(event.kind).to_owned(),
         id: text(id),
         kind: event.kind.word().to_owned(),
-        text: event.message.clone(),
+        text: with_actor(event),
         count: event.count,
         last_time: timestamp(event.last).into(),
     }

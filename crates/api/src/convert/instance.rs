@@ -1,6 +1,6 @@
 //! Instances and commands.
 
-use navarch_model::{Command, Instance};
+use navarch_model::{Command, Instance, Unclaimed};
 
 use super::time::{optional, timestamp};
 use crate::{v1, wire};
@@ -32,6 +32,21 @@ pub fn instance(instance: &Instance) -> wire::InstanceInfo {
             .as_ref()
             .map(|id| id.as_str().to_owned())
             .unwrap_or_default(),
+    }
+}
+
+/// A machine that no record knows.
+pub fn unclaimed(machine: &Unclaimed) -> v1::UnclaimedMachine {
+    v1::UnclaimedMachine {
+        provider: machine.provider.as_str().to_owned(),
+        provider_instance_id: machine.provider_id.as_str().to_owned(),
+        instance_id: machine
+            .instance
+            .as_ref()
+            .map(|id| id.as_str().to_owned())
+            .unwrap_or_default(),
+        first_seen: timestamp(machine.first_seen).into(),
+        sightings: machine.sightings,
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{ApiError, Code};
 
 pub use event::{event, explain_line};
 pub use incident::incident;
-pub use instance::{command, instance, node_command};
-pub use node::{hold, node, node_config};
+pub use instance::{command, instance, node_command, unclaimed};
+pub use node::{hold, node, node_config, node_hold};
 pub use pool::{Numbers, automation, mode, plan, policy, pools, set_automation, wait};
 pub use time::{never, timestamp, timestamp_of_micros};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use navarch_core::Settings;
-use navarch_model::{Gpu, Hold, HoldKind, Node, Stamp};
+use navarch_model::{Gpu, Hold, HoldKind, Node, NodeId, Stamp};
 
 use super::time::{milliseconds, never, of_fleet_time, optional, timestamp};
-use crate::wire;
+use crate::{v1, wire};
 
 /// A node. `last_heartbeat` is by our clock; `now` is any moment on both axes of time.
 pub fn node(node: &Node, last_heartbeat: Option<Stamp>, now: Stamp) -> wire::NodeInfo {
@@ -70,6 +70,24 @@ fn gpu(gpu: &Gpu) -> wire::GPUInfo {
         memory_total: gpu.memory_total_bytes,
         driver_version: gpu.driver_version.clone(),
         cuda_version: gpu.cuda_version.clone(),
+    }
+}
+
+/// A hold with the node that it stands on. `now` is any moment on both axes of time.
+pub fn node_hold(node: &NodeId, kind: &HoldKind, hold: &Hold, now: Stamp) -> v1::NodeHold {
+    let named = match kind {
+        HoldKind::Named { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    v1::NodeHold {
+        node_id: node.as_str().to_owned(),
+        named: named.is_some(),
+        name: named.unwrap_or_else(|| kind.name()),
+        owner: kind.owner().to_owned(),
+        reason: hold.reason.clone(),
+        drain: kind.drains(),
+        since: timestamp(hold.since).into(),
+        expires: of_fleet_time(hold.expires, now),
     }
 }
 

@@ -5,12 +5,16 @@
 
 mod agent;
 mod dev;
+mod holds;
+mod machines;
 mod operator;
 
 pub use agent::{
     Acknowledgement, Beat, acknowledgement, beat, poll, registration, report, watch_commands,
 };
 pub use dev::{FAULT_KINDS, Fault, FaultsToClear, clear_fault, inject_fault};
+pub use holds::{add_hold, holds, remove_hold};
+pub use machines::{Adoption, Ending, adopt, terminate_instance, unclaimed};
 pub use operator::{
     AutomationChange, CommandOrder, EventPage, EventQuery, IncidentQuery, InstanceQuery, NodeQuery,
     automation, command, confirm_silence, events, explain, incident, incident_close, incidents,

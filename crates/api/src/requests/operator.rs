@@ -376,8 +376,8 @@ pub fn plan(request: &v1::GetPlanRequest) -> Result<Option<PoolName>, ApiError> 
 pub struct AutomationChange {
     /// For one pool; none for the fleet.
     pub pool: Option<PoolName>,
-    /// The mode.
-    pub mode: Automation,
+    /// The mode; none gives a pool's choice back, so that its configuration counts.
+    pub mode: Option<Automation>,
     /// Why.
     pub reason: String,
 }
@@ -389,17 +389,23 @@ pub struct AutomationChange {
 /// `invalid_argument`, with the field.
 pub fn automation(request: v1::SetAutomationRequest) -> Result<AutomationChange, ApiError> {
     let mode = match request.mode.as_known() {
-        Some(v1::AutomationMode::AUTOMATION_MODE_ON) => Automation::On,
-        Some(v1::AutomationMode::AUTOMATION_MODE_OBSERVE) => Automation::Observe,
-        Some(v1::AutomationMode::AUTOMATION_MODE_OFF) => Automation::Off,
+        Some(v1::AutomationMode::AUTOMATION_MODE_ON) => Some(Automation::On),
+        Some(v1::AutomationMode::AUTOMATION_MODE_OBSERVE) => Some(Automation::Observe),
+        Some(v1::AutomationMode::AUTOMATION_MODE_OFF) => Some(Automation::Off),
+        Some(v1::AutomationMode::AUTOMATION_MODE_INHERIT) if !request.pool.is_empty() => None,
         Some(v1::AutomationMode::AUTOMATION_MODE_UNSPECIFIED) => {
             return Err(ApiError::invalid_argument("mode is required"));
         }
-        Some(v1::AutomationMode::AUTOMATION_MODE_INHERIT) | None => {
+        Some(v1::AutomationMode::AUTOMATION_MODE_INHERIT) => {
+            return Err(ApiError::invalid_argument(
+                "mode is inherit, which only a pool can do; name the pool, or use on, observe or off",
+            ));
+        }
+        None => {
             let number = request.mode.to_i32();
             return Err(ApiError::invalid_argument(format!(
-                "mode has the number {number}, which cannot be set; use 1 (on), 2 (observe) or \
-                 3 (off)"
+                "mode has the number {number}, which cannot be set; use 1 (on), 2 (observe), \
+                 3 (off) or 4 (inherit)"
             )));
         }
     };

@@ -72,6 +72,10 @@ kinds! {
         RegisterNodeRequest RegisterNodeResponse ReportHealthRequest ReportHealthResponse
     }
     v1 "navarch.v1" {
+        AddHoldRequest AddHoldResponse AdoptInstanceRequest AdoptInstanceResponse
+        ListHoldsRequest ListHoldsResponse ListUnclaimedRequest ListUnclaimedResponse NodeHold
+        RemoveHoldRequest RemoveHoldResponse TerminateInstanceRequest TerminateInstanceResponse
+        UnclaimedMachine
         AcknowledgeCommandRequest AcknowledgeCommandResponse AutomationSetting ClearFaultRequest
         ClearFaultResponse CloseIncidentRequest CloseIncidentResponse Command
         ConfirmSilenceRequest ConfirmSilenceResponse Event EventFilter ExplainLine

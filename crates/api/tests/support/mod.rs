@@ -187,6 +187,12 @@ impl Fleet for Double {
         get_plan GetPlanRequest GetPlanResponse;
         get_automation GetAutomationRequest GetAutomationResponse;
         set_automation SetAutomationRequest SetAutomationResponse;
+        add_hold AddHoldRequest AddHoldResponse;
+        remove_hold RemoveHoldRequest RemoveHoldResponse;
+        list_holds ListHoldsRequest ListHoldsResponse;
+        list_unclaimed ListUnclaimedRequest ListUnclaimedResponse;
+        adopt_instance AdoptInstanceRequest AdoptInstanceResponse;
+        terminate_instance TerminateInstanceRequest TerminateInstanceResponse;
         reset_breaker ResetBreakerRequest ResetBreakerResponse;
         get_policy GetPolicyRequest GetPolicyResponse;
     }

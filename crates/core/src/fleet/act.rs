@@ -171,6 +171,7 @@ impl Fleet {
         CallKey {
             instance: instance.id.clone(),
             attempt: instance.attempt,
+            provider: instance.offering.provider.clone(),
         }
     }
 

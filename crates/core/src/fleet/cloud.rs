@@ -56,6 +56,9 @@ impl Fleet {
         ids: &mut dyn IdSource,
     ) {
         let Some((mut instance, fresh)) = self.answered(key, CallKind::Launch) else {
+            if let Ok(machine) = result {
+                self.outlived(&key.provider, &machine);
+            }
             return;
         };
         match result {
@@ -112,6 +115,17 @@ impl Fleet {
                     }
                 }
             }
+        }
+    }
+
+    /// An answer shows a machine whose record is gone: nobody claims it.
+    fn outlived(&mut self, provider: &ProviderName, machine: &Machine) {
+        let on_record = self.state.instances.values().any(|instance| {
+            instance.offering.provider == *provider
+                && instance.provider_id.as_ref() == Some(&machine.provider_id)
+        });
+        if !on_record && machine.status != CloudStatus::Terminated {
+            self.unclaimed_found(provider, machine);
         }
     }
 
@@ -177,15 +191,14 @@ impl Fleet {
         instance.retry_at = None;
         self.see(&mut instance, machine.status);
         match instance.phase {
-            Phase::Launching | Phase::OutcomeUnknown => {
+            Phase::Requested | Phase::Launching | Phase::OutcomeUnknown => {
                 self.move_instance(
                     instance,
                     Phase::PendingRegistration,
                     "waiting for node to register",
                 );
             }
-            Phase::Requested
-            | Phase::PendingRegistration
+            Phase::PendingRegistration
             | Phase::Running
             | Phase::Terminating
             | Phase::Terminated
@@ -209,12 +222,12 @@ impl Fleet {
             Some(before) if before.status == status => before.in_a_row.saturating_add(1),
             _ => 1,
         };
-        // A machine that keeps running is news only while its node is silent.
-        let silent = instance
-            .node
-            .as_ref()
-            .and_then(|node| self.state.nodes.get(node))
-            .is_some_and(|node| node.silent_since.is_some());
+        // A machine that keeps running is news only while its node is silent or lost.
+        let node = instance.node.as_ref();
+        let silent = match node.and_then(|node| self.state.nodes.get(node)) {
+            Some(node) => node.silent_since.is_some(),
+            None => instance.phase == Phase::Running,
+        };
         if status == CloudStatus::Running && in_a_row > 1 && !silent {
             return;
         }
@@ -275,6 +288,9 @@ impl Fleet {
         result: Result<Option<Machine>, ProviderError>,
     ) {
         let Some((mut instance, fresh)) = self.answered(key, CallKind::Lookup) else {
+            if let Ok(Some(machine)) = result {
+                self.outlived(&key.provider, &machine);
+            }
             return;
         };
         match result {
@@ -389,7 +405,11 @@ impl Fleet {
         cause: EndCause,
         why: &str,
     ) {
-        if instance.phase == Phase::Requested {
+        // Nobody was asked for a mere intent, unless a machine with its id showed itself.
+        let seen = instance.node.is_some()
+            || instance.provider_id.is_some()
+            || instance.sighting.is_some();
+        if instance.phase == Phase::Requested && !seen {
             instance.end = Some(cause);
             self.move_instance(instance, Phase::Failed, why);
             return;
@@ -512,9 +532,18 @@ impl Fleet {
                 return;
             }
         };
-        let mut by_instance: BTreeMap<&InstanceId, &Machine> = BTreeMap::new();
+        // A machine that was adopted or is ended by an operator may have another id than its tag.
+        let on_record: BTreeMap<&ProviderInstanceId, &InstanceId> = self
+            .state
+            .instances
+            .values()
+            .filter(|one| one.offering.provider == *provider && one.phase.may_be_alive())
+            .filter_map(|one| Some((one.provider_id.as_ref()?, &one.id)))
+            .collect();
+        let mut by_instance: BTreeMap<InstanceId, &Machine> = BTreeMap::new();
         for machine in &machines {
-            let Some(id) = &machine.instance else {
+            let recorded = on_record.get(&machine.provider_id).copied();
+            let Some(id) = recorded.or(machine.instance.as_ref()) else {
                 continue;
             };
             let known = self.state.instances.get(id);
@@ -522,7 +551,7 @@ impl Fleet {
             // Of two machines for one intent the record knows one; the other is a stranger.
             let is_it = bound.is_none_or(|bound| *bound == machine.provider_id);
             if is_it && machine.status != CloudStatus::Terminated {
-                by_instance.entry(id).or_insert(machine);
+                by_instance.entry(id.clone()).or_insert(machine);
             }
         }
         let expected: Vec<Instance> = self
@@ -532,7 +561,6 @@ impl Fleet {
             .filter(|instance| {
                 instance.offering.provider == *provider
                     && instance.phase.may_be_alive()
-                    && instance.phase != Phase::Requested
                     && instance.phase_since.core < began.core
             })
             .map(|instance| Instance::clone(instance))
@@ -545,10 +573,14 @@ impl Fleet {
                     && !by_instance.contains_key(&instance.id)
             })
             .count();
-        let limit = self.settings.guards.sweep.suspect.of(expected.len());
+        let bought = expected
+            .iter()
+            .filter(|instance| instance.phase != Phase::Requested)
+            .count();
+        let limit = self.settings.guards.sweep.suspect.of(bought);
         let appeared = machines
             .iter()
-            .filter(|machine| self.is_stranger(machine, began))
+            .filter(|machine| self.is_stranger(provider, machine, began))
             .filter(|machine| {
                 let key = (provider.clone(), machine.provider_id.clone());
                 !self.state.unclaimed.contains_key(&key)
@@ -559,8 +591,7 @@ impl Fleet {
             Some("the listing is partial".to_owned())
         } else if vanishing {
             Some(format!(
-                "{vanished} of {} machines vanished at once",
-                expected.len()
+                "{vanished} of {bought} machines vanished at once"
             ))
         } else if appeared > limit {
             Some(format!(
@@ -587,7 +618,7 @@ impl Fleet {
     }
 
     /// Whether a listed machine has our fleet id and no instance of ours explains it.
-    fn is_stranger(&self, machine: &Machine, began: Stamp) -> bool {
+    fn is_stranger(&self, provider: &ProviderName, machine: &Machine, began: Stamp) -> bool {
         let live = !matches!(
             machine.status,
             CloudStatus::Terminated | CloudStatus::NotFound
@@ -604,7 +635,16 @@ impl Fleet {
                 let changed = instance.phase_since.core >= began.core;
                 is_it && (changed || instance.phase.may_be_alive())
             });
-        live && ours && !known
+        live && ours && !known && !self.is_recorded(provider, machine, began)
+    }
+
+    /// Whether a machine is on record under another id than that of its tag.
+    fn is_recorded(&self, provider: &ProviderName, machine: &Machine, began: Stamp) -> bool {
+        self.state.instances.values().any(|instance| {
+            instance.provider_id.as_ref() == Some(&machine.provider_id)
+                && instance.offering.provider == *provider
+                && (instance.phase.may_be_alive() || instance.phase_since.core >= began.core)
+        })
     }
 
     fn set_suspect(&mut self, provider: &ProviderName, suspect: Option<String>) {
@@ -662,7 +702,7 @@ impl Fleet {
     /// Machines with our fleet id that no instance of ours explains.
     fn strangers(&mut self, provider: &ProviderName, machines: &[Machine], began: Stamp) {
         for machine in machines {
-            if self.is_stranger(machine, began) {
+            if self.is_stranger(provider, machine, began) {
                 self.unclaimed_found(provider, machine);
             }
         }

@@ -299,6 +299,17 @@ impl Witnesses {
         found
     }
 
+    /// The witnesses for a machine that has no node of its own, as [`Self::at`] counts them.
+    pub(crate) fn of_lost(&self, since: Time, timeout: Duration) -> (usize, usize) {
+        let fresh_until = since - timeout;
+        let before = |times: &[Time]| times.partition_point(|time| *time < since);
+        let stayed = before(&self.fresh);
+        let fallen = self.silent.partition_point(|time| *time < fresh_until);
+        let fell = (self.silent.len() - fallen)
+            .saturating_sub(self.silent_fresh.len() - before(&self.silent_fresh));
+        (stayed + fell, stayed)
+    }
+
     /// Of the nodes other than `node` that were fresh before `since`: how many there are that did
     /// not fall silent before, and how many of them are still heard. Nodes are fresh until `timeout`
     /// passed since they were heard: those that one event silenced fall silent at their last beats,

@@ -2,9 +2,11 @@
 
 mod act;
 mod cloud;
+mod holds;
 mod incidents;
 mod index;
 mod operator;
+mod orphans;
 mod policy;
 mod register;
 mod report;
@@ -21,7 +23,7 @@ use navarch_model::{
 };
 use navarch_policy::HealthPolicy;
 
-use crate::input::{Applied, Effect, Input, Note, Rejection, Reply};
+use crate::input::{Actor, Applied, Effect, Input, Note, Rejection, Reply};
 use crate::plan::PoolReport;
 use crate::settings::{PoolSettings, Settings};
 use index::Index;
@@ -142,6 +144,8 @@ pub struct Fleet {
     /// What the last plan of each pool found, and when it is due again.
     pub(crate) planned: BTreeMap<PoolName, Planned>,
     pub(crate) now: Stamp,
+    /// Who asked for the input that is applied.
+    actor: Option<Actor>,
     changes: Vec<Change>,
     effects: Vec<Effect>,
     last_event: u64,
@@ -180,6 +184,7 @@ impl Fleet {
                 core: core_time,
                 wall: core_time,
             },
+            actor: None,
             changes: Vec::new(),
             effects: Vec::new(),
             last_event,
@@ -278,6 +283,28 @@ impl Fleet {
             Input::InheritAutomation { pool, reason } => self.inherit_automation(&pool, &reason),
             Input::ResetBreaker { pool, signature } => {
                 self.reset_breaker(&pool, signature.as_deref())
+            }
+            Input::AddHold { node, hold } => self.add_named_hold(&node, hold),
+            Input::RemoveHold { node, name, reason } => {
+                self.remove_named_hold(&node, &name, &reason)
+            }
+            Input::AdoptMachine {
+                provider,
+                machine,
+                pool,
+                reason,
+            } => self.adopt_machine(&provider, &machine, &pool, &reason, ids),
+            Input::EndInstance { instance, reason } => self.end_instance(&instance, &reason),
+            Input::EndUnclaimed {
+                provider,
+                machine,
+                reason,
+            } => self.end_unclaimed(&provider, &machine, &reason, ids),
+            Input::By { actor, input } => {
+                self.actor = Some(actor);
+                let reply = self.dispatch(*input, ids);
+                self.actor = None;
+                reply
             }
             Input::Act(action) => self.act(action, ids),
             Input::LaunchResult { key, result } => {
@@ -577,10 +604,16 @@ impl Fleet {
         message: impl Into<String>,
         details: [(&str, String); N],
     ) {
-        let details: BTreeMap<String, String> = details
+        let mut details: BTreeMap<String, String> = details
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
+        if let Some(actor) = &self.actor {
+            details.insert("actor".to_owned(), actor.name.clone());
+            if !actor.address.is_empty() {
+                details.insert("address".to_owned(), actor.address.clone());
+            }
+        }
         let key = kind
             .coalesces()
             .then(|| (kind, subject.clone(), details.clone()));

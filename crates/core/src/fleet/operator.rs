@@ -132,14 +132,15 @@ impl Fleet {
     }
 
     fn uncordon(&mut self, mut node: Node) -> Result<(), Rejection> {
-        if !node.is_held_by_operator() {
+        let ours = [HoldKind::OperatorCordon, HoldKind::OperatorDrain];
+        if !ours.iter().any(|kind| node.holds.contains_key(kind)) {
             return Err(Rejection::precondition(format!(
                 "node {} is not cordoned (current status: {})",
                 node.id,
                 node.status().name()
             )));
         }
-        for kind in [HoldKind::OperatorCordon, HoldKind::OperatorDrain] {
+        for kind in ours {
             self.remove_hold(&mut node, &kind, "uncordoned by an operator");
         }
         self.put_node(node, "uncordoned by an operator");
@@ -360,7 +361,7 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
-    fn known(&self, pool: &PoolName) -> Result<(), Rejection> {
+    pub(super) fn known(&self, pool: &PoolName) -> Result<(), Rejection> {
         if self.settings.pools.contains_key(pool) {
             return Ok(());
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, Change, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind,
-    IdSource, Incident, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeId, Phase,
-    PoolName, Repair, Subject, Unclaimed,
+    BootId, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind, IdSource,
+    Incident, Instance, InstanceId, Lifecycle, Node, NodeId, Phase, PoolName, Repair, Subject,
+    Unclaimed,
 };
 
 use super::Fleet;
@@ -74,7 +74,7 @@ impl Fleet {
             }
         }
         let known = self.state.nodes.get(&id).cloned();
-        let moved = match self.moved_from(known.as_deref(), instance.as_deref()) {
+        let moved = match moved_from(known.as_deref(), instance.as_deref(), &registration) {
             Ok(moved) => moved,
             Err(message) => {
                 return Err(self.refuse(&id, &registration, RejectionCode::AlreadyExists, message));
@@ -110,38 +110,10 @@ impl Fleet {
             self.unbind(&old, &id);
         }
         if let (Some(machine), Some(instance)) = (adopted, &instance) {
-            self.adopt(instance, machine);
+            self.claim(instance, &machine, "its agent registered");
         }
         self.bind(node, instance);
         Ok(Reply::Done)
-    }
-
-    /// The instance that a live node is bound to, if the registration comes from another one: then
-    /// the machine is another, whatever else it says.
-    ///
-    /// # Errors
-    ///
-    /// Why the binding does not move: the node is heard.
-    fn moved_from(
-        &self,
-        known: Option<&Node>,
-        instance: Option<&Instance>,
-    ) -> Result<Option<InstanceId>, String> {
-        let (Some(known), Some(instance)) = (known, instance) else {
-            return Ok(None);
-        };
-        let bound = (known.lifecycle == Lifecycle::Registered)
-            .then(|| known.instance.clone())
-            .flatten()
-            .filter(|bound| *bound != instance.id);
-        match bound {
-            Some(bound) if known.silent_since.is_none() => Err(format!(
-                "node {} is bound to instance {bound} and is heard: instance {} must register \
-                 under a node id of its own",
-                known.id, instance.id
-            )),
-            bound => Ok(bound),
-        }
     }
 
     /// An instance loses its node, whose id another machine has now. Its own agent may still
@@ -151,12 +123,15 @@ impl Fleet {
             return;
         };
         let mut instance = Instance::clone(instance);
+        let message = format!("node {node} is another machine now; waiting for its own agent");
         instance.node = None;
         instance.active_since = None;
-        instance.phase_since = self.now;
-        instance.message = format!("node {node} is another machine now; waiting for its own agent");
+        // One that is to go is asked for since then, whose node it was does not matter.
+        if instance.phase != Phase::Terminating {
+            instance.phase_since = self.now;
+            instance.message.clone_from(&message);
+        }
         let subject = self.instance_subject(&instance);
-        let message = instance.message.clone();
         self.event(EventKind::InstanceUnbound, subject, message, []);
         self.put_instance(instance);
     }
@@ -195,52 +170,9 @@ impl Fleet {
                 machine.provider, settings.offering.provider
             ));
         }
-        let instance = Instance {
-            id: sent.clone(),
-            pool,
-            offering: settings.offering.clone(),
-            labels: settings.config.labels.clone(),
-            phase: Phase::PendingRegistration,
-            phase_since: self.now,
-            created: machine.first_seen,
-            ready: None,
-            ended: None,
-            provider_id: Some(machine.provider_id.clone()),
-            node: None,
-            cause: LaunchCause::Adopted,
-            end: None,
-            attempt: 0,
-            launches: 0,
-            retry_at: None,
-            failures: 0,
-            launch_deadline: None,
-            clean: false,
-            doubted: false,
-            absent_listings: 0,
-            was_active: false,
-            active_since: None,
-            sighting: None,
-            message: "adopted: its agent registered".to_owned(),
-        };
+        let why = "adopted: its agent registered";
+        let instance = self.record_of(sent.clone(), pool.clone(), settings, machine, why);
         Ok((instance, Unclaimed::clone(machine)))
-    }
-
-    /// Puts a machine that nobody claimed on record.
-    fn adopt(&mut self, instance: &Instance, machine: Unclaimed) {
-        let subject = self.instance_subject(instance);
-        self.event(
-            EventKind::InstancePhase,
-            subject,
-            format!(
-                "adopted {} of {}: its agent registered",
-                machine.provider_id, machine.provider
-            ),
-            [("to", instance.phase.word().to_owned())],
-        );
-        self.put_instance(instance.clone());
-        let key = (machine.provider, machine.provider_id);
-        self.unclaimed_asked.remove(&key);
-        self.put(Change::UnclaimedGone(key.0, key.1));
     }
 
     fn refuse(
@@ -399,8 +331,10 @@ impl Fleet {
         let mut old = known.clone();
         self.close_all(&mut old, &Ending::HostReplaced);
         let mut node = self.new_node(&known.id, known.incarnation + 1, registration);
-        node.instance.clone_from(&known.instance);
-        node.pool.clone_from(&known.pool);
+        // The old machine's binding is not inherited: the new one proves its own, or is external.
+        if known.instance.is_none() && node.pool.is_none() {
+            node.pool.clone_from(&known.pool);
+        }
         // What an operator said of the name still holds.
         for (kind, hold) in &known.holds {
             if kind.is_operators() {
@@ -411,7 +345,7 @@ impl Fleet {
     }
 
     /// Stores the node and, if it runs on an instance of ours, moves that along.
-    fn bind(&mut self, mut node: Node, instance: Option<Arc<Instance>>) {
+    pub(super) fn bind(&mut self, mut node: Node, instance: Option<Arc<Instance>>) {
         let gpus = u32::try_from(node.description.gpus.len()).unwrap_or(u32::MAX);
         node.gpus_expected = node.gpus_expected.max(gpus);
         let Some(instance) = instance else {
@@ -439,7 +373,11 @@ impl Fleet {
             bound.ready = Some(self.now);
         }
         match bound.phase {
-            Phase::Launching | Phase::OutcomeUnknown | Phase::PendingRegistration => {
+            // A machine that registers proves its launch, whatever the record knows of a call.
+            Phase::Requested
+            | Phase::Launching
+            | Phase::OutcomeUnknown
+            | Phase::PendingRegistration => {
                 self.move_instance(bound, Phase::Running, "node registered successfully");
             }
             _ if bound != *instance => self.put_instance(bound),
@@ -487,6 +425,49 @@ impl Fleet {
             [("hold", name)],
         );
     }
+}
+
+/// The instance that a live node is bound to, if the registration comes from another machine: it
+/// names another instance, or it names none and comes from another host.
+///
+/// # Errors
+///
+/// Why the binding does not move: the node is heard, or an operator holds it.
+fn moved_from(
+    known: Option<&Node>,
+    instance: Option<&Instance>,
+    registration: &Registration,
+) -> Result<Option<InstanceId>, String> {
+    let Some(known) = known.filter(|known| known.lifecycle == Lifecycle::Registered) else {
+        return Ok(None);
+    };
+    let Some(bound) = known.instance.clone() else {
+        return Ok(None);
+    };
+    let silent = known.silent_since.is_some();
+    match instance {
+        Some(instance) if instance.id == bound => return Ok(None),
+        Some(instance) if !silent => {
+            return Err(format!(
+                "node {} is bound to instance {bound} and is heard: instance {} must register \
+                 under a node id of its own",
+                known.id, instance.id
+            ));
+        }
+        Some(_) => {}
+        None if !silent || same_host(known, registration) == Host::Same => return Ok(None),
+        None => {}
+    }
+    if known.is_held_by_operator() {
+        return Err(format!(
+            "node {} is bound to instance {bound} and an operator holds it ({}): another machine \
+             may have its id once the hold is lifted; until then it must register under a node id \
+             of its own",
+            known.id,
+            known.hold_names().join(", ")
+        ));
+    }
+    Ok(Some(bound))
 }
 
 /// Equal machine ids decide; else a shared GPU that is not a fake one; else the host name.

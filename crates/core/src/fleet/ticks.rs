@@ -1,10 +1,12 @@
 //! What time alone brings: starts, pauses, expiries, forgetting.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Change, Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Subject,
+    Change, Command, CommandState, EndCause, Ending, EventKind, IdSource, Incident, Instance,
+    InstanceId, Meta, Node, Subject,
 };
 use navarch_policy::guards;
 
@@ -17,6 +19,11 @@ const META_INTERVAL: Duration = Duration::from_secs(60);
 /// An external node that is silent for so long is taken for gone: nobody tells us when such a
 /// machine ends. Lower forgets machines that are only switched off, higher keeps the dead listed.
 const EXTERNAL_SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// An intent whose launch call never had an answer is remembered for so long after it ended. Its
+/// machine may still show itself, and only the record says that it is ours to terminate. Clouds
+/// list what they make within minutes, and outages of their listings last hours.
+const DOUBTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl Fleet {
     pub(crate) fn started(&mut self, epoch: u64, ids: &mut dyn IdSource) {
@@ -55,6 +62,7 @@ impl Fleet {
         self.notice_pause();
         self.expire_commands();
         self.expire_incidents();
+        self.expire_holds();
         self.find_stale_reports(ids);
         self.end_silent_externals();
         self.forget();
@@ -185,13 +193,26 @@ impl Fleet {
         for id in nodes {
             self.put(Change::ForgetNode(id));
         }
+        // The record says whose a late twin is, for as long as the twin is there.
+        let named: BTreeSet<&InstanceId> = self
+            .state
+            .unclaimed
+            .values()
+            .filter_map(|machine| machine.instance.as_ref())
+            .collect();
         let instances: Vec<_> = self
             .state
             .instances
             .values()
             .filter(|instance| {
+                let kept = if may_have_a_late_machine(instance) {
+                    kept.max(DOUBTED_KEPT)
+                } else {
+                    kept
+                };
                 !instance.phase.may_be_alive()
                     && instance.ended.is_some_and(|at| now.since(at.core) >= kept)
+                    && !named.contains(&instance.id)
             })
             .map(|instance| instance.id.clone())
             .collect();
@@ -223,4 +244,11 @@ impl Fleet {
             self.put(Change::ForgetCommand(id));
         }
     }
+}
+
+/// Whether a launch call of an ended instance was never answered, so that its machine could still
+/// show itself.
+fn may_have_a_late_machine(instance: &Instance) -> bool {
+    let unanswered = instance.doubted || (instance.launches > 0 && !instance.clean);
+    unanswered && instance.provider_id.is_none() && instance.end != Some(EndCause::LaunchRefused)
 }

@@ -149,9 +149,7 @@ impl Planner<'_> {
             Phase::Launching | Phase::OutcomeUnknown => {
                 self.actions.push(Action::Lookup { instance: id });
             }
-            Phase::PendingRegistration | Phase::Running
-                if instance.phase == Phase::PendingRegistration || instance.node.is_none() =>
-            {
+            Phase::PendingRegistration => {
                 let deadline = self.fleet.graced(instance.phase_since.core)
                     + settings.instances.registration_timeout;
                 if self.now.core >= deadline {
@@ -165,7 +163,8 @@ impl Planner<'_> {
                     }
                 }
             }
-            Phase::PendingRegistration | Phase::Running => {
+            Phase::Running if instance.node.is_none() => self.lost(instance),
+            Phase::Running => {
                 let silent = instance
                     .node
                     .as_ref()
@@ -184,6 +183,29 @@ impl Planner<'_> {
             Phase::Terminating => self.actions.push(Action::Lookup { instance: id }),
             Phase::Terminated | Phase::Failed => {}
         }
+    }
+
+    /// A machine that ran and whose node is another one now: its own agent may come back, and only
+    /// what confirms a silence confirms that it does not.
+    fn lost(&mut self, instance: &Instance) {
+        let since = instance.phase_since;
+        let deadline =
+            self.fleet.graced(since.core) + self.fleet.settings.instances.registration_timeout;
+        if self.fleet.has_vanished(instance) {
+            self.end(instance, EndCause::Vanished);
+            return;
+        }
+        if self.now.core < deadline {
+            self.wake(deadline);
+        } else {
+            let cause = EndCause::NeverRegistered;
+            let dead = self.fleet.may_terminate(instance, &cause, self.now.core);
+            self.end(instance, cause);
+            if dead.is_ok() {
+                return;
+            }
+        }
+        self.look(instance, Some(since.core));
     }
 
     fn launch(&mut self, instance: &Instance) {

@@ -234,7 +234,7 @@ impl Fleet {
     /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
     fn can_be_given_up(&self, instance: &Instance) -> bool {
         match instance.phase {
-            Phase::Requested => true,
+            Phase::Requested => instance.node.is_none() && instance.sighting.is_none(),
             Phase::Launching => {
                 instance.clean && self.call_under_way(&instance.id, self.now.core).is_none()
             }
@@ -292,6 +292,7 @@ impl Fleet {
             EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
             // It ran and lost its node id to another machine.
             EndCause::NeverRegistered if instance.phase == Phase::Running => {
+                self.is_dead(instance, now)?;
                 self.within_budgets(&instance.pool, 0)
             }
             EndCause::NeverRegistered
@@ -300,6 +301,25 @@ impl Fleet {
             | EndCause::LaunchRefused
             | EndCause::Vanished => Ok(()),
         }
+    }
+
+    /// Whether something confirms that a machine which ran and lost its node is dead: it may only
+    /// be cut off, as one whose node is silent.
+    fn is_dead(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        let settings = self.known_pool(&instance.pool)?;
+        let since = instance.phase_since.core;
+        let timeout = self.settings.heartbeat_timeout;
+        let (fresh_then, stayed_fresh) = self.witnesses().of_lost(since, timeout);
+        let facts = Silence {
+            since: self.graced(since),
+            sighting: instance.sighting,
+            fresh_then,
+            stayed_fresh,
+            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
+            replace_after: settings.config.health.silence_replace_after,
+            confirmed: false,
+        };
+        guards::silence(&facts, now).map(drop)
     }
 
     /// Whether a machine that nobody claims may be asked to go now. A question that was asked a
@@ -352,10 +372,8 @@ impl Fleet {
             return Err(block("drain", "its node is not being drained"));
         };
         if node.is_held_by_operator() {
-            return Err(block(
-                "operator_hold",
-                "an operator holds the node: it stays",
-            ));
+            let why = format!("{}: it stays", node.holders());
+            return Err(block("operator_hold", why));
         }
         let limit = match cause {
             DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
@@ -486,10 +504,8 @@ impl Fleet {
             return Err(block("recovery", void));
         }
         if node.is_held_by_operator() {
-            return Err(block(
-                "operator_hold",
-                "an operator holds the node: its repair waits",
-            ));
+            let why = format!("{}: its repair waits", node.holders());
+            return Err(block("operator_hold", why));
         }
         if incident.repaired.is_some() {
             return Err(block("gate", "a repair is proven; its gate has to pass"));
@@ -647,11 +663,7 @@ impl Fleet {
                 .and_then(|instance| instance.sighting),
             fresh_then,
             stayed_fresh,
-            witnesses: self
-                .settings
-                .guards
-                .silence_witnesses
-                .at_least(fresh_then),
+            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: incident.confirmed,
         }
@@ -684,7 +696,7 @@ impl Fleet {
         let pool = node.pool.as_ref()?;
         let settings = self.pool_settings(pool)?;
         if *cause != DrainCause::Terminating && node.is_held_by_operator() {
-            return Some("an operator holds the node: it stays".to_owned());
+            return Some(format!("{}: it stays", node.holders()));
         }
         match cause {
             DrainCause::Incident(id) => {

@@ -4,9 +4,13 @@
 
 mod calls;
 mod events;
+mod holds;
+mod late;
 mod launch;
+mod orphans;
 mod policy;
 mod register;
+mod restored;
 mod scope;
 mod silence;
 mod sweep;
@@ -181,6 +185,16 @@ impl Rig {
             self.take(Input::Tick);
             self.plan();
             self.answer();
+        }
+    }
+
+    /// The same, while a node reports that it is well.
+    pub fn run_well(&mut self, id: &InstanceId, seconds: u64) {
+        for second in 0..seconds {
+            if second % 20 == 0 {
+                self.full(id, 45);
+            }
+            self.run(1);
         }
     }
 

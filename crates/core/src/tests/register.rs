@@ -1,7 +1,8 @@
 //! Registrations: which machine is this, and which record does it belong to?
 
 use navarch_model::{
-    CloudStatus, EventKind, InstanceId, LaunchCause, Machine, NodeId, Phase, ProviderInstanceId,
+    CloudStatus, EventKind, InstanceId, LaunchCause, Machine, NodeCommandType, NodeId, Phase,
+    ProviderInstanceId,
 };
 
 use super::{Rig, yaml};
@@ -174,4 +175,89 @@ fn an_agent_that_names_no_instance_registers_as_external_or_by_the_cloud_s_id() 
     let machine = rig.instance(&id).provider_id.clone().unwrap();
     rig.take(Input::Register(unnamed(machine.as_str())));
     assert_eq!(rig.instance(&id).phase, Phase::Running);
+}
+
+/// A registration from another host that names no instance.
+fn unnamed_host(node: &InstanceId) -> crate::Registration {
+    crate::Registration {
+        node: Some(NodeId::new(node.as_str())),
+        instance: None,
+        ..Rig::registration(&InstanceId::new("other-host"))
+    }
+}
+
+/// A machine whose agent registered under a node id that is neither ours nor the cloud's.
+fn renamed() -> (Rig, InstanceId, InstanceId) {
+    let mut rig = Rig::new(&yaml(1, 4, ""));
+    rig.run(2);
+    let id = rig.of(Phase::PendingRegistration).remove(0);
+    let name = InstanceId::new("gpu-7");
+    rig.take(Input::Register(intruder(&name, &id)));
+    rig.full(&name, 45);
+    (rig, id, name)
+}
+
+#[test]
+fn another_host_without_an_instance_inherits_no_machine() {
+    for terminating in [false, true] {
+        let (mut rig, id, name) = renamed();
+        if terminating {
+            rig.take(Input::EndInstance {
+                instance: id.clone(),
+                reason: String::new(),
+            });
+            rig.pass(60);
+        }
+        let before = rig.instance(&id).clone();
+        rig.silent(&name);
+        rig.take(Input::Register(unnamed_host(&name)));
+        let node = rig.node(&name);
+        assert_eq!((node.incarnation, &node.instance), (2, &None));
+        assert_eq!(node.pool, None, "it is external");
+        let after = rig.instance(&id);
+        assert_eq!((after.phase, &after.node), (before.phase, &None));
+        if terminating {
+            // Since when it is asked for is still known.
+            assert_eq!(after.phase_since, before.phase_since);
+            assert_eq!(after.message, before.message);
+        }
+        assert_eq!(rig.count(EventKind::InstanceUnbound), 1);
+    }
+}
+
+#[test]
+fn the_same_host_without_an_instance_keeps_its_machine() {
+    let (mut rig, id, name) = renamed();
+    rig.silent(&name);
+    let same = crate::Registration {
+        instance: None,
+        ..intruder(&name, &id)
+    };
+    rig.take(Input::Register(same));
+    assert_eq!(rig.node(&name).instance.as_ref(), Some(&id));
+}
+
+#[test]
+fn a_node_id_that_an_operator_holds_does_not_move() {
+    let (mut rig, id, name) = renamed();
+    rig.configure(&yaml(2, 4, ""));
+    rig.run(2);
+    let c = rig.of(Phase::PendingRegistration).remove(0);
+    let node = NodeId::new(name.as_str());
+    let command = |kind| Input::Command {
+        node: node.clone(),
+        kind,
+        parameters: [].into(),
+    };
+    rig.take(command(NodeCommandType::Cordon));
+    rig.silent(&name);
+    for registration in [intruder(&name, &c), unnamed_host(&name)] {
+        let refused = rig.feed(Input::Register(registration)).unwrap_err();
+        assert_eq!(refused.code, RejectionCode::AlreadyExists, "{refused}");
+        assert!(refused.message.contains("operator:cordon"), "{refused}");
+    }
+    assert_eq!(rig.instance(&id).node.as_ref(), Some(&node));
+    rig.take(command(NodeCommandType::Uncordon));
+    rig.take(Input::Register(intruder(&name, &c)));
+    assert_eq!(rig.node(&name).instance.as_ref(), Some(&c));
 }

@@ -123,7 +123,7 @@ impl ControlPlane for Handlers {
 
     async fn issue_command(
         &self,
-        _call: Call,
+        call: Call,
         request: wire::IssueCommandRequest,
     ) -> Result<wire::IssueCommandResponse, ApiError> {
         let order = requests::command(request)?;
@@ -132,7 +132,7 @@ impl ControlPlane for Handlers {
             kind: order.kind,
             parameters: order.parameters,
         };
-        match self.ask(input).await? {
+        match self.order(&call, input).await? {
             Reply::Commanded {
                 id,
                 issued,

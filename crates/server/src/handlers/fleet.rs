@@ -170,14 +170,17 @@ impl Fleet for Handlers {
 
     async fn confirm_silence(
         &self,
-        _call: Call,
+        call: Call,
         request: v1::ConfirmSilenceRequest,
     ) -> Result<v1::ConfirmSilenceResponse, ApiError> {
         let (node, reason) = requests::confirm_silence(request)?;
-        self.ask(Input::ConfirmDead {
-            node: node.clone(),
-            reason,
-        })
+        self.order(
+            &call,
+            Input::ConfirmDead {
+                node: node.clone(),
+                reason,
+            },
+        )
         .await?;
         let node = self.find_node(&node)?;
         Ok(v1::ConfirmSilenceResponse {
@@ -207,6 +210,54 @@ impl Fleet for Handlers {
                 .map(|command| convert::command(command))
                 .collect(),
         })
+    }
+
+    async fn add_hold(
+        &self,
+        call: Call,
+        request: v1::AddHoldRequest,
+    ) -> Result<v1::AddHoldResponse, ApiError> {
+        self.set_hold(&call, request).await
+    }
+
+    async fn remove_hold(
+        &self,
+        call: Call,
+        request: v1::RemoveHoldRequest,
+    ) -> Result<v1::RemoveHoldResponse, ApiError> {
+        self.lift_hold(&call, request).await
+    }
+
+    async fn list_holds(
+        &self,
+        _call: Call,
+        request: v1::ListHoldsRequest,
+    ) -> Result<v1::ListHoldsResponse, ApiError> {
+        self.holds(&request)
+    }
+
+    async fn list_unclaimed(
+        &self,
+        _call: Call,
+        request: v1::ListUnclaimedRequest,
+    ) -> Result<v1::ListUnclaimedResponse, ApiError> {
+        self.unclaimed(&request)
+    }
+
+    async fn adopt_instance(
+        &self,
+        call: Call,
+        request: v1::AdoptInstanceRequest,
+    ) -> Result<v1::AdoptInstanceResponse, ApiError> {
+        self.adopt(&call, request).await
+    }
+
+    async fn terminate_instance(
+        &self,
+        call: Call,
+        request: v1::TerminateInstanceRequest,
+    ) -> Result<v1::TerminateInstanceResponse, ApiError> {
+        self.end_machine(&call, request).await
     }
 
     async fn list_incidents(
@@ -253,14 +304,17 @@ impl Fleet for Handlers {
 
     async fn close_incident(
         &self,
-        _call: Call,
+        call: Call,
         request: v1::CloseIncidentRequest,
     ) -> Result<v1::CloseIncidentResponse, ApiError> {
         let (incident, reason) = requests::incident_close(request)?;
-        self.ask(Input::CloseIncident {
-            incident: incident.clone(),
-            reason,
-        })
+        self.order(
+            &call,
+            Input::CloseIncident {
+                incident: incident.clone(),
+                reason,
+            },
+        )
         .await?;
         let incident = self.incident_on_record(&incident)?;
         Ok(v1::CloseIncidentResponse {
@@ -370,26 +424,30 @@ impl Fleet for Handlers {
 
     async fn set_automation(
         &self,
-        _call: Call,
+        call: Call,
         request: v1::SetAutomationRequest,
     ) -> Result<v1::SetAutomationResponse, ApiError> {
         let change = requests::automation(request)?;
-        self.ask(Input::SetAutomation {
-            pool: change.pool,
-            mode: change.mode,
-            reason: change.reason,
-        })
-        .await?;
+        let (mode, reason) = (change.mode, change.reason);
+        let input = match (change.pool, mode) {
+            (pool, Some(mode)) => Input::SetAutomation { pool, mode, reason },
+            (Some(pool), None) => Input::InheritAutomation { pool, reason },
+            (None, None) => return Err(ApiError::invalid_argument("pool is required")),
+        };
+        self.order(&call, input).await?;
         Ok(convert::set_automation(self.automation_now()))
     }
 
     async fn reset_breaker(
         &self,
-        _call: Call,
+        call: Call,
         request: v1::ResetBreakerRequest,
     ) -> Result<v1::ResetBreakerResponse, ApiError> {
         let (pool, signature) = requests::reset_breaker(request)?;
-        match self.ask(Input::ResetBreaker { pool, signature }).await? {
+        match self
+            .order(&call, Input::ResetBreaker { pool, signature })
+            .await?
+        {
             Reply::Reset(signatures) => Ok(v1::ResetBreakerResponse { signatures }),
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }

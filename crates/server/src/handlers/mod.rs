@@ -4,21 +4,26 @@ mod agents;
 mod control_plane;
 mod dev;
 mod fleet;
+mod holds;
+mod machines;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use navarch_api::service::Call;
 use navarch_api::wire::NodeInfo;
 use navarch_api::{ApiError, Part};
-use navarch_core::{Input, Reply};
+use navarch_core::{Actor, Input, Reply};
 use navarch_model::{InstanceId, Node, NodeId, ProviderName, SessionId, Stamp};
 use navarch_policy::HealthPolicy;
 use navarch_providers::Provider;
 use navarch_store::{History, StoreError};
 use navarch_time::CancellationToken;
 
+use crate::access::Caller;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
+use crate::http::PeerAddress;
 use crate::publish::Published;
 
 /// How often a quiet stream says that it lives.
@@ -75,7 +80,8 @@ impl NodeParts {
     /// The parts of a list of `nodes`. A node is encoded again only when it changed or beat.
     fn of(&self, nodes: &[Arc<Node>], handlers: &Handlers) -> Vec<Part<NodeInfo>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() > 2 * nodes.len() + 1024 {
+        let all = handlers.published.read(|state| state.nodes.len());
+        if known.len() > 2 * all + 1024 {
             // Nodes that are gone: rather encode once more than keep them for ever.
             known.clear();
         }
@@ -105,6 +111,20 @@ impl NodeParts {
 impl Handlers {
     async fn ask(&self, input: Input) -> Result<Reply, ApiError> {
         self.fleet.submit(input).await.map_err(refused)
+    }
+
+    /// Feeds what a person or a program asked for: the events that it leads to say who.
+    async fn order(&self, call: &Call, input: Input) -> Result<Reply, ApiError> {
+        let name = call
+            .extension::<Caller>()
+            .map(|caller| caller.0.to_string());
+        let peer = call.extension::<PeerAddress>();
+        let actor = Actor {
+            name: name.unwrap_or_default(),
+            address: peer.map(|peer| peer.0.ip().to_string()).unwrap_or_default(),
+        };
+        let input = Box::new(input);
+        self.ask(Input::By { actor, input }).await
     }
 
     async fn ask_for_agent(&self, input: Input) -> Result<Reply, ApiError> {

@@ -22,6 +22,22 @@ const SHRINK: &str = "drain:shrink";
 const TERMINATING: &str = "drain:terminating";
 const INCIDENT: &str = "incident:";
 const DRAIN_FOR_INCIDENT: &str = "drain:incident:";
+/// Then follow the owner, a slash and the name; neither has a slash.
+const NAMED: &str = "named:cordon:";
+const NAMED_DRAIN: &str = "named:drain:";
+
+fn named(word: &str) -> Option<HoldKind> {
+    let (rest, drains) = match word.strip_prefix(NAMED) {
+        Some(rest) => (rest, false),
+        None => (word.strip_prefix(NAMED_DRAIN)?, true),
+    };
+    let (owner, name) = rest.split_once('/')?;
+    Some(HoldKind::Named {
+        name: name.to_owned(),
+        owner: owner.to_owned(),
+        drains,
+    })
+}
 
 /// A hold's kind as one word, so that it can be a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +54,14 @@ impl Serialize for HoldKindRow {
             HoldKind::Incident(id) => serializer.collect_str(&format_args!("{INCIDENT}{id}")),
             HoldKind::Drain(DrainCause::Incident(id)) => {
                 serializer.collect_str(&format_args!("{DRAIN_FOR_INCIDENT}{id}"))
+            }
+            HoldKind::Named {
+                name,
+                owner,
+                drains,
+            } => {
+                let prefix = if *drains { NAMED_DRAIN } else { NAMED };
+                serializer.collect_str(&format_args!("{prefix}{owner}/{name}"))
             }
         }
     }
@@ -57,6 +81,8 @@ impl<'de> Deserialize<'de> for HoldKindRow {
                     HoldKind::Drain(DrainCause::Incident(IncidentId::new(id)))
                 } else if let Some(id) = other.strip_prefix(INCIDENT) {
                     HoldKind::Incident(IncidentId::new(id))
+                } else if let Some(kind) = named(other) {
+                    kind
                 } else {
                     let message = format!("{word:?} is not a kind of hold");
                     return Err(serde::de::Error::custom(message));

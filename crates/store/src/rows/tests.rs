@@ -213,6 +213,21 @@ fn words(golden: &mut Golden) {
             HoldKind::Drain(DrainCause::Terminating),
         ],
     );
+    golden.words(
+        "named-holds",
+        &[
+            HoldKind::Named {
+                name: "maintenance".to_owned(),
+                owner: "slurm".to_owned(),
+                drains: false,
+            },
+            HoldKind::Named {
+                name: "burn-in".to_owned(),
+                owner: "ops@site".to_owned(),
+                drains: true,
+            },
+        ],
+    );
 }
 
 fn breaker() -> Breaker {

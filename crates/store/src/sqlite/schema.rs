@@ -7,7 +7,10 @@ pub(super) const APPLICATION_ID: u32 = 0x4e41_5641;
 
 /// Steps from each schema to the next. The first makes schema 1 from nothing. The list only
 /// grows: a step that was released is never changed, for databases have taken it.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+];
 
 /// The schema that a list of steps leads to.
 pub(super) fn version_of(migrations: &[&str]) -> u32 {

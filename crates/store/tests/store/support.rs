@@ -316,6 +316,16 @@ impl Random {
             HoldKind::Drain(DrainCause::Incident(incident)),
             HoldKind::Drain(DrainCause::Shrink),
             HoldKind::Drain(DrainCause::Terminating),
+            HoldKind::Named {
+                name: "maintenance".to_owned(),
+                owner: "slurm".to_owned(),
+                drains: false,
+            },
+            HoldKind::Named {
+                name: "maintenance".to_owned(),
+                owner: "slurm".to_owned(),
+                drains: true,
+            },
         ]);
         let hold = Hold {
             reason: self.text(),

@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 1 would refuse or drop: named holds of nodes (keys that begin
+-- with `named:`) and `doubted` of instances. No table changes; the new number keeps that program out.

@@ -291,6 +291,112 @@ mod tests {
     }
 
     #[test]
+    fn sizes_count_the_surge() {
+        for (alive, max, surge, blocked) in [
+            (0, 0, 0, true),
+            (0, 1, 0, false),
+            (1, 1, 0, true),
+            (1, 1, 1, false),
+            (2, 1, 1, true),
+            (9, 3, 1, true),
+        ] {
+            let block = size(alive, max, surge);
+            assert_eq!(block.is_some(), blocked, "{alive} {max} {surge}");
+            assert!(block.is_none_or(|block| block.guard == "size" && block.until.is_none()));
+        }
+    }
+
+    #[test]
+    fn launch_rates_end_an_hour_after_the_first() {
+        let hour = 3600;
+        for (launches, limit, first, until) in [
+            (0, 1, None, None),
+            (9, 10, Some(5), None),
+            (10, 10, Some(5), Some(Some(at(5 + hour)))),
+            (11, 10, Some(0), Some(Some(at(hour)))),
+            // Nothing may be launched: no hour ends that.
+            (0, 0, None, Some(None)),
+        ] {
+            let block = launch_rate(launches, limit, first.map(at));
+            assert_eq!(
+                block.map(|block| block.until),
+                until,
+                "{launches} of {limit}"
+            );
+        }
+    }
+
+    #[test]
+    fn low_disks_block_below_the_limit() {
+        for (free, min, blocked) in [
+            (None, 100, false),
+            (Some(99), 100, true),
+            (Some(100), 100, false),
+            (Some(0), 0, false),
+            (Some(0), 1, true),
+            (Some(u64::MAX), u64::MAX, false),
+        ] {
+            assert_eq!(low_disk(free, min).is_some(), blocked, "{free:?} {min}");
+        }
+    }
+
+    #[test]
+    fn offerings_rest_until_their_time() {
+        for (retry_at, now, until) in [
+            (None, 0, None),
+            (Some(60), 59, Some(at(60))),
+            (Some(60), 60, None),
+        ] {
+            let block = offering_rest("f/h100", retry_at.map(at), "sold out", at(now));
+            assert_eq!(
+                block.and_then(|block| block.until),
+                until,
+                "{retry_at:?} {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn repair_breakers_are_closed_open_probing_or_half_open() {
+        let open = Breaker {
+            opened: Some(Stamp::default()),
+            probe_at: Some(at(600)),
+            trips: 1,
+            ..Breaker::default()
+        };
+        let probing = Breaker {
+            probe: Some("nv-1".to_owned()),
+            ..open.clone()
+        };
+        // Failures alone open nothing.
+        let closed = Breaker {
+            failures: 99,
+            probe_at: Some(at(600)),
+            ..Breaker::default()
+        };
+        let never = Breaker {
+            probe_at: None,
+            ..open.clone()
+        };
+        for (breaker, now, blocked, until) in [
+            (&closed, 0, false, None),
+            (&open, 0, true, Some(at(600))),
+            (&open, 599, true, Some(at(600))),
+            (&open, 600, false, None),
+            (&probing, 0, true, None),
+            (&probing, 100_000, true, None),
+            (&never, 0, false, None),
+        ] {
+            let block = repair_breaker("xid-reboot", breaker, at(now));
+            assert_eq!(block.is_some(), blocked, "{breaker:?} {now}");
+            if let Some(block) = block {
+                assert!(block.reason.contains("xid-reboot"), "{}", block.reason);
+                assert_eq!(block.until, until, "{breaker:?} {now}");
+            }
+        }
+    }
+
+    #[test]
     fn launch_breaker_lets_one_probe_through_after_its_wait() {
         let closed = Breaker::default();
         let open = Breaker {
@@ -353,7 +459,64 @@ mod tests {
             replace_after: Some(Duration::from_secs(900)),
             confirmed: false,
         };
-        let cases: [(&str, Silence, i64, bool); 11] = [
+        let cases: [(&str, Silence, i64, bool); 17] = [
+            (
+                "impaired",
+                Silence {
+                    sighting: seen(CloudStatus::Impaired, 1, 100),
+                    ..base
+                },
+                101,
+                true,
+            ),
+            (
+                "terminated",
+                Silence {
+                    sighting: seen(CloudStatus::Terminated, 1, 101),
+                    ..base
+                },
+                102,
+                true,
+            ),
+            (
+                "not found twice",
+                Silence {
+                    sighting: seen(CloudStatus::NotFound, 2, 101),
+                    replace_after: None,
+                    ..base
+                },
+                102,
+                true,
+            ),
+            (
+                "terminating is no word of death",
+                Silence {
+                    sighting: seen(CloudStatus::Terminating, 1, 101),
+                    ..base
+                },
+                102,
+                false,
+            ),
+            (
+                "a fleet of one has no witness",
+                Silence {
+                    fresh_then: 0,
+                    stayed_fresh: 0,
+                    ..base
+                },
+                99999,
+                false,
+            ),
+            (
+                "a fleet of three has two",
+                Silence {
+                    fresh_then: 2,
+                    stayed_fresh: 2,
+                    ..base
+                },
+                1000,
+                true,
+            ),
             ("too short", base, 999, false),
             ("long enough with witnesses", base, 1000, true),
             (

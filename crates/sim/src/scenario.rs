@@ -1,8 +1,10 @@
 //! Scenarios: a script in, the trace out.
 //!
 //! One step a line: `run 5m`, `xid 79 gpu 0`, `hang`, `vanish`, `repair`, `cut 10m`, `pause 30s`,
-//! `duds 1h`, `crash`, `cordon`, `uncordon`, `automation off`. What concerns a machine takes the
-//! oldest one alive, or the one at a place: `hang 1`. Lines that begin with `#` are comments.
+//! `duds 1h`, `outage 3h`, `crash`, `cordon`, `uncordon`, `confirm`, `automation off`. What concerns a
+//! machine takes the oldest one alive, or the one at a place: `hang 1`. `storm 79 1m` shows the XID on
+//! every machine, spread over the time; `dark 5` hangs so many machines at once. Lines that begin
+//! with `#` are comments.
 
 use std::time::Duration;
 
@@ -65,6 +67,36 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             sim.schedule_plane();
             return Some(());
         }
+        "storm" => {
+            let code = number(1)?;
+            let every: Vec<ProviderInstanceId> = sim.hosts.keys().cloned().collect();
+            let apart = span(2)? / u32::try_from(every.len().max(1)).ok()?;
+            for host in every {
+                sim.xid(&host, code, 0);
+                sim.schedule_plane();
+                sim.run(sim.now() + apart);
+            }
+            return Some(());
+        }
+        "dark" => {
+            let some: Vec<ProviderInstanceId> = sim
+                .hosts
+                .keys()
+                .take(number(1)? as usize)
+                .cloned()
+                .collect();
+            for host in some {
+                sim.make(Trouble::Hang, Some(&host), sim.now(), 0);
+            }
+            return Some(());
+        }
+        "confirm" => {
+            let id = host(sim, number(1)? as usize)?;
+            let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
+            sim.confirm(node);
+            sim.schedule_plane();
+            return Some(());
+        }
         "automation" => {
             sim.automation(Automation::from_word(words.get(1)?)?);
             sim.schedule_plane();
@@ -83,10 +115,14 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
         "cut" => Trouble::Partition,
         "pause" => Trouble::Pause,
         "duds" => Trouble::Duds,
+        "outage" => Trouble::Outage,
         "crash" => Trouble::Crash,
         _ => return None,
     };
-    let lasts = matches!(trouble, Trouble::Partition | Trouble::Pause | Trouble::Duds);
+    let lasts = matches!(
+        trouble,
+        Trouble::Partition | Trouble::Pause | Trouble::Duds | Trouble::Outage
+    );
     let until = if lasts {
         sim.now() + span(1)?
     } else {

@@ -191,6 +191,15 @@ impl Sim {
         });
     }
 
+    /// An operator says that a silent machine is dead.
+    pub(crate) fn confirm(&mut self, node: NodeId) {
+        self.note("human", format_args!("confirm that {node} is dead"));
+        self.operate(Input::ConfirmDead {
+            node,
+            reason: "because".to_owned(),
+        });
+    }
+
     /// An operator chooses the mode of the fleet.
     pub(crate) fn automation(&mut self, mode: Automation) {
         self.note("human", format_args!("automation {}", mode.word()));

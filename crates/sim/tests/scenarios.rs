@@ -10,18 +10,24 @@ use navarch_sim::{Config, scenario};
 #[track_caller]
 fn golden(name: &str, config: Config, script: &str) -> String {
     let trace = scenario::play(7, config, script).expect("the script is sound");
+    blessed(name, &trace);
+    trace
+}
+
+/// Compares a text with the golden one.
+#[track_caller]
+fn blessed(name: &str, trace: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
     if std::env::var_os("NAVARCH_BLESS").is_some() {
-        std::fs::write(&path, &trace).expect("the golden trace is written");
+        std::fs::write(&path, trace).expect("the golden trace is written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         trace == expected,
         "{name} differs; bless it if it is right:\n{trace}"
     );
-    trace
 }
 
 /// The lines that contain a text.
@@ -79,6 +85,171 @@ fn machines_that_never_register_are_bought_three_times_before_the_breaker_opens(
     assert_eq!(count(&trace, "to ACTIVE"), 0);
 }
 
+/// The trace from the first line with a text on.
+#[track_caller]
+fn from<'a>(trace: &'a str, text: &str) -> &'a str {
+    let at = trace.find(text).unwrap_or_else(|| panic!("no {text:?}"));
+    &trace[at..]
+}
+
+/// The lines of the first minutes of an hour-long trace: those before a time such as `01:02`.
+fn before<'a>(trace: &'a str, time: &str) -> impl Iterator<Item = &'a str> {
+    trace
+        .lines()
+        .take_while(move |line| line.get(1..6).is_none_or(|at| at < time))
+}
+
+/// A fleet of `nodes` machines of which a tenth may be disrupted at once.
+fn large(nodes: u32) -> Config {
+    let mut config = Config::calm(nodes, nodes + 20);
+    config.yaml = config
+        .yaml
+        .replace("budget: 1\n", "budget: 10%\n")
+        .replace("max_launches_per_hour: 60", "max_launches_per_hour: 1000");
+    config
+}
+
+#[test]
+fn two_hundred_nodes_that_report_one_rule_cost_the_budget_and_trip_its_breaker() {
+    let script = "run 6m\nstorm 79 1m\nrun 7m\n";
+    let trace = scenario::play(7, large(200), script).expect("the script is sound");
+    assert_eq!(count(&trace, "CHECK"), 0);
+    let storm = from(&trace, "XID 79");
+    assert_eq!(count(storm, "XID 79 on GPU 0"), 200);
+    let kinds = ["breaker.", "drain.started", "server."];
+    let mut digest: String = storm
+        .lines()
+        .filter(|line| kinds.iter().any(|kind| line.contains(kind)))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    for what in ["cloud made", "is terminating", "ACTIVE to UNHEALTHY"] {
+        digest.push_str(&format!("{} {what}\n", count(storm, what)));
+    }
+    blessed("storm_of_one_rule.txt", &digest);
+    // A tenth of 200 machines and the 22 that replace them: one more node opens the breaker.
+    let opened = before(&trace, "00:08").filter(|line| line.contains("breaker.opened"));
+    assert_eq!(opened.count(), 1);
+    let named = storm.lines().find(|line| line.contains("breaker.opened"));
+    let named = named.unwrap_or_default();
+    assert!(named.contains("xid-reboot"), "{named}");
+    let drained_until = |time: &str| {
+        before(&trace, time)
+            .filter(|line| line.contains("drain.started"))
+            .count()
+    };
+    // After that, one probe at a time passes, each after the wait of two minutes.
+    let first = drained_until("00:08");
+    assert_eq!(first, 22, "machines were touched before the breaker opened");
+    let open_for_ten_minutes = drained_until("00:14");
+    assert!(
+        open_for_ten_minutes <= first + 2,
+        "{first} and then {open_for_ten_minutes}"
+    );
+}
+
+#[test]
+fn an_image_that_never_registers_costs_three_machines_and_no_healthy_node() {
+    let script = "run 5m\nduds 8h\nxid 79 gpu 1\nrun 40m\n";
+    let trace = golden("duds_beside_healthy.txt", Config::calm(5, 6), script);
+    assert_eq!(count(&trace, "CHECK"), 0);
+    let after = from(&trace, "XID 79");
+    let (paid, probes) = after
+        .split_once("breaker.opened")
+        .expect("the breaker opens");
+    assert_eq!(count(paid, "cloud made"), 3, "{trace}");
+    assert!(count(probes, "cloud made") <= 4, "{trace}");
+    // One node is sick; the four others stay as they are.
+    assert_eq!(count(after, "drain.started"), 1);
+    assert_eq!(count(after, "ACTIVE to"), 1, "{trace}");
+    assert_eq!(count(after, "running to terminating"), 0);
+}
+
+#[test]
+fn an_hour_of_pause_touches_nothing() {
+    let trace = golden(
+        "pause_1h.txt",
+        Config::calm(5, 6),
+        "run 5m\npause 1h\nrun 1h30m\n",
+    );
+    assert_eq!(count(&trace, "CHECK"), 0);
+    let after = from(&trace, "fault Pause");
+    assert_eq!(count(after, "server.paused"), 1, "{after}");
+    for what in [
+        "node.silent",
+        "drain.started",
+        "made",
+        "terminating",
+        "incident.opened",
+    ] {
+        assert_eq!(count(after, what), 0, "{what}:\n{after}");
+    }
+}
+
+#[test]
+fn when_more_than_half_goes_silent_nobody_is_a_witness() {
+    // Of ten, six hang: four of nine others are fresh, and five are needed.
+    let script = "run 10m\ndark 6\nrun 1h\n";
+    let trace = golden("half_silent.txt", large(10), script);
+    let after = from(&trace, "fault Hang");
+    assert_eq!(count(&trace, "CHECK"), 0);
+    assert_eq!(count(after, "node.silent"), 6);
+    assert_eq!(count(after, "drain.started"), 0, "{after}");
+    assert_eq!(count(after, "is terminating"), 0);
+}
+
+#[test]
+fn one_dead_machine_that_the_cloud_says_runs_is_replaced_with_witnesses() {
+    let trace = golden(
+        "dead_but_running.txt",
+        Config::calm(5, 6),
+        "run 5m\nhang 0\nrun 20m\n",
+    );
+    let after = from(&trace, "fault Hang");
+    assert_eq!(count(&trace, "CHECK"), 0);
+    assert_eq!(count(after, "drain.started"), 1, "{after}");
+    assert_eq!(count(after, "cloud made"), 1);
+    assert_eq!(count(after, "is gone"), 1);
+    assert!(
+        after.contains("silent while 4 of 4 nodes stayed fresh"),
+        "{after}"
+    );
+    // Three minutes of silence come first.
+    let drained = after.lines().find(|line| line.contains("drain.started"));
+    let drained = drained.unwrap_or_default();
+    assert!(drained > "[00:07:45" && drained < "[00:08:05", "{drained}");
+}
+
+#[test]
+fn a_cloud_that_cannot_be_asked_for_hours_loses_and_doubles_nothing() {
+    let script = "run 5m\noutage 3h\nrun 10m\nhang 0\nrun 2h30m\nrun 1h20m\n";
+    let trace = golden("cloud_api_down.txt", Config::calm(5, 6), script);
+    assert_eq!(count(&trace, "CHECK"), 0);
+    let after = from(&trace, "fault Outage");
+    let during: Vec<&str> = before(after, "03:05").collect();
+    let gone = |line: &&&str| line.contains("is gone") || line.contains("to terminated");
+    assert_eq!(
+        during.iter().filter(gone).count(),
+        0,
+        "nothing is proven gone"
+    );
+    assert_eq!(count(after, "cloud made"), 1, "one replacement:\n{after}");
+    assert_eq!(count(after, "is gone"), 1, "one machine goes:\n{after}");
+    assert_eq!(count(after, "drain.started"), 1);
+}
+
+#[test]
+fn a_fleet_of_two_waits_for_a_person_when_one_is_silent() {
+    let script = "run 5m\nhang 0\nrun 30m\nconfirm 0\nrun 15m\n";
+    let trace = golden("two_with_one_silent.txt", Config::calm(2, 3), script);
+    assert_eq!(count(&trace, "CHECK"), 0);
+    let after = from(&trace, "fault Hang");
+    let (waits, goes) = after.split_once("human").expect("a person confirms");
+    assert_eq!(count(waits, "drain.started"), 0, "{after}");
+    assert_eq!(count(goes, "drain.started"), 1, "{after}");
+    assert_eq!(count(goes, "is gone"), 1);
+    assert_eq!(count(goes, "CORDONED to ACTIVE"), 1);
+}
+
 #[test]
 fn a_line_that_is_no_step_is_refused_by_number() {
     let error = scenario::play(7, Config::calm(1, 1), "run 1m\nexplode\n").unwrap_err();
@@ -89,6 +260,9 @@ fn a_line_that_is_no_step_is_refused_by_number() {
         "xid many",
         "automation maybe",
         "hang 9999999999",
+        "storm 79",
+        "dark many",
+        "confirm 7",
     ] {
         assert!(
             scenario::play(7, Config::calm(1, 1), line).is_err(),

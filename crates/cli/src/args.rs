@@ -108,7 +108,11 @@ impl Format {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    navarch_config::duration::parse(text).map_err(|error| error.to_string())
+    match navarch_config::duration::parse(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// A place to listen. Whether there is such a host is for the system to say.
@@ -121,8 +125,30 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-fn automation(text: &str) -> Result<Automation, String> {
-    Automation::from_word(text).ok_or_else(|| "use on, observe or off".to_owned())
+fn automation(text: &str) -> Result<AutomationChoice, String> {
+    if text == "inherit" {
+        return Ok(AutomationChoice::Inherit);
+    }
+    let mode = Automation::from_word(text).map(AutomationChoice::Mode);
+    mode.ok_or_else(|| "use on, observe, off or inherit".to_owned())
+}
+
+/// What `navarch automation` is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutomationChoice {
+    /// A mode.
+    Mode(Automation),
+    /// A pool's configuration counts again.
+    Inherit,
+}
+
+fn machine(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((provider, id)) if !provider.is_empty() && !id.is_empty() => {
+            Ok((provider.to_owned(), id.to_owned()))
+        }
+        _ => Err("write PROVIDER/ID, as `navarch instance list --orphans` does".to_owned()),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -158,6 +184,9 @@ pub enum Command {
     Uncordon(NodeCommand),
     /// Terminate a node's machine for good.
     Terminate(NodeCommand),
+    /// Holds that keep work away from a node, beside the control plane's own.
+    #[command(subcommand)]
+    Hold(Hold),
     /// Machines that were asked for.
     #[command(subcommand)]
     Instance(Instance),
@@ -386,11 +415,77 @@ pub enum Instance {
         /// Only this provider.
         #[arg(long, default_value = "", hide_default_value = true)]
         provider: String,
+        /// Machines with this fleet's tag that no record knows, instead.
+        #[arg(long, conflicts_with = "pool")]
+        orphans: bool,
     },
     /// Show one instance.
     Get {
         /// The instance.
         instance: String,
+    },
+    /// Take a machine that no record knows into a pool.
+    Adopt {
+        /// The machine, as `navarch instance list --orphans` names it.
+        #[arg(value_name = "PROVIDER/ID", value_parser = machine)]
+        machine: (String, String),
+        /// The pool; it must buy at the provider.
+        #[arg(long)]
+        pool: String,
+        /// Why; recorded.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Terminate an instance, or a machine that no record knows, for good.
+    Terminate {
+        /// The instance, or the machine as `navarch instance list --orphans` names it.
+        #[arg(value_name = "ID|PROVIDER/ID")]
+        instance: String,
+        /// Why; recorded.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+}
+
+/// `navarch hold`.
+#[derive(Debug, Subcommand)]
+pub enum Hold {
+    /// Keep new work away from a node until the hold is removed or its time is over.
+    ///
+    /// A repeat renews the hold. Uncordon does not lift it.
+    Add {
+        /// The node.
+        node: String,
+        /// What the hold is called; unique on its node.
+        name: String,
+        /// Who holds the node: a person or a system.
+        #[arg(long)]
+        owner: String,
+        /// Why; shown wherever the hold is.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        /// How long the hold stands at most, for example 2h.
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        expires: Option<Duration>,
+        /// Let the work on the node end, too.
+        #[arg(long)]
+        drain: bool,
+    },
+    /// List the holds that stand, those of the control plane included.
+    List {
+        /// Only on this node.
+        #[arg(default_value = "", hide_default_value = true)]
+        node: String,
+    },
+    /// Lift a hold.
+    Remove {
+        /// The node.
+        node: String,
+        /// What the hold is called.
+        name: String,
+        /// Why; recorded.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
 }
 
@@ -409,7 +504,7 @@ pub enum Incident {
         #[arg(long)]
         open: bool,
         /// How many at most.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
     /// Show one incident.
@@ -448,8 +543,17 @@ pub struct Events {
     /// Only this kind or family, for example incident; may be given more than once.
     #[arg(long = "kind")]
     pub kinds: Vec<String>,
+    /// Only those before this place in the record, for the pages before the last one.
+    #[arg(
+        long,
+        value_name = "SEQUENCE",
+        default_value_t = 0,
+        hide_default_value = true,
+        conflicts_with = "follow"
+    )]
+    pub before: u64,
     /// How many of the latest.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
 
@@ -461,7 +565,7 @@ pub enum Explain {
         /// The node.
         node: String,
         /// How many lines of its story.
-        #[arg(long, default_value_t = 200)]
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
 }
@@ -482,9 +586,10 @@ pub enum Pool {
 /// `navarch automation`.
 #[derive(Debug, Args)]
 pub struct AutomationArgs {
-    /// on, observe or off; without, the switches are shown.
+    /// on, observe or off, or inherit for a pool whose configuration is to count again; without,
+    /// the switches are shown.
     #[arg(value_parser = automation)]
-    pub mode: Option<Automation>,
+    pub mode: Option<AutomationChoice>,
     /// Only for this pool.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub pool: String,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::args::Format;
 use crate::client::Failure;
-use crate::commands::{incidents, instances, nodes};
+use crate::commands::{events, holds, incidents, instances, nodes};
 use crate::{output, values};
 
 /// The moment at which everything is shown: 2025-01-01 00:00:00 UTC.
@@ -257,6 +257,72 @@ fn incidents_look_as_agreed() {
     golden("incidents-wide.txt", &incidents::listing(&shown, true));
     for_programs("incidents", &shown.iter().map(values::incident).collect());
     golden("incident.txt", &incidents::details(&shown[0]));
+}
+
+#[test]
+fn holds_look_as_agreed() {
+    let maintenance = v1::NodeHold {
+        node_id: "nv-well".to_owned(),
+        name: "maintenance".to_owned(),
+        owner: "slurm".to_owned(),
+        reason: "disk swap".to_owned(),
+        drain: true,
+        since: ago(90).into(),
+        expires: ago(-7200).into(),
+        named: true,
+    };
+    let ours = v1::NodeHold {
+        name: "gate:admission".to_owned(),
+        owner: "navarch".to_owned(),
+        reason: "rebooted: awaits a full report".to_owned(),
+        since: ago(5).into(),
+        node_id: "nv-broken".to_owned(),
+        ..Default::default()
+    };
+    let shown = [ours, maintenance];
+    golden("holds.txt", &holds::listing(&shown));
+    for_programs("holds", &shown.iter().map(values::hold).collect());
+}
+
+#[test]
+fn orphans_look_as_agreed() {
+    let shown = [
+        v1::UnclaimedMachine {
+            provider: "fake".to_owned(),
+            provider_instance_id: "fake-7".to_owned(),
+            instance_id: "nv-lost".to_owned(),
+            first_seen: ago(600).into(),
+            sightings: 3,
+        },
+        v1::UnclaimedMachine {
+            provider: "fake".to_owned(),
+            provider_instance_id: "fake-8".to_owned(),
+            first_seen: ago(60).into(),
+            sightings: 1,
+            ..Default::default()
+        },
+    ];
+    golden("orphans.txt", &instances::orphans(&shown));
+    for_programs("orphans", &shown.iter().map(values::unclaimed).collect());
+}
+
+#[test]
+fn an_event_that_somebody_caused_says_who() {
+    let mut event = v1::Event {
+        time: ago(0).into(),
+        count: 1,
+        kind: "hold.added".to_owned(),
+        message: "operator:cordon: odd noises".to_owned(),
+        node_id: "nv-well".to_owned(),
+        ..Default::default()
+    };
+    assert!(events::line(&event).ends_with("operator:cordon: odd noises"));
+    event.details.insert("actor".to_owned(), "ana".to_owned());
+    assert!(events::line(&event).ends_with("odd noises (by ana)"));
+    event
+        .details
+        .insert("address".to_owned(), "10.0.0.9".to_owned());
+    assert!(events::line(&event).ends_with("odd noises (by ana from 10.0.0.9)"));
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Threads::One,
             commands::nodes::command(&global, commands::nodes::TERMINATE, order),
         ),
+        Command::Hold(order) => block_on(Threads::One, commands::holds::run(&global, order)),
         Command::Instance(order) => {
             block_on(Threads::One, commands::instances::run(&global, order))
         }

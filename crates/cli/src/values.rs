@@ -182,6 +182,29 @@ pub fn incident(incident: &v1::Incident) -> Value {
     })
 }
 
+pub fn unclaimed(machine: &v1::UnclaimedMachine) -> Value {
+    json!({
+        "provider": machine.provider,
+        "provider_instance_id": machine.provider_instance_id,
+        "instance_id": machine.instance_id,
+        "first_seen": rfc3339(machine.first_seen.as_option()),
+        "sightings": machine.sightings,
+    })
+}
+
+pub fn hold(hold: &v1::NodeHold) -> Value {
+    json!({
+        "node_id": hold.node_id,
+        "name": hold.name,
+        "owner": hold.owner,
+        "reason": hold.reason,
+        "drain": hold.drain,
+        "since": rfc3339(hold.since.as_option()),
+        "expires": rfc3339(hold.expires.as_option()),
+        "named": hold.named,
+    })
+}
+
 pub fn event(event: &v1::Event) -> Value {
     json!({
         "sequence": event.sequence,

@@ -21,6 +21,7 @@ pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
     let request = v1::ListEventsRequest {
         filter: filter.clone().into(),
         limit: asked.limit,
+        before_sequence: asked.before,
         latest: true,
         ..Default::default()
     };
@@ -80,8 +81,13 @@ pub fn line(event: &v1::Event) -> String {
     } else {
         String::new()
     };
+    let by = match (event.details.get("actor"), event.details.get("address")) {
+        (None, _) => String::new(),
+        (Some(actor), None) => format!(" (by {actor})"),
+        (Some(actor), Some(address)) => format!(" (by {actor} from {address})"),
+    };
     format!(
-        "{}  {:<24} {:<18} {}{times}",
+        "{}  {:<24} {:<18} {}{by}{times}",
         values::clock(event.time.as_option()),
         event.kind,
         about,

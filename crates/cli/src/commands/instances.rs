@@ -1,6 +1,6 @@
 //! `navarch instance`.
 
-use navarch_api::wire;
+use navarch_api::{v1, wire};
 use serde_json::Value;
 
 use crate::args::{Format, Global, Instance};
@@ -12,7 +12,72 @@ use crate::values;
 pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
     let client = connect(global)?;
     match order {
-        Instance::List { pool, provider } => {
+        Instance::List {
+            provider,
+            orphans: true,
+            ..
+        } => {
+            let request = v1::ListUnclaimedRequest { provider };
+            let found = client
+                .list_unclaimed(request)
+                .await
+                .doing("list unclaimed machines")?
+                .machines;
+            let all = Value::Array(found.iter().map(values::unclaimed).collect());
+            if for_programs(global.output, &all)? {
+                return Ok(());
+            }
+            if found.is_empty() {
+                remark("No unclaimed machines found");
+                return Ok(());
+            }
+            say(&orphans(&found));
+        }
+        Instance::Adopt {
+            machine: (provider, provider_instance_id),
+            pool,
+            reason,
+        } => {
+            let request = v1::AdoptInstanceRequest {
+                provider,
+                provider_instance_id,
+                pool: pool.clone(),
+                reason,
+            };
+            let done = client
+                .adopt_instance(request)
+                .await
+                .doing("adopt the machine")?;
+            let done = done.instance.as_option().cloned().unwrap_or_default();
+            if !for_programs(global.output, &values::instance(&done))? {
+                say(&format!(
+                    "Instance {} adopted into pool {pool}",
+                    done.instance_id
+                ));
+            }
+        }
+        Instance::Terminate { instance, reason } => {
+            let mut request = v1::TerminateInstanceRequest {
+                reason,
+                ..Default::default()
+            };
+            match instance.split_once('/') {
+                None => request.instance_id = instance,
+                Some((provider, id)) => {
+                    provider.clone_into(&mut request.provider);
+                    id.clone_into(&mut request.provider_instance_id);
+                }
+            }
+            let done = client
+                .terminate_instance(request)
+                .await
+                .doing("terminate the instance")?;
+            let done = done.instance.as_option().cloned().unwrap_or_default();
+            if !for_programs(global.output, &values::instance(&done))? {
+                say(&format!("Instance {} terminating", done.instance_id));
+            }
+        }
+        Instance::List { pool, provider, .. } => {
             let request = wire::ListInstancesRequest {
                 pool_name: pool,
                 provider,
@@ -48,6 +113,25 @@ pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The table of `navarch instance list --orphans`.
+pub fn orphans(machines: &[v1::UnclaimedMachine]) -> String {
+    let rows: Vec<Vec<String>> = machines
+        .iter()
+        .map(|machine| {
+            vec![
+                format!("{}/{}", machine.provider, machine.provider_instance_id),
+                machine.instance_id.clone(),
+                values::clock(machine.first_seen.as_option()),
+                machine.sightings.to_string(),
+            ]
+        })
+        .collect();
+    table(
+        &["Machine", "Instance In Its Tag", "First Seen", "Sightings"],
+        &rows,
+    )
 }
 
 /// What `navarch instance get` shows.

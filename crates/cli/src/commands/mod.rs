@@ -4,6 +4,7 @@ pub mod copies;
 pub mod dev;
 pub mod events;
 pub mod explain;
+pub mod holds;
 pub mod incidents;
 pub mod instances;
 pub mod nodes;

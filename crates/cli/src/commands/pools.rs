@@ -5,7 +5,7 @@ use navarch_model::Automation;
 use serde_json::{Value, json};
 
 use super::explain::wait_line;
-use crate::args::{AutomationArgs, Breaker, Format, Global, Pool};
+use crate::args::{AutomationArgs, AutomationChoice, Breaker, Format, Global, Pool};
 use crate::client::{Doing as _, Failure, connect};
 use crate::output::{for_programs, remark, say, table};
 use crate::values;
@@ -144,9 +144,12 @@ pub async fn automation(global: &Global, order: AutomationArgs) -> Result<(), Fa
     };
     let request = v1::SetAutomationRequest {
         mode: match mode {
-            Automation::On => v1::AutomationMode::AUTOMATION_MODE_ON,
-            Automation::Observe => v1::AutomationMode::AUTOMATION_MODE_OBSERVE,
-            Automation::Off => v1::AutomationMode::AUTOMATION_MODE_OFF,
+            AutomationChoice::Mode(Automation::On) => v1::AutomationMode::AUTOMATION_MODE_ON,
+            AutomationChoice::Mode(Automation::Observe) => {
+                v1::AutomationMode::AUTOMATION_MODE_OBSERVE
+            }
+            AutomationChoice::Mode(Automation::Off) => v1::AutomationMode::AUTOMATION_MODE_OFF,
+            AutomationChoice::Inherit => v1::AutomationMode::AUTOMATION_MODE_INHERIT,
         }
         .into(),
         pool: order.pool.clone(),

@@ -374,9 +374,9 @@ mod tests {
             probe_at: Some(at(600)),
             ..Breaker::default()
         };
-        let never = Breaker {
-            probe_at: None,
-            ..open.clone()
+        let untimed = Breaker {
+            opened: Some(Stamp::default()),
+            ..Breaker::default()
         };
         for (breaker, now, blocked, until) in [
             (&closed, 0, false, None),
@@ -385,7 +385,7 @@ mod tests {
             (&open, 600, false, None),
             (&probing, 0, true, None),
             (&probing, 100_000, true, None),
-            (&never, 0, false, None),
+            (&untimed, 0, false, None),
         ] {
             let block = repair_breaker("xid-reboot", breaker, at(now));
             assert_eq!(block.is_some(), blocked, "{breaker:?} {now}");

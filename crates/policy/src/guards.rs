@@ -358,16 +358,14 @@ mod tests {
 
     #[test]
     fn repair_breakers_are_closed_open_probing_or_half_open() {
-        let open = Breaker {
+        let opened = |probe: Option<&str>| Breaker {
             opened: Some(Stamp::default()),
             probe_at: Some(at(600)),
             trips: 1,
+            probe: probe.map(str::to_owned),
             ..Breaker::default()
         };
-        let probing = Breaker {
-            probe: Some("nv-1".to_owned()),
-            ..open.clone()
-        };
+        let (open, probing) = (opened(None), opened(Some("nv-1")));
         // Failures alone open nothing.
         let closed = Breaker {
             failures: 99,

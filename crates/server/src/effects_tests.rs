@@ -166,6 +166,7 @@ impl Rig {
 
 fn key(instance: &str, attempt: u32) -> CallKey {
     CallKey {
+        provider: ProviderName::new("fake"),
         instance: InstanceId::new(instance),
         attempt,
     }

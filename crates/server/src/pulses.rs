@@ -44,28 +44,29 @@ impl Pulses {
             .filter(|node| node.terminated.is_none())
         {
             let silent = node.silent_since.is_some();
-            self.register(node.id.clone(), node.session.clone(), silent, now);
+            self.register(node, now);
             self.shard(&node.id, |shard| shard.told(&node.id, silent));
         }
     }
 
-    /// A node registered.
-    pub fn register(&self, node: NodeId, session: Option<SessionId>, silent: bool, now: Stamp) {
-        self.shard(&node.clone(), |shard| {
-            shard.register(node, session, silent, now);
+    /// A node registered, as it is stored.
+    fn register(&self, node: &Node, now: Stamp) {
+        let silent = node.silent_since.is_some();
+        self.shard(&node.id, |shard| {
+            let (id, session) = (node.id.clone(), node.session.clone());
+            shard.register(id, session, node.incarnation, silent, now);
         });
     }
 
-    /// Takes a stored node into the table, unless it is there under its session.
+    /// Takes a stored node into the table, unless this machine is there under its session.
     pub fn ensure(&self, node: &Node, now: Stamp) {
         let known = self.shard(&node.id, |shard| {
-            shard
-                .get(&node.id)
-                .is_some_and(|pulse| pulse.session == node.session)
+            shard.get(&node.id).is_some_and(|pulse| {
+                pulse.session == node.session && pulse.incarnation == node.incarnation
+            })
         });
         if !known {
-            let silent = node.silent_since.is_some();
-            self.register(node.id.clone(), node.session.clone(), silent, now);
+            self.register(node, now);
         }
     }
 

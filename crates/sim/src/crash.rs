@@ -167,7 +167,8 @@ impl Sim {
             .filter(|node| node.terminated.is_none())
         {
             let silent = node.silent_since.is_some();
-            liveness.register(node.id.clone(), node.session.clone(), silent, stamp);
+            let (id, session) = (node.id.clone(), node.session.clone());
+            liveness.register(id, session, node.incarnation, silent, stamp);
         }
         let fleet = Fleet::new(state, Arc::clone(&self.settings), self.policy());
         self.plane.process = Some(process(liveness, fleet));

@@ -546,13 +546,15 @@ impl Sim {
                 let (node, session) = (registration.node.clone()?, registration.session.clone());
                 let replies = self.turn(vec![Input::Register(*registration)])?;
                 let outcome = outcome(replies.first()?);
-                let silent =
-                    (self.seen.nodes.get(&node)).is_some_and(|node| node.silent_since.is_some());
+                let stored = self.seen.nodes.get(&node);
+                let silent = stored.is_some_and(|node| node.silent_since.is_some());
+                let incarnation = stored.map_or(1, |node| node.incarnation);
                 let now = self.now;
                 let process = self.plane.process.as_mut()?;
                 if outcome == Outcome::Taken {
                     let stamp = process.stamp(now);
-                    process.liveness.register(node, session, silent, stamp);
+                    let liveness = &mut process.liveness;
+                    liveness.register(node, session, incarnation, silent, stamp);
                 }
                 Some(outcome)
             }

@@ -8,6 +8,7 @@ mod holds;
 mod input;
 mod logs;
 mod main_job;
+mod orphans;
 mod output;
 #[path = "../support/mod.rs"]
 mod support;

@@ -424,6 +424,19 @@ pub fn text(value: &Value, key: &str) -> String {
         .to_owned()
 }
 
+/// The processes below a directory that run, by the files that name them.
+#[allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "each test file uses a part of it"
+)]
+pub fn pids_below(directory: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    pid_files(directory, &mut found);
+    found.retain(|(_, pid)| runs(*pid));
+    found
+}
+
 fn pid_files(directory: &Path, found: &mut Vec<(PathBuf, u32)>) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;

@@ -161,3 +161,41 @@ async fn a_changed_token_file_counts_at_once_and_an_empty_one_changes_nothing() 
     std::fs::write(&file, "viewer-secret-3").expect("the file can be written");
     becomes(&plane, "viewer-secret-3", 200).await;
 }
+
+#[tokio::test]
+async fn what_a_person_orders_says_who_asked() {
+    let plane = plane().await;
+    let machine = json!({ "nodeId": "node-1" });
+    call_with(&plane, "RegisterNode", AGENT, &machine).await;
+    let order = json!({ "nodeId": "node-1", "commandType": "NODE_COMMAND_TYPE_CORDON" });
+    call_with(&plane, "IssueCommand", OPERATOR, &order).await;
+    let asked = json!({ "filter": { "nodeId": "node-1" } });
+    let told = call_with(&plane, "FleetService/ListEvents", VIEWER, &asked).await;
+    let events = told["events"].as_array().expect("events");
+    let actor = |kind: &str| {
+        let event = events.iter().find(|event| event["kind"] == kind);
+        event.expect("it is on record")["details"]["actor"].clone()
+    };
+    assert_eq!(actor("command.issued"), "the-operator");
+    assert_eq!(actor("hold.added"), "the-operator");
+    assert_eq!(actor("node.registered"), serde_json::Value::Null);
+    let issued = events
+        .iter()
+        .find(|event| event["kind"] == "command.issued");
+    assert_eq!(
+        issued.expect("it is there")["details"]["address"],
+        "127.0.0.1"
+    );
+}
+
+async fn call_with(
+    plane: &Plane,
+    method: &str,
+    token: &str,
+    body: &serde_json::Value,
+) -> serde_json::Value {
+    let flavour = Flavour::ConnectJson;
+    rpc::call(plane.address, flavour, method, Some(token), body)
+        .await
+        .unwrap_or_else(|error| panic!("{method}: {error:?}"))
+}

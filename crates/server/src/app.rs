@@ -455,8 +455,9 @@ fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
         .route(
             "/readyz",
             any(move || {
-                // Ready means that the fleet loop answers and the store can be read.
+                // Ready means that the store can be read, and took the last change.
                 let readable = ready.history.event_range().is_ok();
+                let readable = readable && !ready.published.is_failing();
                 let alive = !ready.closing.is_cancelled();
                 async move {
                     if readable && alive {

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use navarch_core::input::{Applied, Effect, Input, Rejection, Reply};
 use navarch_core::liveness::Transition;
-use navarch_core::{Fleet, IdSource, PlanReport};
+use navarch_core::{Fleet, IdSource, PlanReport, Settings};
 use navarch_model::{Change, Stamp, State, Time};
+use navarch_policy::HealthPolicy;
 use navarch_store::{Pruned, Retention, StoreError, Ticket, Writer};
 use navarch_time::{OsRng, Rng, SharedClock, Tasks};
 use tokio::sync::{mpsc, oneshot};
@@ -246,6 +247,15 @@ struct Turn {
     effects: Vec<Effect>,
     /// What the plan found whose actions are in this turn.
     report: Option<PlanReport>,
+    /// By what the turn was decided.
+    rules: Option<Rules>,
+}
+
+/// The settings and the policy of a turn. Readers see them, and a Fleet that is loaded again goes
+/// by them, once the turn is durable.
+struct Rules {
+    settings: Arc<Settings>,
+    policy: Arc<HealthPolicy>,
 }
 
 enum Release {
@@ -356,6 +366,7 @@ impl Turn {
             replies: Vec::new(),
             effects: Vec::new(),
             report: None,
+            rules: None,
         }
     }
 }
@@ -536,9 +547,6 @@ impl Owner {
         for action in plan.actions {
             self.apply(Input::Act(action), None);
         }
-        self.published
-            .set_settings(Arc::clone(self.fleet.settings()));
-        self.published.set_policy(Arc::clone(self.fleet.policy()));
         let wake = plan.report.next_wake;
         self.pending.report = Some(plan.report);
         wake
@@ -563,6 +571,10 @@ impl Owner {
         }
         let mut turn = std::mem::replace(&mut self.pending, Turn::empty());
         turn.at = self.time.now();
+        turn.rules = Some(Rules {
+            settings: Arc::clone(self.fleet.settings()),
+            policy: Arc::clone(self.fleet.policy()),
+        });
         if !turn.changes.is_empty() {
             turn.ticket = Some(self.writer.submit(turn.changes.clone()));
         }
@@ -619,8 +631,8 @@ impl Owner {
     }
 
     fn restart(&mut self, state: State) {
-        let settings = Arc::clone(self.fleet.settings());
-        let policy = Arc::clone(self.fleet.policy());
+        // Not those of the Fleet that is gone: it may have taken them from a commit that failed.
+        let (settings, policy) = (self.published.settings(), self.published.policy());
         // What waits was asked for by the Fleet that is gone: plans derive it again.
         self.effects.purge();
         self.published.replace(state.clone());
@@ -682,6 +694,7 @@ impl Releaser {
                     continue;
                 }
             };
+            let committed = turn.ticket.is_some();
             let result = match (&broken, turn.ticket) {
                 (Some(error), _) => Err(error.clone()),
                 (None, Some(ticket)) => ticket.await,
@@ -690,6 +703,13 @@ impl Releaser {
             match result {
                 Ok(()) => {
                     self.published.apply(&turn.changes, turn.at);
+                    if committed {
+                        self.published.set_failing(false);
+                    }
+                    if let Some(Rules { settings, policy }) = turn.rules {
+                        self.published.set_settings(settings);
+                        self.published.set_policy(policy);
+                    }
                     if let Some(report) = turn.report {
                         self.published.set_report(report);
                     }
@@ -708,6 +728,7 @@ impl Releaser {
                     } else if broken.is_none() {
                         tracing::error!(%error, "a commit failed; the fleet is loaded again");
                     }
+                    self.published.set_failing(true);
                     self.failed.raise();
                     for (answer, _) in turn.replies {
                         drop(answer.send(Err(SubmitError::Unavailable(error.to_string()))));

@@ -1,7 +1,7 @@
 //! What readers see: the state as of the last committed change.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use navarch_core::PlanReport;
@@ -29,6 +29,8 @@ pub struct Published {
     pub pulses: Pulses,
     /// Free bytes on the disk of the store; [`UNMEASURED`] until they were measured.
     free_bytes: AtomicU64,
+    /// The last commit failed.
+    failing: AtomicBool,
     /// How often each guard blocked an action in each pool, since this process started.
     blocks: Mutex<Blocks>,
 }
@@ -52,6 +54,7 @@ impl Published {
             commands: watch::channel(0).0,
             pulses: Pulses::default(),
             free_bytes: AtomicU64::new(UNMEASURED),
+            failing: AtomicBool::new(false),
             blocks: Mutex::default(),
         }
     }
@@ -64,6 +67,16 @@ impl Published {
     /// One node.
     pub fn node(&self, id: &NodeId) -> Option<Arc<Node>> {
         self.read(|state| state.nodes.get(id).cloned())
+    }
+
+    /// Whether the last commit failed, so that nothing can be changed for now.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the last commit failed.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
     }
 
     /// The last plan's report.

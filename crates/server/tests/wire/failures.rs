@@ -74,12 +74,18 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_not_seen() {
         assert_eq!(plane.state().await, before, "{method}");
         pass(&plane, 2).await;
     }
+    let probe = plane.get("/readyz").await;
+    assert_eq!(
+        (probe.status, probe.text().as_str()),
+        (503, "database not ready")
+    );
     // Reading goes on, and so do heartbeats, which need no store.
     GoAgent("a").beat(&plane).await;
     assert_eq!(plane.status("a").await, "ACTIVE");
     broken.mend();
     pass(&plane, 3).await;
     GoAgent("b").register(&plane).await;
+    assert_eq!(plane.get("/readyz").await.status, 200);
     assert_eq!(plane.status("b").await, "ACTIVE");
     assert_eq!(plane.status("a").await, "ACTIVE");
     assert_eq!(plane.holds("a").await, [] as [String; 0]);
@@ -133,4 +139,31 @@ async fn a_policy_that_the_fleet_could_not_take_is_not_said_to_be_in_force() {
         (&said["text"], &said["rules"][0]["name"]),
         (&json!(new), &json!("new"))
     );
+}
+
+#[tokio::test]
+async fn a_policy_whose_commit_failed_leaves_the_old_one_in_force() {
+    const OLD: &str = "rules:\n  - name: old\n    condition: \"true\"\n    result: healthy\n";
+    let plane = Plane::with(|config, home| {
+        let file = home.path().join("policy.yaml");
+        std::fs::write(&file, OLD).expect("a policy file");
+        config.server.health_policy = Some(file);
+    })
+    .await;
+    let file = plane.home.path().join("policy.yaml");
+    GoAgent("a").register(&plane).await;
+    let broken = Broken::new(&plane);
+    std::fs::write(&file, OLD.replace("healthy", "unhealthy")).expect("a policy file");
+    pass(&plane, 5).await;
+    // The operator takes the change back before the disk is mended.
+    std::fs::write(&file, OLD).expect("a policy file");
+    pass(&plane, 5).await;
+    broken.mend();
+    pass(&plane, 5).await;
+    let events = json!({"nodeId": "a", "events": [{"eventType": "HEALTH_EVENT_TYPE_XID",
+        "system": "HEALTH_WATCH_SYSTEM_DRIVER", "gpuIndex": 0, "metrics": {"xid_code": "79"}}]});
+    plane.ok("ReportHealth", events).await;
+    assert_eq!(plane.status("a").await, "ACTIVE");
+    let said = plane.ok("FleetService/GetPolicy", json!({})).await;
+    assert_eq!(said["text"], OLD);
 }

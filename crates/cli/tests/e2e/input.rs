@@ -242,7 +242,11 @@ fn mistakes_on_the_command_line_say_what_to_write() {
             2,
             &["the unit is missing: write 5s"],
         ),
-        (&["automation", "maybe"], 2, &["use on, observe, off or inherit"]),
+        (
+            &["automation", "maybe"],
+            2,
+            &["use on, observe, off or inherit"],
+        ),
         (&["frobnicate"], 2, &["frobnicate"]),
         (
             &["list", "--log-level=loud"],

@@ -43,9 +43,11 @@ fn a_node_that_is_heard_keeps_its_instance() {
 
 #[test]
 fn a_silent_node_s_id_goes_to_another_machine_and_the_old_one_is_let_go() {
-    let (mut rig, a, b) = two();
-    // A third machine without a node yet.
-    rig.configure(&yaml(3, 4, ""));
+    let mut rig = Rig::new(&yaml(3, 5, ""));
+    let up = rig.up(3);
+    let (a, b, d) = (up[0].clone(), up[1].clone(), up[2].clone());
+    // One more machine, without a node yet.
+    rig.configure(&yaml(4, 5, ""));
     rig.run(2);
     let c = rig.of(Phase::PendingRegistration).remove(0);
     rig.silent(&a);
@@ -59,17 +61,49 @@ fn a_silent_node_s_id_goes_to_another_machine_and_the_old_one_is_let_go() {
         "those of the old host"
     );
     assert_eq!(rig.count(EventKind::InstanceUnbound), 1);
-    // Its own agent does not come: it goes like one that never registered.
-    for _ in 0..9 {
-        rig.run(33);
-        assert_eq!(rig.instance(&a).phase, Phase::Running);
-        for node in [&a, &b] {
-            rig.full(node, 45);
-        }
-    }
-    rig.run(5);
+    // Its own agent does not come: it goes like one whose node is silent, which both others
+    // witness.
+    wait_for(&mut rig, &a, &[&a, &b, &d], 890);
+    assert_eq!(rig.instance(&a).phase, Phase::Running);
+    wait_for(&mut rig, &a, &[&a, &b, &d], 60);
     assert!(!rig.instance(&a).phase.may_be_alive());
     assert_eq!(rig.instance(&b).phase, Phase::Running);
+}
+
+/// Lets time pass until a machine is gone, while these nodes report that they are well.
+fn wait_for(rig: &mut Rig, gone: &InstanceId, nodes: &[&InstanceId], seconds: u64) {
+    for second in 0..seconds {
+        if second % 20 == 0 {
+            for node in nodes {
+                rig.full(node, 45);
+            }
+        }
+        rig.run(1);
+        if !rig.instance(gone).phase.may_be_alive() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_lost_its_node_and_may_only_be_cut_off_stays() {
+    let (mut rig, a, b) = two();
+    rig.configure(&yaml(3, 4, ""));
+    rig.run(2);
+    let c = rig.of(Phase::PendingRegistration).remove(0);
+    // Both are cut off, and the machine that takes one of the ids is no witness of the past.
+    rig.silent(&a);
+    rig.silent(&b);
+    rig.take(Input::Register(intruder(&a, &c)));
+    wait_for(&mut rig, &a, &[&a], 1200);
+    assert_eq!(rig.instance(&a).phase, Phase::Running);
+    let told = rig.waits();
+    assert!(told.contains(&(a.as_str(), "silence")), "{told:?}");
+    // The cloud's word is enough.
+    let machine = rig.instance(&a).provider_id.clone().unwrap();
+    rig.machines.get_mut(&machine).unwrap().status = CloudStatus::Stopped;
+    wait_for(&mut rig, &a, &[&a], 180);
+    assert!(!rig.instance(&a).phase.may_be_alive());
 }
 
 #[test]

@@ -116,7 +116,6 @@ impl EventKind {
                 | Self::ProviderError
                 | Self::StaleResult
                 | Self::ListingSuspect
-                | Self::UnclaimedFound
                 | Self::RegistrationRefused
                 | Self::GuardBlocked
                 | Self::SpoolLost

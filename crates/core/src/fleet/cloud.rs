@@ -174,9 +174,9 @@ impl Fleet {
                 "the cloud has {} beside {known} for one intent",
                 machine.provider_id
             );
+            let provider = instance.offering.provider.clone();
             let subject = self.instance_subject(&instance);
-            self.event(EventKind::UnclaimedFound, subject, message, []);
-            self.unclaimed_found(&instance.offering.provider.clone(), machine);
+            self.unclaimed_seen(&provider, machine, subject, message);
             return;
         }
         // A launch that was given up made a machine after all: it was paid for.
@@ -245,13 +245,37 @@ impl Fleet {
 
     fn provider_error(&mut self, instance: &Instance, call: &str, error: &ProviderError) {
         let subject = self.instance_subject(instance);
+        let provider = &instance.offering.provider;
+        let message = format!("{call} at {}: {error}", instance.offering);
+        self.call_failed(
+            subject,
+            message,
+            call,
+            provider,
+            instance.provider_id.as_ref(),
+            error,
+        );
+    }
+
+    /// Records that a call failed. What is equal in all of these is the same trouble.
+    fn call_failed(
+        &mut self,
+        subject: Subject,
+        message: String,
+        call: &str,
+        provider: &ProviderName,
+        machine: Option<&ProviderInstanceId>,
+        error: &ProviderError,
+    ) {
         self.event(
             EventKind::ProviderError,
             subject,
-            format!("{call} at {}: {error}", instance.offering),
+            message,
             [
                 ("call", call.to_owned()),
                 ("kind", error.kind.word().to_owned()),
+                ("provider", provider.to_string()),
+                ("machine", machine.map(ToString::to_string).unwrap_or_default()),
             ],
         );
     }
@@ -519,15 +543,8 @@ impl Fleet {
                 soft.failures += 1;
                 let failures = soft.failures;
                 if failures.is_power_of_two() {
-                    self.event(
-                        EventKind::ProviderError,
-                        Subject::default(),
-                        format!("list at {provider}: {error} ({failures} in a row)"),
-                        [
-                            ("call", "list".to_owned()),
-                            ("kind", error.kind.word().to_owned()),
-                        ],
-                    );
+                    let message = format!("list at {provider}: {error} ({failures} in a row)");
+                    self.call_failed(Subject::default(), message, "list", provider, None, &error);
                 }
                 return;
             }
@@ -725,6 +742,25 @@ impl Fleet {
     }
 
     fn unclaimed_found(&mut self, provider: &ProviderName, machine: &Machine) {
+        let subject = Subject {
+            instance: machine.instance.clone(),
+            ..Subject::default()
+        };
+        let message = format!(
+            "{provider} has {} with our tag and no record of it is alive",
+            machine.provider_id
+        );
+        self.unclaimed_seen(provider, machine, subject, message);
+    }
+
+    /// Counts a sighting of a machine that nobody claims; the first is told.
+    fn unclaimed_seen(
+        &mut self,
+        provider: &ProviderName,
+        machine: &Machine,
+        subject: Subject,
+        message: String,
+    ) {
         let key = (provider.clone(), machine.provider_id.clone());
         let known = self.state.unclaimed.get(&key);
         let sightings = known.map_or(0, |known| known.sightings) + 1;
@@ -736,18 +772,11 @@ impl Fleet {
             sightings,
         };
         if sightings == 1 {
-            self.event(
-                EventKind::UnclaimedFound,
-                Subject {
-                    instance: machine.instance.clone(),
-                    ..Subject::default()
-                },
-                format!(
-                    "{provider} has {} with our tag and no record of it is alive",
-                    machine.provider_id
-                ),
-                [],
-            );
+            let details = [
+                ("provider", provider.to_string()),
+                ("machine", machine.provider_id.to_string()),
+            ];
+            self.event(EventKind::UnclaimedFound, subject, message, details);
         }
         self.put(Change::Unclaimed(Arc::new(unclaimed)));
     }
@@ -765,15 +794,11 @@ impl Fleet {
                 self.put(Change::UnclaimedGone(key.0, key.1));
             }
             Ok(TerminateAnswer::Accepted) => {}
-            Err(error) => self.event(
-                EventKind::ProviderError,
-                Subject::default(),
-                format!("terminate of unclaimed {machine} at {provider}: {error}"),
-                [
-                    ("call", "terminate".to_owned()),
-                    ("kind", error.kind.word().to_owned()),
-                ],
-            ),
+            Err(error) => {
+                let message = format!("terminate of unclaimed {machine} at {provider}: {error}");
+                let (subject, machine) = (Subject::default(), Some(machine));
+                self.call_failed(subject, message, "terminate", provider, machine, &error);
+            }
         }
     }
 }

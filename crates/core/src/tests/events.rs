@@ -195,3 +195,49 @@ fn external_nodes_that_are_silent_for_a_day_leave_unless_an_operator_holds_them(
     );
     assert_eq!(rig.of(Phase::Running).len(), 0);
 }
+
+#[test]
+fn different_machines_and_providers_are_different_news() {
+    use navarch_model::{CloudStatus, InstanceId, Machine, ProviderError, ProviderInstanceId};
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let provider = navarch_model::ProviderName::new("fake");
+    let fleet = rig.fleet.state().meta.fleet.clone();
+    let machine = |id: &str| Machine {
+        provider_id: ProviderInstanceId::new(id),
+        instance: Some(InstanceId::new("nv-lost")),
+        fleet: Some(fleet.clone()),
+        status: CloudStatus::Running,
+    };
+    rig.take(Input::ListResult {
+        provider: provider.clone(),
+        began: rig.now,
+        result: Ok((vec![machine("m-1"), machine("m-2")], true)),
+    });
+    for (machine, times) in [("m-1", 2), ("m-2", 3)] {
+        for _ in 0..times {
+            rig.take(Input::UnclaimedResult {
+                provider: provider.clone(),
+                machine: ProviderInstanceId::new(machine),
+                result: Err(ProviderError::new(ProviderErrorKind::Transient, "down")),
+            });
+        }
+    }
+    let told = |kind: EventKind| -> Vec<(&str, &str, u32)> {
+        rig.events
+            .values()
+            .filter(|event| event.kind == kind)
+            .map(|event| {
+                let detail = |key: &str| event.details[key].as_str();
+                (detail("provider"), detail("machine"), event.count)
+            })
+            .collect()
+    };
+    assert_eq!(
+        told(EventKind::UnclaimedFound),
+        [("fake", "m-1", 1), ("fake", "m-2", 1)]
+    );
+    assert_eq!(
+        told(EventKind::ProviderError),
+        [("fake", "m-1", 2), ("fake", "m-2", 3)]
+    );
+}

@@ -171,7 +171,7 @@ impl Fleet {
             ));
         }
         let why = "adopted: its agent registered";
-        let instance = self.record_of(sent.clone(), pool.clone(), settings, machine, why);
+        let instance = self.record_of(sent.clone(), pool, settings, machine, why);
         Ok((instance, Unclaimed::clone(machine)))
     }
 

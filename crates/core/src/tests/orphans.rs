@@ -69,7 +69,7 @@ fn an_adopted_machine_becomes_active_and_is_not_replaced() {
         rig.register(&id);
         rig.full(&id, 45);
         rig.run_well(&id, 900);
-        assert_eq!(rig.of(Phase::Running), [id.clone()]);
+        assert_eq!(rig.of(Phase::Running), std::slice::from_ref(&id));
         assert!(rig.instance(&id).was_active);
         assert!(rig.fleet.state().unclaimed.is_empty(), "{tag:?}");
         assert_eq!(rig.machines.len(), 1);

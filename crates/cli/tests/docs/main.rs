@@ -16,8 +16,10 @@
 //! - `console running`: the command goes on. Programs of the fleet stay until the page ends or
 //!   `systemctl` ends them, others are ended once they printed what is shown.
 //! - `yaml file=NAME`: a whole file, checked by `navarch policy check` or `navarch config check`
-//!   and there for the commands below; `broken` behind it: it must be refused. `yaml part`: a part of a configuration, checked after
-//!   providers and pools are added where it has none.
+//!   and there for the commands below; `broken` behind it: it must be refused. A policy must judge what
+//!   every policy has to see (`verdicts.rs`), unless `<!-- example: WHAT -->` stands before it.
+//!   `yaml part`: a part of a configuration, checked after providers and pools are added where it
+//!   has none.
 //! - `ini file=NAME`: a systemd unit, checked by `systemd-analyze verify` where that is installed,
 //!   and started by the `systemctl` of this harness, which runs its `ExecStart`.
 //! - `text`: neither command nor file, such as a diagram or an expression.
@@ -37,6 +39,7 @@ mod player;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 mod systemd;
+mod verdicts;
 mod words;
 
 use std::path::{Path, PathBuf};

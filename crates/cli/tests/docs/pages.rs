@@ -55,6 +55,8 @@ pub enum What {
         name: String,
         text: String,
         broken: bool,
+        /// The page shows how a rule is written; it offers no file to use as it is.
+        example: bool,
     },
     /// A part of a configuration.
     Part(String),
@@ -82,6 +84,7 @@ impl Page {
         };
         let mut lines = text.lines().enumerate();
         let mut prose = String::new();
+        let mut example = false;
         while let Some((at, line)) = lines.next() {
             let Some(info) = line.trim_start().strip_prefix("```") else {
                 match comment(line) {
@@ -92,6 +95,7 @@ impl Page {
                         let (file, token) = (file.to_owned(), token.to_owned());
                         page.step(at, What::Environment { file, token });
                     }
+                    Some(("example", _)) => example = true,
                     Some(("silence", node)) => page.step(at, What::Silence(node.to_owned())),
                     _ => {
                         prose.push_str(line);
@@ -107,7 +111,8 @@ impl Page {
                 .take_while(|line| !line.trim_start().starts_with("```"))
                 .map(|line| line.get(indent..).unwrap_or_default())
                 .collect();
-            page.block(at, info.trim(), &block);
+            page.block(at, info.trim(), &block, example);
+            example = false;
         }
         page.spans = spans(&prose);
         page.text = text;
@@ -118,7 +123,7 @@ impl Page {
         self.steps.push(Step { line: at + 1, what });
     }
 
-    fn block(&mut self, at: usize, info: &str, lines: &[&str]) {
+    fn block(&mut self, at: usize, info: &str, lines: &[&str], example: bool) {
         let text = || {
             let mut text = lines.join("\n");
             text.push('\n');
@@ -139,6 +144,7 @@ impl Page {
                     name,
                     text: text(),
                     broken: !broken.is_empty(),
+                    example,
                 };
                 self.step(at, file);
             }

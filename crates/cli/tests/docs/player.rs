@@ -1,7 +1,8 @@
 //! Plays a page: runs its commands, checks its files, and compares what it shows with what happens.
 
+mod services;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::pages::{Page, What};
 use crate::support::{Program, Said, directory, raw_http, run, signal, split as halves, until};
 use crate::systemd::{Unit, verify};
-use crate::words;
+use crate::{verdicts, words};
 
 /// Places of a real machine that a page may name; here they are below the page's own directory.
 const PLACES: &[&str] = &["/etc/navarch", "/var/lib/navarch", "/var/backups"];
@@ -61,7 +62,17 @@ pub fn play(page: &Page) {
             What::Hidden(command) => player.command(command, &[], 0),
             What::Silence(node) => player.silence(node),
             What::Environment { file, token } => player.environment_file(file, token),
-            What::File { name, text, broken } => player.file(name, text, *broken),
+            What::File {
+                name,
+                text,
+                broken,
+                example,
+            } => {
+                player.file(name, text, *broken);
+                if !broken && !example {
+                    player.judges(name, text);
+                }
+            }
             What::Part(text) => player.part(text),
             What::Unit { name, text } => player.unit(name, text),
         }
@@ -274,6 +285,17 @@ impl Player {
                 });
                 return;
             }
+            ["systemctl", "is-active", unit] => {
+                let place = format!("docs/{}:{}", self.page, self.line);
+                until(&place, || {
+                    let (state, status) = self.state(unit)?;
+                    if status != exit {
+                        return Err(format!("{state}: exit status {status} instead of {exit}"));
+                    }
+                    self.compare(prints, state)
+                });
+                return;
+            }
             ["systemctl", rest @ ..] => self
                 .systemctl(rest)
                 .and_then(|output| self.compare(prints, &output)),
@@ -439,13 +461,21 @@ impl Player {
 
     fn file(&self, name: &str, text: &str, broken: bool) {
         let path = self.keep(name, text);
-        let is_policy = text.lines().any(|line| line.starts_with("rules:"));
-        let kind = if is_policy { "policy" } else { "config" };
+        let kind = if is_policy(text) { "policy" } else { "config" };
         let path = path.to_str().expect("a plain path");
         let said = run(self.place.path(), &[], &[kind, "check", path]);
         let fine = said.code == Some(0);
         if fine == broken || (fine && said.err.contains("Warning:")) {
             self.fail(&format!("navarch {kind} check says {said:?}"));
+        }
+    }
+
+    /// A policy that readers may put in force misses nothing that every policy has to see.
+    fn judges(&self, name: &str, text: &str) {
+        if is_policy(text)
+            && let Some(why) = verdicts::wrong(name, text)
+        {
+            self.fail(&why);
         }
     }
 
@@ -480,73 +510,10 @@ impl Player {
         }
         self.units.insert(short.to_owned(), unit);
     }
+}
 
-    /// Plays systemd.
-    fn systemctl(&mut self, words: &[&str]) -> Result<String, String> {
-        let (verb, names) = match words {
-            ["daemon-reload"] => return Ok(String::new()),
-            ["enable", "--now", names @ ..] => ("start", names),
-            [verb, names @ ..] => (*verb, names),
-            [] => return Err("what is systemctl to do?".to_owned()),
-        };
-        let mut output = String::new();
-        for name in names {
-            let unit = self.units.get(*name).cloned();
-            let unit = unit.ok_or_else(|| format!("the page shows no unit {name}"))?;
-            match verb {
-                "start" => self.start_unit(name, &unit)?,
-                "stop" => self.stop_unit(name)?,
-                "restart" => {
-                    self.stop_unit(name)?;
-                    self.start_unit(name, &unit)?;
-                }
-                "reload" => {
-                    if unit.reload.as_deref() != Some("/bin/kill -HUP $MAINPID") {
-                        return Err("the unit says nothing else that reloads".to_owned());
-                    }
-                    let program = self.programs.get(*name).ok_or("it does not run")?;
-                    signal(program.pid(), Signal::HUP);
-                }
-                "is-active" => {
-                    let state = if self.programs.contains_key(*name) {
-                        "active"
-                    } else {
-                        "inactive"
-                    };
-                    // Writing to a string cannot fail.
-                    let _ = writeln!(output, "{state}");
-                }
-                _ => return Err(format!("the harness does not know systemctl {verb}")),
-            }
-        }
-        Ok(output)
-    }
-
-    fn start_unit(&mut self, name: &str, unit: &Unit) -> Result<(), String> {
-        let mut added = 0;
-        if let Some(file) = &unit.environment_file {
-            let file = self.here(file);
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| format!("EnvironmentFile {file}: {error}"))?;
-            for line in text.lines().filter(|line| !line.starts_with('#')) {
-                let (key, value) = line.split_once('=').ok_or("a line without =")?;
-                self.environment.push((key.to_owned(), value.to_owned()));
-                added += 1;
-            }
-        }
-        self.start(name, &unit.start);
-        let keep = self.environment.len() - added;
-        self.environment.truncate(keep);
-        Ok(())
-    }
-
-    fn stop_unit(&mut self, name: &str) -> Result<(), String> {
-        let mut program = self.programs.remove(name).ok_or("it does not run")?;
-        match program.terminate() {
-            (Some(0), _) => Ok(()),
-            other => Err(format!("it ended with {other:?}: {}", program.output())),
-        }
-    }
+fn is_policy(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("rules:"))
 }
 
 /// Whether a command changes nothing, so that it may be asked again.

@@ -12,6 +12,8 @@ pub struct Unit {
     pub reload: Option<String>,
     /// The file with its environment.
     pub environment_file: Option<String>,
+    /// When it is started again after it ended by itself.
+    pub restart: Option<String>,
 }
 
 /// Keys that our units may use, by section. systemd ignores a misspelled key, which is why this
@@ -54,6 +56,7 @@ impl Unit {
             start: String::new(),
             reload: None,
             environment_file: None,
+            restart: None,
         };
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with('#') {
@@ -80,6 +83,10 @@ impl Unit {
             match key {
                 "ExecStart" => unit.start = value.to_owned(),
                 "ExecReload" => unit.reload = Some(value.to_owned()),
+                "Restart" if !["no", "on-failure", "always"].contains(&value) => {
+                    return Err(format!("what is Restart={value}?"));
+                }
+                "Restart" => unit.restart = Some(value.to_owned()),
                 "EnvironmentFile" => unit.environment_file = Some(value.to_owned()),
                 _ => {}
             }
@@ -88,6 +95,17 @@ impl Unit {
             return Err("ExecStart must be an absolute path".to_owned());
         }
         Ok(unit)
+    }
+}
+
+impl Unit {
+    /// Whether the service is started again after it ended by itself with this exit status.
+    pub fn starts_again(&self, status: Option<i32>) -> bool {
+        match self.restart.as_deref() {
+            Some("always") => true,
+            Some("on-failure") => status != Some(0),
+            _ => false,
+        }
     }
 }
 
@@ -135,6 +153,11 @@ fn units() {
         ("[Install]", "[Instal]", "no section Instal"),
         ("/usr/local/bin/", "", "absolute path"),
         ("Description=x", "Description=", "is empty"),
+        (
+            "ExecReload=",
+            "Restart=sometimes\nExecReload=",
+            "what is Restart",
+        ),
     ] {
         let error = Unit::parse(&good.replace(from, to)).expect_err(to);
         assert!(error.contains(complaint), "{error}");

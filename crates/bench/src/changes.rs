@@ -58,9 +58,14 @@ pub async fn run(settings: Settings) -> Result<Table> {
         format!("{CONNECTIONS} with 1 each"),
         found,
     )?;
+    table.goal(
+        "acknowledged state changes through the API",
+        "10,000 a second",
+        rate(found),
+        found >= 10_000.0,
+    );
     table.note(
-        "An answer counts when it came, which is after its change is durable (`synchronous=FULL`). \
-         Target: 10,000 a second through SQLite.",
+        "An answer counts when it came, which is after its change is durable (`synchronous=FULL`).",
     );
     Ok(table)
 }

@@ -77,6 +77,7 @@ pub struct Table {
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
+    goals: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -86,6 +87,7 @@ impl Table {
             columns: columns.iter().map(|name| (*name).to_owned()).collect(),
             rows: Vec::new(),
             notes: Vec::new(),
+            goals: Vec::new(),
         }
     }
 
@@ -96,6 +98,23 @@ impl Table {
     /// A line below the table.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
+    }
+
+    /// A target that these figures are held against.
+    pub fn goal(&mut self, what: impl Into<String>, target: &str, found: String, met: bool) {
+        let met = if met { "yes" } else { "no" };
+        let cells = [what.into(), target.to_owned(), found, met.to_owned()];
+        self.goals.push(cells.into());
+    }
+
+    /// The targets that these tables are held against, and which are met.
+    pub fn summary(tables: &[Self]) -> Self {
+        let mut summary = Self::new("Targets", &["what", "target", "here", "met"]);
+        summary.rows = tables
+            .iter()
+            .flat_map(|table| table.goals.clone())
+            .collect();
+        summary
     }
 
     /// The table in Markdown, its columns aligned so that it reads well in a terminal too.
@@ -181,9 +200,15 @@ mod tests {
         let mut table = Table::new("T", &["a", "long"]);
         table.row(vec!["wide cell".to_owned(), "1".to_owned()]);
         table.note("Note.");
+        table.goal("cells", "2", "1".to_owned(), false);
         assert_eq!(
             table.markdown(),
             "### T\n\n| a         | long |\n|-----------|------|\n| wide cell | 1    |\n\nNote.\n"
+        );
+        assert_eq!(
+            Table::summary(&[table]).markdown(),
+            "### Targets\n\n| what  | target | here | met |\n|-------|--------|------|-----|\n\
+             | cells | 2      | 1    | no  |\n"
         );
     }
 }

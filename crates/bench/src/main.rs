@@ -19,6 +19,7 @@ mod restart;
 mod store;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +29,9 @@ use navarch_time::{CancellationToken, RealClock, Tasks};
 use tokio::signal::unix::{SignalKind, signal};
 
 use machine::Table;
+
+/// Where the figures of a document begin.
+const FIGURES: &str = "\n## Figures\n";
 
 /// Whatever goes wrong ends the benchmark, in words.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -55,11 +59,18 @@ enum Bench {
     Restart(restart::Settings),
     /// What the control plane and the agent take
     Memory(memory::Settings),
-    /// Every benchmark with its usual settings, as the tables of docs/benchmarks.md
-    All,
+    /// Every benchmark with its usual settings
+    All(All),
     /// Serve the yardstick of `heartbeats`
     #[command(hide = true)]
     Noop,
+}
+
+#[derive(Debug, clap::Args)]
+struct All {
+    /// Put the tables into this document, in place of what follows its line "## Figures"
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -106,7 +117,9 @@ async fn run(bench: Bench) -> Result<()> {
         return noop::serve().await;
     }
     process::raise_file_limit()?;
-    show(&machine::description())?;
+    if !matches!(bench, Bench::All(_)) {
+        show(&machine::description())?;
+    }
     match bench {
         Bench::Heartbeats(settings) => show(&heartbeats::run(settings).await?),
         Bench::ListNodes(settings) => show(&list_nodes::run(settings).await?),
@@ -115,15 +128,29 @@ async fn run(bench: Bench) -> Result<()> {
         Bench::Restart(settings) => show(&restart::run(settings).await?),
         Bench::Memory(settings) => show(&memory::run(settings).await?),
         Bench::Noop => Ok(()),
-        Bench::All => {
-            show(&heartbeats::run(usual()?).await?)?;
-            show(&list_nodes::run(usual()?).await?)?;
-            show(&events::run(usual()?).await?)?;
-            show(&changes::run(usual()?).await?)?;
-            show(&restart::run(usual()?).await?)?;
-            show(&memory::run(usual()?).await?)
-        }
+        Bench::All(all) => every(all).await,
     }
+}
+
+async fn every(all: All) -> Result<()> {
+    let mut tables = vec![machine::description()];
+    tables.push(heartbeats::run(usual()?).await?);
+    tables.push(list_nodes::run(usual()?).await?);
+    tables.push(events::run(usual()?).await?);
+    tables.push(changes::run(usual()?).await?);
+    tables.push(restart::run(usual()?).await?);
+    tables.push(memory::run(usual()?).await?);
+    tables.insert(1, Table::summary(&tables));
+    let text: Vec<String> = tables.iter().map(Table::markdown).collect();
+    let text = text.join("\n");
+    let Some(file) = all.into else {
+        return say(&text);
+    };
+    let document = std::fs::read_to_string(&file)?;
+    let (prose, _) = document
+        .split_once(FIGURES)
+        .ok_or_else(|| format!("{} has no line {FIGURES:?}", file.display()))?;
+    Ok(std::fs::write(&file, format!("{prose}{FIGURES}\n{text}"))?)
 }
 
 /// The settings that a benchmark has without flags.

@@ -43,6 +43,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
     let server = Server::start(None).await?;
     row("navarch server", "empty", server.program.memory()?)?;
     drop(server);
+    let mut goals = Vec::new();
     for nodes in settings.nodes {
         let process = format!("navarch server, {} nodes", rate(nodes as f64));
         let server = Server::start(None).await?;
@@ -56,6 +57,15 @@ pub async fn run(settings: Settings) -> Result<Table> {
         clock.sleep(BEAT_EVERY * 2).await;
         row(&process, "connected and beating", server.program.memory()?)?;
         beating.stop()?;
+        let resident = server.program.memory()?.rss;
+        let target = match nodes {
+            1000 => Some(("60 MB at most", 60_000_000)),
+            100_000 => Some(("4 GB at most", 4_000_000_000)),
+            _ => None,
+        };
+        if let Some((words, most)) = target {
+            goals.push((format!("memory, {process}"), words, resident, most));
+        }
         // A second full report of every node, which changes nothing.
         let caller = fleet::cheap(&server);
         let mut lanes = Lanes::open(&caller, "", 64)?;
@@ -112,15 +122,20 @@ pub async fn run(settings: Settings) -> Result<Table> {
     if fleet::count_of(&server, NodeStatus::NODE_STATUS_ACTIVE).await? != 1 {
         return Err("the agent is not ACTIVE".into());
     }
+    let resident = agent.memory()?;
     row(
         "navarch-node, 8 fake GPUs",
         "reported and beating",
-        agent.memory()?,
+        resident,
     )?;
+    let what = "memory, navarch-node".to_owned();
+    goals.push((what, "15 MB at most", resident.rss, 15_000_000));
+    for (what, target, resident, most) in goals {
+        table.goal(what, target, bytes(resident), resident <= most);
+    }
     table.note(format!(
-        "From `/proc/PID/smaps_rollup` and `VmHWM`. `connected and beating`: a connection for each node, at most 10,000, and a \
-         heartbeat from each in {} s. \
-         Targets: 60 MB at 1,000 nodes, 4 GB at 100,000, an agent 15 MB resident.",
+        "From `/proc/PID/smaps_rollup` and `VmHWM`. `connected and beating`: a connection for each \
+         node, at most 10,000, and a heartbeat from each in {} s.",
         BEAT_EVERY.as_secs()
     ));
     Ok(table)

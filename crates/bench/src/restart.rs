@@ -33,6 +33,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
         "Restart",
         &["nodes", "ended by", "ready", "lists all", "store"],
     );
+    let mut longest = Duration::ZERO;
     for (name, signal) in [("SIGTERM", Signal::TERM), ("SIGKILL", Signal::KILL)] {
         for _ in 0..settings.times {
             server.must_be_well()?;
@@ -50,6 +51,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
             let client = server.client()?;
             let listed = client.list_nodes(ListNodesRequest::default()).await?;
             let all = clock.monotonic() - began;
+            longest = longest.max(all);
             if listed.nodes.len() != settings.nodes {
                 return Err(format!("{} nodes after a restart", listed.nodes.len()).into());
             }
@@ -63,9 +65,18 @@ pub async fn run(settings: Settings) -> Result<Table> {
         }
     }
     server.must_be_well()?;
+    table.goal(
+        format!(
+            "restart with {} nodes, slowest",
+            rate(settings.nodes as f64)
+        ),
+        "below 2 s",
+        milliseconds(longest),
+        longest < Duration::from_secs(2),
+    );
     table.note(
         "From the start of the process until `/readyz` answers 200, and until a client has a \
-         ListNodes of every node. The store's files are in the page cache. Target: 2 s.",
+         ListNodes of every node. The store's files are in the page cache.",
     );
     Ok(table)
 }

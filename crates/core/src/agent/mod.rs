@@ -93,6 +93,8 @@ struct Unanswered {
     report: Outgoing,
     /// How many of its facts are in the spool; the rest is the full reading.
     spooled: usize,
+    /// Its reading is older than the registration, and not sent again.
+    outdated: bool,
 }
 
 /// How often things are due.
@@ -283,7 +285,8 @@ impl Agent {
             self.begin(Busy::Beat);
             return Step::Beat;
         }
-        if !self.is_busy(Busy::Read) && self.full.is_none() && now >= self.next_full {
+        // Also while an older reading waits: what is sent after an absence says how things are then.
+        if !self.is_busy(Busy::Read) && now >= self.next_full {
             self.begin(Busy::Read);
             return Step::ReadAll;
         }
@@ -306,7 +309,7 @@ impl Agent {
         if !self.is_busy(Busy::Beat) {
             due = due.min(self.next_beat);
         }
-        if !self.is_busy(Busy::Read) && self.full.is_none() {
+        if !self.is_busy(Busy::Read) {
             due = due.min(self.next_full);
         }
         if !self.pushed && !self.is_busy(Busy::Poll) {
@@ -321,10 +324,15 @@ impl Agent {
     }
 
     fn has_outgoing(&self) -> bool {
-        self.unanswered.is_some() || self.full.is_some() || !self.spool.is_empty()
+        let unanswered = self
+            .unanswered
+            .as_ref()
+            .is_some_and(|unanswered| unanswered.spooled > 0 || !unanswered.outdated);
+        unanswered || self.full.is_some() || !self.spool.is_empty()
     }
 
     fn outgoing(&mut self) -> Option<Outgoing> {
+        self.forget_outdated_reading();
         if let Some(unanswered) = &self.unanswered {
             return Some(unanswered.report.clone());
         }
@@ -348,8 +356,24 @@ impl Agent {
         self.unanswered = Some(Unanswered {
             report: report.clone(),
             spooled,
+            outdated: false,
         });
         Some(report)
+    }
+
+    /// Takes an outdated reading out of the report that was not answered. The facts that are left
+    /// keep their sequence: if they were taken after all, they are not taken again.
+    fn forget_outdated_reading(&mut self) {
+        if let Some(unanswered) = &mut self.unanswered
+            && unanswered.report.full
+            && (unanswered.outdated || self.full.is_some())
+        {
+            unanswered.report.full = false;
+            unanswered.report.facts.truncate(unanswered.spooled);
+            if unanswered.spooled == 0 {
+                self.unanswered = None;
+            }
+        }
     }
 
     /// The registration ended.
@@ -367,6 +391,11 @@ impl Agent {
         }
         self.register.succeeded();
         self.registered = true;
+        // What was read before says nothing about the node that was registered now.
+        self.full = None;
+        if let Some(unanswered) = &mut self.unanswered {
+            unanswered.outdated = true;
+        }
         if let Some(intervals) = intervals {
             self.intervals = intervals;
         }
@@ -394,7 +423,7 @@ impl Agent {
         self.hear(outcome, now, ids);
     }
 
-    /// Every watch was read.
+    /// Every watch was read. The reading replaces one that was not taken yet.
     pub fn read(&mut self, facts: Vec<Fact>, now: Time, ids: &mut dyn IdSource) {
         self.end(Busy::Read);
         self.next_full = now + jittered(self.intervals.full, JITTER, ids);
@@ -419,7 +448,10 @@ impl Agent {
         self.end(Busy::Send);
         match outcome {
             Outcome::Taken => {
-                if let Some(Unanswered { report, spooled }) = self.unanswered.take() {
+                if let Some(Unanswered {
+                    report, spooled, ..
+                }) = self.unanswered.take()
+                {
                     self.spool.taken(&report.facts);
                     self.suspects = self.suspects.saturating_sub(spooled);
                 }
@@ -445,7 +477,11 @@ impl Agent {
 
     /// A report was refused: looks for the part that is at fault, by halves, and drops that alone.
     fn refused(&mut self, unanswered: Unanswered) {
-        let Unanswered { report, spooled } = unanswered;
+        let Unanswered {
+            report,
+            spooled,
+            outdated,
+        } = unanswered;
         let mut facts = report.facts;
         let reading = facts.split_off(spooled);
         match (facts.pop(), facts.len()) {
@@ -458,7 +494,9 @@ impl Agent {
             }
             _ if report.full => {
                 // First without the reading, which goes alone afterwards.
-                self.full.get_or_insert(reading);
+                if !outdated {
+                    self.full.get_or_insert(reading);
+                }
                 (self.suspects, self.room) = (spooled, spooled);
             }
             _ => (self.suspects, self.room) = (spooled, spooled / 2),

@@ -127,6 +127,146 @@ fn an_unknown_node_registers_again_and_loses_nothing() {
     assert_eq!((report.sequence, report.facts), (3, vec![xid(79)]));
 }
 
+/// A reading that names itself.
+fn reading(name: &str) -> Vec<Fact> {
+    vec![Fact {
+        watch: name.to_owned(),
+        ..Fact::default()
+    }]
+}
+
+/// An agent whose every call fails from time 60 to time 3600. It reads in vain all the while, and
+/// a fact of time 61 waits too. Returns the time, and the number of the last reading.
+fn back_from_an_outage() -> (Agent, Time, u32) {
+    let mut agent = settled();
+    let (mut now, mut readings) = (at(60), 0);
+    while now < at(3600) {
+        if now >= at(61) && agent.spool().is_empty() {
+            agent.happened(vec![xid(79)]);
+        }
+        match agent.next(now) {
+            Step::Beat => agent.beaten(Outcome::Failed, now, &mut Fixed),
+            Step::Send(_) => agent.sent(Outcome::Failed, now, &mut Fixed),
+            Step::ReadAll => {
+                readings += 1;
+                agent.read(reading(&readings.to_string()), now, &mut Fixed);
+            }
+            Step::Wait(until) => {
+                assert!(until > now, "it spins");
+                now = until;
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(agent.spool().len() == 1 && readings > 0);
+    (agent, now, readings)
+}
+
+/// What an agent whose every call succeeds does at a time: whether each report is full, with the
+/// names of its facts, or `None` for a reading, which takes until everything else is done.
+fn settle(agent: &mut Agent, now: Time) -> Vec<Option<(bool, Vec<String>)>> {
+    let (mut done, mut reads) = (Vec::new(), 0);
+    loop {
+        match agent.next(now) {
+            Step::Register => agent.registered(Outcome::Taken, None, now, &mut Fixed),
+            Step::Beat => agent.beaten(Outcome::Taken, now, &mut Fixed),
+            Step::ReadAll => {
+                reads += 1;
+                done.push(None);
+            }
+            Step::Send(report) => {
+                let name = |fact: &Fact| match fact.metrics.get("xid_code") {
+                    Some(code) => code.clone(),
+                    None => fact.watch.clone(),
+                };
+                done.push(Some((report.full, report.facts.iter().map(name).collect())));
+                agent.sent(Outcome::Taken, now, &mut Fixed);
+            }
+            Step::Poll => agent.polled(Outcome::Taken, now, &mut Fixed),
+            Step::Wait(_) if reads > 0 => {
+                reads -= 1;
+                agent.read(reading("new"), now, &mut Fixed);
+            }
+            Step::Wait(_) => return done,
+        }
+        assert!(done.len() < 100, "it never ends: {done:?}");
+    }
+}
+
+#[test]
+fn after_an_outage_the_newest_reading_is_sent_and_no_older_one() {
+    let (mut agent, now, last) = back_from_an_outage();
+    assert!(last >= 55, "it reads all the while: {last}");
+    agent.beaten(Outcome::Taken, now, &mut Fixed);
+    let sent = settle(&mut agent, now);
+    let full: Vec<_> = sent.iter().flatten().filter(|(full, _)| *full).collect();
+    assert!(
+        full.iter()
+            .all(|(_, names)| names.last() == Some(&last.to_string())
+                || names.last().is_some_and(|name| name == "new")),
+        "{sent:?}"
+    );
+    assert!(!full.is_empty());
+    let faults = sent.iter().flatten().flat_map(|(_, names)| names);
+    assert_eq!(faults.filter(|name| *name == "79").count(), 1, "{sent:?}");
+}
+
+#[test]
+fn a_node_that_registers_again_is_read_before_a_full_report_is_sent() {
+    let (mut agent, now, _) = back_from_an_outage();
+    agent.beaten(Outcome::Unknown, now, &mut Fixed);
+    let new = vec!["new".to_owned()];
+    assert_eq!(
+        settle(&mut agent, now),
+        [
+            None,
+            Some((false, vec!["79".to_owned()])),
+            Some((true, new))
+        ]
+    );
+}
+
+#[test]
+fn facts_beside_a_reading_that_is_replaced_keep_their_sequence() {
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    agent.read(reading("old"), at(1), &mut Fixed);
+    let Step::Send(first) = agent.next(at(1)) else {
+        panic!("nothing sent")
+    };
+    assert_eq!((first.full, first.facts.len()), (true, 2));
+    // The newer reading comes while the older one is under way, and its answer is lost.
+    agent.read(reading("new"), at(1), &mut Fixed);
+    agent.sent(Outcome::Failed, at(1), &mut Fixed);
+    let Step::Send(second) = agent.next(at(2)) else {
+        panic!("nothing sent")
+    };
+    let facts = Outgoing {
+        sequence: first.sequence,
+        full: false,
+        facts: vec![xid(79)],
+    };
+    assert_eq!(second, facts, "a control plane that took it takes it once");
+    agent.sent(Outcome::Failed, at(2), &mut Fixed);
+    assert_eq!(agent.next(at(4)), Step::Send(facts));
+    agent.sent(Outcome::Taken, at(4), &mut Fixed);
+    let newer = Outgoing {
+        sequence: first.sequence + 1,
+        full: true,
+        facts: reading("new"),
+    };
+    assert_eq!(agent.next(at(4)), Step::Send(newer));
+    // A reading that went alone is replaced as a whole.
+    agent.sent(Outcome::Failed, at(4), &mut Fixed);
+    agent.read(reading("newest"), at(5), &mut Fixed);
+    let newest = Outgoing {
+        sequence: first.sequence + 2,
+        full: true,
+        facts: reading("newest"),
+    };
+    assert_eq!(agent.next(at(8)), Step::Send(newest));
+}
+
 #[test]
 fn registration_backs_off() {
     let mut agent = agent();

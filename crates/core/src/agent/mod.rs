@@ -91,8 +91,8 @@ pub enum Dropped {
 #[derive(Debug, Clone)]
 struct Unanswered {
     report: Outgoing,
-    /// How many of its facts are in the spool; the rest is the full reading.
-    spooled: usize,
+    /// The places in the spool of its first facts; the rest is the full reading.
+    places: Vec<u64>,
     /// Its reading is older than the registration, and not sent again.
     outdated: bool,
 }
@@ -327,7 +327,7 @@ impl Agent {
         let unanswered = self
             .unanswered
             .as_ref()
-            .is_some_and(|unanswered| unanswered.spooled > 0 || !unanswered.outdated);
+            .is_some_and(|unanswered| !unanswered.places.is_empty() || !unanswered.outdated);
         unanswered || self.full.is_some() || !self.spool.is_empty()
     }
 
@@ -339,11 +339,14 @@ impl Agent {
         if !self.has_outgoing() {
             return None;
         }
-        let mut facts = self.spool.first(self.room);
-        let spooled = facts.len();
+        let (places, mut facts): (Vec<u64>, Vec<Fact>) = self
+            .spool
+            .first(self.room)
+            .map(|kept| (kept.place, kept.fact.clone()))
+            .unzip();
         self.suspects = self.suspects.min(self.spool.len());
         // A full report goes only when nothing older waits: it says how things are after all.
-        let full = spooled == self.spool.len() && self.suspects == 0 && self.full.is_some();
+        let full = places.len() == self.spool.len() && self.suspects == 0 && self.full.is_some();
         if full {
             facts.extend(self.full.take().unwrap_or_default());
         }
@@ -355,7 +358,7 @@ impl Agent {
         };
         self.unanswered = Some(Unanswered {
             report: report.clone(),
-            spooled,
+            places,
             outdated: false,
         });
         Some(report)
@@ -369,8 +372,8 @@ impl Agent {
             && (unanswered.outdated || self.full.is_some())
         {
             unanswered.report.full = false;
-            unanswered.report.facts.truncate(unanswered.spooled);
-            if unanswered.spooled == 0 {
+            unanswered.report.facts.truncate(unanswered.places.len());
+            if unanswered.places.is_empty() {
                 self.unanswered = None;
             }
         }
@@ -438,8 +441,13 @@ impl Agent {
     /// Facts happened. They are kept until a report with them was taken; the shell makes the
     /// spool durable before it goes on.
     pub fn happened(&mut self, facts: Vec<Fact>) {
+        let under_way = self
+            .unanswered
+            .as_ref()
+            .and_then(|unanswered| unanswered.places.last().copied())
+            .unwrap_or(0);
         for fact in facts {
-            self.spool.push(fact);
+            self.spool.push(fact, under_way);
         }
     }
 
@@ -448,12 +456,9 @@ impl Agent {
         self.end(Busy::Send);
         match outcome {
             Outcome::Taken => {
-                if let Some(Unanswered {
-                    report, spooled, ..
-                }) = self.unanswered.take()
-                {
-                    self.spool.taken(&report.facts);
-                    self.suspects = self.suspects.saturating_sub(spooled);
+                if let Some(Unanswered { places, .. }) = self.unanswered.take() {
+                    self.spool.taken(&places);
+                    self.suspects = self.suspects.saturating_sub(places.len());
                 }
                 if self.suspects == 0 {
                     self.room = FACTS_PER_REPORT;
@@ -479,15 +484,16 @@ impl Agent {
     fn refused(&mut self, unanswered: Unanswered) {
         let Unanswered {
             report,
-            spooled,
+            places,
             outdated,
         } = unanswered;
+        let spooled = places.len();
         let mut facts = report.facts;
         let reading = facts.split_off(spooled);
         match (facts.pop(), facts.len()) {
             (None, _) => self.dropped = Some(Dropped::Reading(reading.len())),
             (Some(fact), 0) if !report.full => {
-                self.spool.refused(&fact);
+                self.spool.refused(places[0]);
                 self.dropped = Some(Dropped::Fact(fact));
                 self.suspects = 0;
                 self.room = FACTS_PER_REPORT;

@@ -63,7 +63,7 @@ impl Spool {
             spool.bytes += size(&kept.fact);
             spool.kept.push_back(kept);
         }
-        spool.shed();
+        spool.shed(0);
         spool
     }
 
@@ -82,52 +82,51 @@ impl Spool {
         self.kept.iter()
     }
 
-    /// Keeps one more fact.
-    pub(crate) fn push(&mut self, fact: Fact) {
+    /// Keeps one more fact. What has a place up to `under_way` is being sent, and not shed.
+    pub(crate) fn push(&mut self, fact: Fact, under_way: u64) {
         self.bytes += size(&fact);
         self.kept.push_back(Kept {
             place: self.next_place,
             fact,
         });
         self.next_place += 1;
-        self.shed();
+        self.shed(under_way);
     }
 
     /// The first facts, at most `limit`.
-    pub(crate) fn first(&self, limit: usize) -> Vec<Fact> {
-        self.kept
-            .iter()
-            .take(limit)
-            .map(|kept| kept.fact.clone())
-            .collect()
+    pub(crate) fn first(&self, limit: usize) -> impl Iterator<Item = &Kept> {
+        self.kept.iter().take(limit)
     }
 
-    /// A report with these facts was taken: those of them that are kept go.
-    pub(crate) fn taken(&mut self, facts: &[Fact]) {
-        for fact in facts {
-            match self.kept.iter().position(|kept| kept.fact == *fact) {
-                Some(at) => {
-                    self.kept.remove(at);
-                    self.bytes = self.bytes.saturating_sub(size(fact));
-                }
-                // What follows is the full reading, which was never kept.
-                None => break,
-            }
+    /// A report with the facts at these places was taken: they go.
+    pub(crate) fn taken(&mut self, places: &[u64]) {
+        for place in places {
+            self.remove(*place);
         }
         self.tell_losses();
     }
 
-    /// The control plane will never take this fact: it goes, and is counted.
-    pub(crate) fn refused(&mut self, fact: &Fact) {
-        if let Some(at) = self.kept.iter().position(|kept| kept.fact == *fact) {
-            self.kept.remove(at);
-            self.bytes = self.bytes.saturating_sub(size(fact));
-            // A loss that cannot be told is not told again, or it would never end.
-            if fact.watch != LOSS_WATCH {
-                self.refused += 1;
-            }
+    /// The control plane will never take the fact at this place: it goes, and is counted.
+    pub(crate) fn refused(&mut self, place: u64) {
+        // A loss that cannot be told is not told again, or it would never end.
+        if let Some(kept) = self.remove(place)
+            && kept.fact.watch != LOSS_WATCH
+        {
+            self.refused += 1;
         }
         self.tell_losses();
+    }
+
+    /// Places rise, so that one is found by halves.
+    fn remove(&mut self, place: u64) -> Option<Kept> {
+        let at = self.kept.binary_search_by_key(&place, |kept| kept.place);
+        self.remove_at(at.ok()?)
+    }
+
+    fn remove_at(&mut self, at: usize) -> Option<Kept> {
+        let kept = self.kept.remove(at)?;
+        self.bytes = self.bytes.saturating_sub(size(&kept.fact));
+        Some(kept)
     }
 
     /// Once everything else was told, what was lost is.
@@ -135,25 +134,27 @@ impl Spool {
         if self.kept.is_empty() && self.lost + self.refused > 0 {
             let (lost, refused) = (self.lost, self.refused);
             (self.lost, self.refused) = (0, 0);
-            self.push(loss(lost, refused));
+            self.push(loss(lost, refused), 0);
         }
     }
 
-    /// Brings the spool back within its limit.
-    fn shed(&mut self) {
-        while self.bytes > self.limits.bytes && self.kept.len() > 1 {
+    /// Brings the spool back within its limit, without the facts that are being sent.
+    fn shed(&mut self, under_way: u64) {
+        let sent = self.kept.partition_point(|kept| kept.place <= under_way);
+        while self.bytes > self.limits.bytes && self.kept.len() > sent.max(1) {
             // The oldest fact of which an earlier one says the same kind of thing; if every one is
             // the first of its kind, the newest goes, for what began is what must be told.
-            let repeat = (1..self.kept.len()).find(|at| {
+            let repeat = (sent.max(1)..self.kept.len()).find(|at| {
                 let kind = kind(&self.kept[*at].fact);
                 self.kept
                     .iter()
                     .take(*at)
                     .any(|earlier| self::kind(&earlier.fact) == kind)
             });
-            let at = repeat.unwrap_or(self.kept.len() - 1);
-            if let Some(kept) = self.kept.remove(at) {
-                self.bytes = self.bytes.saturating_sub(size(&kept.fact));
+            if self
+                .remove_at(repeat.unwrap_or(self.kept.len() - 1))
+                .is_some()
+            {
                 self.lost += 1;
             }
         }
@@ -221,11 +222,11 @@ mod tests {
     fn over_its_limit_it_sheds_repeats_and_never_the_first_of_a_fault() {
         let room = size(&xid(0, 13, 0)) * 3;
         let mut spool = Spool::new(SpoolLimits { bytes: room });
-        spool.push(xid(0, 79, 0));
+        spool.push(xid(0, 79, 0), 0);
         for happened in 1..1000 {
-            spool.push(xid(1, 13, happened));
+            spool.push(xid(1, 13, happened), 0);
         }
-        spool.push(xid(2, 48, 1000));
+        spool.push(xid(2, 48, 1000), 0);
         let kept: Vec<_> = spool
             .iter()
             .map(|kept| (kept.fact.gpu, kept.fact.happened))
@@ -238,22 +239,22 @@ mod tests {
         let mut spool = Spool::new(SpoolLimits {
             bytes: size(&xid(0, 13, 0)),
         });
-        spool.push(xid(0, 13, 1));
-        spool.push(xid(0, 13, 2));
-        let facts = spool.first(10);
-        assert_eq!(facts.len(), 1);
-        spool.taken(&facts);
-        let told = spool.first(10);
-        assert_eq!(told[0].metrics["events_lost"], "1");
+        spool.push(xid(0, 13, 1), 0);
+        spool.push(xid(0, 13, 2), 0);
+        let places: Vec<u64> = spool.first(10).map(|kept| kept.place).collect();
+        assert_eq!(places, [1]);
+        spool.taken(&places);
+        let told = spool.first(10).next().expect("the loss");
+        assert_eq!(told.fact.metrics["events_lost"], "1");
     }
 
     #[test]
     fn places_go_on_after_a_restart() {
         let mut spool = Spool::new(SpoolLimits::default());
-        spool.push(xid(0, 79, 1));
+        spool.push(xid(0, 79, 1), 0);
         let kept: Vec<_> = spool.iter().cloned().collect();
         let mut spool = Spool::load(SpoolLimits::default(), kept);
-        spool.push(xid(0, 79, 2));
+        spool.push(xid(0, 79, 2), 0);
         assert_eq!(
             spool.iter().map(|kept| kept.place).collect::<Vec<_>>(),
             [1, 2]

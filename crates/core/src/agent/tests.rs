@@ -268,6 +268,44 @@ fn facts_beside_a_reading_that_is_replaced_keep_their_sequence() {
 }
 
 #[test]
+fn a_full_spool_sends_no_fact_twice_while_a_report_is_under_way() {
+    let spool = Spool::new(SpoolLimits { bytes: 1500 });
+    let mut agent = Agent::new(SessionId::new("s"), spool, Vec::new());
+    agent.registered(Outcome::Taken, None, at(0), &mut Fixed);
+    let fact = |happened| Fact {
+        happened,
+        ..xid(13)
+    };
+    agent.happened((0..100).map(fact).collect());
+    assert!(agent.spool().len() < 100, "it is full");
+    let mut told = Vec::new();
+    let mut next = 100;
+    agent.begin(Busy::Read);
+    agent.begin(Busy::Beat);
+    agent.push(true, at(0));
+    while let Step::Send(report) = agent.next(at(0)) {
+        if next < 110 {
+            agent.happened(vec![fact(next), fact(next + 1)]);
+            next += 2;
+        }
+        told.extend(
+            report
+                .facts
+                .iter()
+                .filter(|fact| fact.watch.is_empty())
+                .map(|fact| fact.happened),
+        );
+        agent.sent(Outcome::Taken, at(0), &mut Fixed);
+        assert!(told.len() < 200, "it never ends");
+    }
+    let mut once = told.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(told, once, "in order, and each once");
+    assert!(agent.spool().is_empty());
+}
+
+#[test]
 fn registration_backs_off() {
     let mut agent = agent();
     let mut now = at(0);

@@ -416,6 +416,13 @@ pub enum Effect {
         /// [`navarch_model::ProviderErrorKind::Transient`], which says that nothing was made.
         deadline: Time,
     },
+    /// Do not begin a launch call that still waits for its turn: the shell feeds back
+    /// [`navarch_model::ProviderErrorKind::Transient`] for it. One that has begun goes on, and this
+    /// effect itself has no answer.
+    CancelLaunch {
+        /// Which call.
+        key: CallKey,
+    },
     /// Ask for one machine, by the cloud's id if it is known, else by ours.
     Lookup {
         /// Which call.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use navarch_config::ProviderConfig;
-use navarch_core::{Effect, Input};
+use navarch_core::{CallKey, Effect, Input};
 use navarch_model::{
     InstanceId, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
 };
@@ -89,6 +89,7 @@ impl Effects {
             | Effect::Terminate { provider, .. }
             | Effect::List { provider, .. }
             | Effect::TerminateUnclaimed { provider, .. } => provider,
+            Effect::CancelLaunch { key } => &key.provider,
             Effect::AskDrained { node, .. } => {
                 // Without a scheduler nothing runs on the node.
                 self.answer(Input::DrainResult {
@@ -111,7 +112,9 @@ impl Effects {
                 ProviderErrorKind::Transient,
                 "the provider is not configured in this control plane",
             );
-            self.answer(failed(effect, error));
+            if let Some(input) = failed(effect, error) {
+                self.answer(input);
+            }
         }
     }
 
@@ -126,9 +129,10 @@ impl Effects {
     }
 }
 
-/// The input that says how a call failed.
-fn failed(effect: Effect, error: ProviderError) -> Input {
-    match effect {
+/// The input that says how a call failed; none if nothing waits for its answer.
+fn failed(effect: Effect, error: ProviderError) -> Option<Input> {
+    let input = match effect {
+        Effect::CancelLaunch { .. } => return None,
         Effect::Launch { key, .. } => Input::LaunchResult {
             key,
             result: Err(error),
@@ -160,14 +164,18 @@ fn failed(effect: Effect, error: ProviderError) -> Input {
             node,
             drained: Err(error.to_string()),
         },
-    }
+    };
+    Some(input)
 }
 
 /// Terminations before look-ups before launches: what costs money ends first.
 const fn rank(effect: &Effect) -> u8 {
     match effect {
         Effect::Terminate { .. } | Effect::TerminateUnclaimed { .. } => 0,
-        Effect::Lookup { .. } | Effect::List { .. } | Effect::AskDrained { .. } => 1,
+        Effect::Lookup { .. }
+        | Effect::List { .. }
+        | Effect::AskDrained { .. }
+        | Effect::CancelLaunch { .. } => 1,
         Effect::Launch { .. } => 2,
     }
 }
@@ -186,7 +194,9 @@ enum About {
 impl About {
     fn of(effect: &Effect) -> Self {
         match effect {
-            Effect::Launch { key, .. } => Self::Launch(key.instance.clone()),
+            Effect::Launch { key, .. } | Effect::CancelLaunch { key } => {
+                Self::Launch(key.instance.clone())
+            }
             Effect::Lookup { key, .. } => Self::Lookup(key.instance.clone()),
             Effect::Terminate { key, .. } => Self::Terminate(key.instance.clone()),
             Effect::TerminateUnclaimed { provider_id, .. } => Self::Unclaimed(provider_id.clone()),
@@ -212,6 +222,21 @@ impl Waiting {
             (rank(&asked.effect), self.order)
         });
         self.calls.insert(place, asked);
+    }
+
+    /// Takes a launch call back that waits.
+    fn cancel(&mut self, key: &CallKey) -> Option<Asked> {
+        let about = About::Launch(key.instance.clone());
+        let place = *self.places.get(&about)?;
+        let is_it = matches!(
+            &self.calls.get(&place)?.effect,
+            Effect::Launch { key: waiting, .. } if waiting == key
+        );
+        if !is_it {
+            return None;
+        }
+        self.places.remove(&about);
+        self.calls.remove(&place)
     }
 
     fn pop(&mut self) -> Option<Asked> {
@@ -244,7 +269,8 @@ impl Queue {
                     asked = effects.recv() => asked,
                 };
                 let Some(asked) = asked else { return };
-                self.waiting.push(asked);
+                self.take(asked).await;
+                continue;
             }
             let permit = tokio::select! {
                 () = token.cancelled() => return,
@@ -252,7 +278,7 @@ impl Queue {
             };
             let Ok(permit) = permit else { return };
             while let Ok(asked) = effects.try_recv() {
-                self.waiting.push(asked);
+                self.take(asked).await;
             }
             let Some(effect) = self.next().await else {
                 continue;
@@ -262,12 +288,39 @@ impl Queue {
             self.spawner.spawn("provider call", async move {
                 let input = call(&cloud, effect, &clock).await;
                 drop(permit);
-                fleet.tell(input).await;
+                if let Some(input) = input {
+                    fleet.tell(input).await;
+                }
             });
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.time.clock().sleep(pace) => {}
             }
+        }
+    }
+
+    /// Lets a call wait for its turn, or takes one back.
+    async fn take(&mut self, asked: Asked) {
+        let Effect::CancelLaunch { key } = &asked.effect else {
+            self.waiting.push(asked);
+            return;
+        };
+        let current = self.generation.load(Ordering::Acquire);
+        let Some(taken) = self.waiting.cancel(key) else {
+            return;
+        };
+        if taken.generation == current {
+            let error = ProviderError::new(
+                ProviderErrorKind::Transient,
+                "the call was not begun: it is not to be made any more",
+            );
+            self.tell_failed(taken.effect, error).await;
+        }
+    }
+
+    async fn tell_failed(&self, effect: Effect, error: ProviderError) {
+        if let Some(input) = failed(effect, error) {
+            self.fleet.tell(input).await;
         }
     }
 
@@ -289,14 +342,14 @@ impl Queue {
                 ProviderErrorKind::Transient,
                 "the call was not begun: too many others were before it",
             );
-            self.fleet.tell(failed(effect, error)).await;
+            self.tell_failed(effect, error).await;
         }
         None
     }
 }
 
 /// Makes one call within its deadline. A call without an answer in time has an unknown outcome.
-async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Input {
+async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Option<Input> {
     let limit = cloud.config.request_timeout;
     let late = || {
         ProviderError::new(
@@ -305,7 +358,7 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Input {
         )
     };
     let provider = &cloud.provider;
-    match effect {
+    let input = match effect {
         Effect::Launch { key, spec, .. } => {
             let result = timeout(&**clock, limit, provider.launch(&spec)).await;
             Input::LaunchResult {
@@ -361,11 +414,13 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Input {
                 result: result.unwrap_or_else(|_| Err(late())),
             }
         }
-        effect @ Effect::AskDrained { .. } => failed(
-            effect,
-            ProviderError::new(ProviderErrorKind::Configuration, "not a call to a provider"),
-        ),
-    }
+        effect @ (Effect::AskDrained { .. } | Effect::CancelLaunch { .. }) => {
+            let why = "not a call to a provider";
+            let error = ProviderError::new(ProviderErrorKind::Configuration, why);
+            return failed(effect, error);
+        }
+    };
+    Some(input)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Rig {
 
 fn key(instance: &str, attempt: u32) -> CallKey {
     CallKey {
-        provider: ProviderName::new("fake"),
+        provider: ProviderName::new("slow"),
         instance: InstanceId::new(instance),
         attempt,
     }
@@ -212,6 +212,32 @@ fn a_launch_whose_time_passed_in_the_queue_is_answered_without_a_call() {
         assert_eq!(rig.answer().await, "three: transient");
         assert!(ProviderErrorKind::Transient.made_nothing());
         assert_eq!(rig.calls(), ["launch one", "launch two"]);
+    });
+}
+
+#[test]
+fn a_launch_that_waits_is_taken_back_and_one_that_has_begun_goes_on() {
+    let clock = VirtualClock::new();
+    clock.run(async {
+        let mut rig = Rig::new(&clock, 64);
+        rig.effects.begin(launch("one", 600));
+        rig.pass(1).await;
+        for name in ["two", "three"] {
+            rig.effects.begin(launch(name, 600));
+        }
+        for cancelled in [key("one", 1), key("two", 1), key("three", 2)] {
+            rig.effects.begin(Effect::CancelLaunch { key: cancelled });
+        }
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(rig.answer().await);
+        }
+        answers.sort();
+        assert_eq!(
+            answers,
+            ["one is m-one", "three is m-three", "two: transient"]
+        );
+        assert_eq!(rig.calls(), ["launch one", "launch three"]);
     });
 }
 

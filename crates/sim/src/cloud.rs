@@ -186,6 +186,11 @@ impl Cloud {
                 };
                 (Done::Nothing, input)
             }
+            Effect::CancelLaunch { key } => {
+                let error = ProviderError::new(ProviderErrorKind::Transient, "no call of a cloud");
+                let (key, result) = (key.clone(), Err(error));
+                (Done::Nothing, Input::LaunchResult { key, result })
+            }
             Effect::AskDrained { node, .. } => (
                 Done::Nothing,
                 Input::DrainResult {

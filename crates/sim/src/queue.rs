@@ -25,6 +25,13 @@ impl<T> Queue<T> {
         self.entries.insert((at, self.scheduled), entry);
     }
 
+    /// Takes the first entry that is as asked for, whenever it is due.
+    pub(crate) fn take(&mut self, is_it: impl Fn(&T) -> bool) -> Option<T> {
+        let (key, _) = self.entries.iter().find(|(_, entry)| is_it(entry))?;
+        let key = *key;
+        self.entries.remove(&key)
+    }
+
     /// Takes the next entry that is due at or before `until`.
     pub(crate) fn pop(&mut self, until: Time) -> Option<(Time, T)> {
         let next = self.entries.first_entry()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use navarch_core::agent::{Intervals, Outcome, Step};
 use navarch_core::liveness::{Deaf, Transition};
 use navarch_core::{
-    Effect, Input, PlanReport, Registration, RejectionCode, Reply, Report, Settings,
+    CallKey, Effect, Input, PlanReport, Registration, RejectionCode, Reply, Report, Settings,
 };
 use navarch_model::ids::fresh;
 use navarch_model::invariants::Violation;
@@ -274,12 +274,29 @@ impl Sim {
     /// An effect takes its turn: while the cloud is slow, launches wait behind other calls.
     pub(crate) fn start_effect(&mut self, effect: Effect) {
         let life = self.plane.life;
+        if let Effect::CancelLaunch { key } = &effect {
+            self.cancel_launch(life, key);
+            return;
+        }
         let slow = self.now < self.cloud.modes.slow;
         if slow && matches!(effect, Effect::Launch { .. }) {
             let turn = self.now + self.network.between(0, 240_000);
             self.queue.push(turn, Event::Begin { life, effect });
         } else {
             self.begin_effect(life, effect);
+        }
+    }
+
+    /// A launch that waits for its turn is not begun.
+    fn cancel_launch(&mut self, life: u64, key: &CallKey) {
+        let waiting = self.queue.take(|event| {
+            matches!(event, Event::Begin { life: of, effect: Effect::Launch { key: waiting, .. } }
+                if *of == life && waiting == key)
+        });
+        if let Some(Event::Begin { effect, .. }) = waiting {
+            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
+            let input = Box::new(failed(&effect, error));
+            self.queue.push(self.now, Event::Answer { life, input });
         }
     }
 
@@ -635,7 +652,7 @@ fn outcome(reply: &Result<Reply, navarch_core::Rejection>) -> Outcome {
 /// The input that says how a call failed.
 fn failed(effect: &Effect, error: ProviderError) -> Input {
     match effect {
-        Effect::Launch { key, .. } => Input::LaunchResult {
+        Effect::Launch { key, .. } | Effect::CancelLaunch { key } => Input::LaunchResult {
             key: key.clone(),
             result: Err(error),
         },

@@ -216,6 +216,33 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
+    /// Calls launches back that may not be made any more, or of which too many are under way. Those
+    /// that have not begun are answered so, and whether they are wanted is judged anew.
+    pub(super) fn cancel_launches(&mut self) {
+        let keys: Vec<CallKey> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.kind == CallKind::Launch)
+            .filter_map(|(id, call)| Some((self.state.instances.get(id)?, call)))
+            .filter(|(instance, _)| {
+                let pool = &instance.pool;
+                let asked = self
+                    .pool_settings(pool)
+                    .map(|settings| settings.min_nodes());
+                self.must_be_on(pool).is_err()
+                    || asked.is_none_or(|asked| self.staying(pool) > asked)
+            })
+            .map(|(instance, call)| CallKey {
+                instance: instance.id.clone(),
+                attempt: call.attempt,
+                provider: instance.offering.provider.clone(),
+            })
+            .collect();
+        for key in keys {
+            self.effect(Effect::CancelLaunch { key });
+        }
+    }
+
     fn give_up(&mut self, id: &InstanceId) -> Result<Reply, Rejection> {
         let mut instance = self.instance(id)?;
         self.must_be_on(&instance.pool)

@@ -267,17 +267,17 @@ impl Fleet {
         machine: Option<&ProviderInstanceId>,
         error: &ProviderError,
     ) {
-        self.event(
-            EventKind::ProviderError,
-            subject,
-            message,
-            [
-                ("call", call.to_owned()),
-                ("kind", error.kind.word().to_owned()),
-                ("provider", provider.to_string()),
-                ("machine", machine.map(ToString::to_string).unwrap_or_default()),
-            ],
-        );
+        let call = ("call", call.to_owned());
+        let kind = ("kind", error.kind.word().to_owned());
+        let provider = ("provider", provider.to_string());
+        let event = EventKind::ProviderError;
+        match machine {
+            Some(machine) => {
+                let machine = ("machine", machine.to_string());
+                self.event(event, subject, message, [call, kind, provider, machine]);
+            }
+            None => self.event(event, subject, message, [call, kind, provider]),
+        }
     }
 
     fn offering_refused(
@@ -607,9 +607,7 @@ impl Fleet {
         let suspect = if !complete {
             Some("the listing is partial".to_owned())
         } else if vanishing {
-            Some(format!(
-                "{vanished} of {bought} machines vanished at once"
-            ))
+            Some(format!("{vanished} of {bought} machines vanished at once"))
         } else if appeared > limit {
             Some(format!(
                 "{appeared} machines with our tag and without a record appeared at once"

@@ -320,8 +320,8 @@ impl Witnesses {
         let mut stayed = before(&self.fresh);
         // Who was fresh only since then also fell silent only since then.
         let fallen = self.silent.partition_point(|time| *time < fresh_until);
-        let mut fell = (self.silent.len() - fallen)
-            - (self.silent_fresh.len() - before(&self.silent_fresh));
+        let mut fell =
+            (self.silent.len() - fallen) - (self.silent_fresh.len() - before(&self.silent_fresh));
         match node.silent_since {
             None if node.fresh_since.core < since => stayed -= 1,
             Some(silent)

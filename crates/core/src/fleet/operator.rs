@@ -330,6 +330,7 @@ impl Fleet {
             message,
             [("mode", mode.word().to_owned())],
         );
+        self.cancel_launches();
         Ok(Reply::Done)
     }
 
@@ -358,6 +359,7 @@ impl Fleet {
         };
         let details = [("mode", mode.word().to_owned())];
         self.event(EventKind::AutomationChanged, subject, message, details);
+        self.cancel_launches();
         Ok(Reply::Done)
     }
 

@@ -56,6 +56,7 @@ impl Fleet {
             "a new configuration is in force",
             [],
         );
+        self.cancel_launches();
     }
 
     pub(crate) fn tick(&mut self, ids: &mut dyn IdSource) {

@@ -651,9 +651,9 @@ impl Fleet {
         let since = node
             .silent_since
             .map_or(incident.opened.core, |since| since.core);
-        let (fresh_then, stayed_fresh) = self
-            .witnesses()
-            .at(node, since, self.settings.heartbeat_timeout);
+        let (fresh_then, stayed_fresh) =
+            self.witnesses()
+                .at(node, since, self.settings.heartbeat_timeout);
         Silence {
             since: self.graced(since),
             sighting: node

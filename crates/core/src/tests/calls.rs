@@ -18,6 +18,7 @@ fn kinds(effects: &[Effect]) -> Vec<&'static str> {
             Effect::List { .. } => "list",
             Effect::TerminateUnclaimed { .. } => "unclaimed",
             Effect::AskDrained { .. } => "drained",
+            Effect::CancelLaunch { .. } => "cancel",
         })
         .collect()
 }

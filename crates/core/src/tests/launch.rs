@@ -292,3 +292,70 @@ fn three_machines_are_paid_for_before_the_first_proof_and_then_one_at_a_time() {
         }
     }
 }
+
+/// The launches that are called back, in the order of their ids.
+fn cancelled(rig: &mut Rig) -> Vec<crate::CallKey> {
+    let mut found = Vec::new();
+    rig.effects.retain(|effect| match effect {
+        crate::Effect::CancelLaunch { key } => {
+            found.push(key.clone());
+            false
+        }
+        _ => true,
+    });
+    found
+}
+
+fn keys(launches: Vec<(crate::CallKey, Time)>) -> Vec<crate::CallKey> {
+    let mut keys: Vec<_> = launches.into_iter().map(|(key, _)| key).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn launches_that_wait_for_their_turn_are_called_back_when_automation_ends() {
+    use super::Input;
+    use navarch_model::{Automation, PoolName};
+    for pool in [None, Some(PoolName::new("main"))] {
+        for mode in [Automation::Observe, Automation::Off] {
+            let mut rig = three_intents();
+            rig.plan();
+            let called = keys(rig.launches());
+            assert_eq!(called.len(), 3);
+            let set = |mode| Input::SetAutomation {
+                pool: pool.clone(),
+                mode,
+                reason: String::new(),
+            };
+            rig.take(set(Automation::On));
+            assert_eq!(cancelled(&mut rig), [], "nothing changed");
+            rig.take(set(mode));
+            assert_eq!(cancelled(&mut rig), called);
+            for key in &called {
+                rig.launch_fails(key, ProviderErrorKind::Transient);
+            }
+            rig.run(60);
+            assert!(rig.machines.is_empty());
+            rig.take(set(Automation::On));
+            rig.run(30);
+            assert_eq!(rig.machines.len(), 3);
+        }
+    }
+}
+
+#[test]
+fn launches_that_wait_for_their_turn_are_called_back_when_fewer_are_asked_for() {
+    let mut rig = three_intents();
+    rig.plan();
+    let called = keys(rig.launches());
+    rig.configure(&yaml(4, 5, ""));
+    assert_eq!(cancelled(&mut rig), [], "all are wanted");
+    rig.configure(&yaml(1, 5, ""));
+    assert_eq!(cancelled(&mut rig), called);
+    for key in &called {
+        rig.launch_fails(key, ProviderErrorKind::Transient);
+    }
+    rig.run(60);
+    assert_eq!(rig.machines.len(), 1);
+    assert_eq!(rig.of(Phase::Failed).len(), 2);
+}

@@ -201,13 +201,16 @@ impl Rig {
     /// The cloud answers every call as a cloud without trouble does.
     pub fn answer(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
-            let input = self.cloud(effect);
-            self.take(input);
+            if let Some(input) = self.cloud(effect) {
+                self.take(input);
+            }
         }
     }
 
-    fn cloud(&mut self, effect: Effect) -> Input {
-        match effect {
+    fn cloud(&mut self, effect: Effect) -> Option<Input> {
+        let input = match effect {
+            // It has begun.
+            Effect::CancelLaunch { .. } => return None,
             Effect::Launch { key, spec, .. } => {
                 let id = ProviderInstanceId::new(format!("m-{}", spec.instance));
                 let machine = Machine {
@@ -259,7 +262,8 @@ impl Rig {
                 node,
                 drained: Ok(true),
             },
-        }
+        };
+        Some(input)
     }
 
     /// Takes the launch calls that wait for an answer.

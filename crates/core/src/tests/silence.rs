@@ -1,7 +1,8 @@
 //! Silence, missing reports, and machines that the cloud no longer shows.
 
 use navarch_model::{
-    CloudStatus, EndCause, EventKind, InstanceId, NodeCommandType, NodeId, NodeStatus, Phase, PoolName,
+    CloudStatus, EndCause, EventKind, InstanceId, NodeCommandType, NodeId, NodeStatus, Phase,
+    PoolName,
 };
 
 use super::{Rig, yaml};

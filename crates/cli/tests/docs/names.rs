@@ -1,19 +1,23 @@
-//! Names in the documents that programs compare: metrics, kinds of events, messages of the log, and
-//! the phases of an instance.
+//! Names in the documents that programs compare: metrics and their labels, guards, kinds of events,
+//! keys of the configuration, messages of the log, and the phases of an instance.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use navarch_model::{EventKind, Phase};
+use navarch_policy::HealthPolicy;
 
 use crate::pages::Page;
 use crate::{DOCS, TESTED};
 
+/// The sources that name guards.
+const CRATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 /// The sources whose messages alerts look for.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src");
 
-/// Families of events whose names are sections of the configuration, too.
-const SECTIONS: &[&str] = &["server", "config", "store"];
+/// Keys of the Go project that the page for its users names, and that do not exist here.
+const THEIR_KEYS: &[&str] = &["server.notifier", "health.auto_replace"];
 
 fn pages() -> impl Iterator<Item = Page> {
     TESTED.iter().map(|name| Page::read(Path::new(DOCS), name))
@@ -52,31 +56,59 @@ fn metrics_exist() {
     assert!(found > 10, "{found} metrics found");
 }
 
+/// Full names of the keys of the configuration, and its sections; `<name>` is left out.
+fn keys() -> BTreeSet<String> {
+    let page = std::fs::read_to_string(Path::new(DOCS).join("configuration.md")).expect("the page");
+    let mut keys = BTreeSet::new();
+    let mut section = String::new();
+    for line in page.lines() {
+        let name = |text: &str| {
+            text.split('`')
+                .nth(1)
+                .map(|name| name.replace(".<name>", ""))
+        };
+        if line.starts_with("## ") {
+            section = name(line).expect("a section's name");
+            keys.insert(section.clone());
+        } else if let Some(key) = line.strip_prefix("| `").and_then(|_| name(line)) {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    keys
+}
+
 #[test]
-fn kinds_of_events_exist() {
+fn kinds_of_events_and_keys_of_the_configuration_exist() {
+    let keys = keys();
+    assert!(keys.contains("store.min_free"), "{keys:?}");
     let families: BTreeSet<&str> = EventKind::ALL
         .iter()
-        .filter_map(|kind| Some(kind.word().split_once('.')?.0))
-        .filter(|family| !SECTIONS.contains(family))
+        .map(|kind| kind.word())
+        .chain(keys.iter().map(String::as_str))
+        .filter_map(|word| Some(word.split_once('.')?.0))
         .collect();
     let mut found = 0;
     for page in pages() {
         for word in code(&page) {
             let named = word.split_once('.').is_some_and(|(family, rest)| {
-                let is_plain = rest.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                let is_plain = rest
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || "._".contains(c));
                 families.contains(family) && is_plain && !["yaml", "md", "log"].contains(&rest)
             });
             if named {
                 assert!(
-                    EventKind::from_word(word).is_some(),
-                    "docs/{}: there is no event {word}",
+                    EventKind::from_word(word).is_some()
+                        || keys.contains(word)
+                        || page.name == "coming-from-go.md" && THEIR_KEYS.contains(&word),
+                    "docs/{}: there is neither an event nor a key {word}",
                     page.name
                 );
                 found += 1;
             }
         }
     }
-    assert!(found > 4, "{found} kinds found");
+    assert!(found > 8, "{found} kinds and keys found");
 }
 
 #[test]
@@ -99,7 +131,113 @@ fn messages_that_alerts_look_for_are_logged() {
             found += 1;
         }
     }
-    assert!(found >= 4, "{found} messages found");
+    assert!(found >= 2, "{found} messages found");
+}
+
+/// The texts that a source passes first to a call that ends so, without its tests.
+fn first_texts(source: &str, call: &str) -> BTreeSet<String> {
+    let source = source
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or_default();
+    let after = source.split(call).skip(1);
+    after
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The names of the guards in the code that asks them.
+fn guards() -> BTreeSet<String> {
+    let plan = Path::new(CRATES).join("core/src/plan");
+    let mut files = vec![Path::new(CRATES).join("policy/src/guards.rs")];
+    for entry in std::fs::read_dir(plan).expect("the sources") {
+        files.push(entry.expect("a file").path());
+    }
+    let mut guards = BTreeSet::new();
+    for file in files.iter().filter(|file| file.is_file()) {
+        let source = std::fs::read_to_string(file).expect("text");
+        for call in ["Block::new(", "block(", "guard:"] {
+            guards.extend(first_texts(&source, call));
+        }
+    }
+    // What automation that only watches says it would do: nothing is stopped.
+    assert!(guards.remove("would"), "{guards:?}");
+    assert!(guards.len() > 10, "{guards:?}");
+    guards
+}
+
+#[test]
+fn the_guards_of_the_table_are_those_of_the_code() {
+    let page = Page::read(Path::new(DOCS), "concepts.md");
+    let section = page.text.split("## Guards\n").nth(1).expect("its guards");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let listed: BTreeSet<String> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, guards());
+}
+
+/// The labels and values of the selectors in an expression: `{guard="a"}`, `{guard=~"a|b"}`.
+fn selected(code: &str) -> Vec<(String, String)> {
+    let inside = code
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    let pairs = inside.flat_map(|inside| inside.split(','));
+    let mut found = Vec::new();
+    for (label, values) in pairs.filter_map(|pair| pair.split_once('=')) {
+        let values = values.trim_start_matches('~').trim_matches('"');
+        for value in values.split('|').map(|value| value.trim_end_matches('\\')) {
+            found.push((label.trim().to_owned(), value.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn labels_that_alerts_select_exist() {
+    let guards = guards();
+    let built_in = HealthPolicy::builtin();
+    let source =
+        |path: &str| std::fs::read_to_string(Path::new(CRATES).join(path)).expect("the source");
+    let metrics = source("server/src/metrics.rs");
+    let silence = source("core/src/fleet/report.rs");
+    let mut found = 0;
+    for page in pages() {
+        let alerts = code(&page).filter(|code| code.contains("navarch_"));
+        for (label, value) in alerts.flat_map(selected) {
+            let exists = match label.as_str() {
+                "guard" => guards.contains(&value),
+                "kind" => metrics.contains(&format!("(\"{value}\", {value})")),
+                "phase" => Phase::ALL.iter().any(|phase| phase.word() == value),
+                "rule" => {
+                    silence.contains(&format!(": &str = \"{value}\";"))
+                        || built_in.rules().iter().any(|rule| *rule.name == *value)
+                }
+                _ => false,
+            };
+            assert!(
+                exists,
+                "docs/{}: no series has {label}={value:?}; if it is new, teach this test",
+                page.name
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 8, "{found} labels found");
+}
+
+#[test]
+fn selectors_are_read() {
+    let pairs = selected("a{x=\"1\",y=~\"2\\|3\"} > 0 or b{z=\"4\"} > 0");
+    let pairs: Vec<(&str, &str)> = pairs
+        .iter()
+        .map(|(label, value)| (label.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(pairs, [("x", "1"), ("y", "2"), ("y", "3"), ("z", "4")]);
 }
 
 #[test]

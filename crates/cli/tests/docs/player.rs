@@ -522,6 +522,7 @@ fn asks(arguments: &[&str]) -> bool {
         ["list" | "get" | "events" | "explain" | "version", ..]
         | ["instance", "list" | "get", ..]
         | ["incident", "list" | "get", ..]
+        | ["hold", "list", ..]
         | ["pool", "list" | "explain", ..]
         | ["policy", "show", ..] => true,
         ["automation", rest @ ..] => rest.is_empty(),

@@ -4,14 +4,14 @@
 //! Each line is one JSON object: a fact that is kept, or the places of facts that are gone. The
 //! file is emptied whenever nothing is kept, and written anew when most of it is of no use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use navarch_core::Fact;
-use navarch_core::agent::{Kept, Spool, SpoolLimits};
+use navarch_core::agent::{Changes, Kept, Spool, SpoolLimits};
 use navarch_model::{BootId, HealthEventType, HealthWatchSystem, Time};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 #[serde(rename_all = "snake_case")]
 enum Line {
     Kept(Row),
-    Gone(BTreeSet<u64>),
+    Gone(Vec<u64>),
 }
 
 /// A fact as it is stored.
@@ -105,10 +105,6 @@ pub(crate) struct Journal {
     length: u64,
     /// Its length when it was last written anew.
     compact: u64,
-    /// The places of the facts that the file says are kept.
-    places: BTreeSet<u64>,
-    /// The highest place ever written.
-    last: u64,
     failing: bool,
 }
 
@@ -165,11 +161,11 @@ impl Journal {
             file,
             length: if damaged { 0 } else { content.length },
             compact: 0,
-            places: kept.iter().map(|kept| kept.place).collect(),
-            last: kept.last().map_or(0, |kept| kept.place),
             failing: false,
         };
-        let spool = Spool::load(limits, kept);
+        let mut spool = Spool::load(limits, kept);
+        // From here on, the spool tells what changes; all of now is written.
+        spool.take_changes();
         // A torn last line goes; so does what the limit no longer allows.
         journal
             .rewrite(&spool)
@@ -177,10 +173,10 @@ impl Journal {
         Ok((journal, spool))
     }
 
-    /// Makes the journal say what the spool says. New facts are durable when this returns. If
+    /// Makes the journal say what the spool says, given what changed since the last call. New facts are durable when this returns. If
     /// they cannot be made so, the agent goes on without: they are sent all the same.
-    pub(crate) fn sync(&mut self, spool: &Spool) {
-        match self.try_sync(spool) {
+    pub(crate) fn sync(&mut self, spool: &Spool, changes: Changes) {
+        match self.try_sync(spool, changes) {
             Ok(()) if self.failing => {
                 self.failing = false;
                 tracing::info!(path = %self.path.display(), "events are kept on disk again");
@@ -198,26 +194,24 @@ impl Journal {
         }
     }
 
-    fn try_sync(&mut self, spool: &Spool) -> io::Result<()> {
+    fn try_sync(&mut self, spool: &Spool, changes: Changes) -> io::Result<()> {
         if spool.is_empty() {
             if self.length > 0 || self.failing {
                 self.file.set_len(0)?;
                 (self.length, self.compact) = (0, 0);
             }
-            self.places.clear();
             return Ok(());
         }
         if self.failing || self.length > 2 * self.compact + SLACK_BYTES {
             return self.rewrite(spool);
         }
-        let places: BTreeSet<u64> = spool.iter().map(|kept| kept.place).collect();
-        let gone: BTreeSet<u64> = self.places.difference(&places).copied().collect();
         let mut lines = Vec::new();
+        let Changes { above, gone } = changes;
         if !gone.is_empty() {
             push_line(&mut lines, &Line::Gone(gone));
         }
         let mut fresh = false;
-        for kept in spool.iter().filter(|kept| kept.place > self.last) {
+        for kept in spool.above(above) {
             push_line(&mut lines, &Line::Kept(kept.into()));
             fresh = true;
         }
@@ -228,8 +222,6 @@ impl Journal {
         if fresh {
             self.file.sync_data()?;
         }
-        self.last = places.last().copied().unwrap_or(0).max(self.last);
-        self.places = places;
         Ok(())
     }
 
@@ -253,8 +245,6 @@ impl Journal {
         self.file = private_file().write(true).open(&self.path)?;
         self.length = lines.len() as u64;
         self.compact = self.length;
-        self.places = spool.iter().map(|kept| kept.place).collect();
-        self.last = self.places.last().copied().unwrap_or(0).max(self.last);
         Ok(())
     }
 }
@@ -288,7 +278,11 @@ fn read_lines(file: File) -> io::Result<Content> {
             Ok(Line::Kept(row)) => {
                 content.kept.insert(row.place, row.into());
             }
-            Ok(Line::Gone(places)) => content.kept.retain(|place, _| !places.contains(place)),
+            Ok(Line::Gone(places)) => {
+                for place in places {
+                    content.kept.remove(&place);
+                }
+            }
             Err(_) => content.bad_lines += 1,
         }
     }
@@ -353,9 +347,14 @@ mod tests {
             Self { agent, journal }
         }
 
+        fn keep(&mut self) {
+            let changes = self.agent.take_spool_changes();
+            self.journal.sync(self.agent.spool(), changes);
+        }
+
         fn happens(&mut self, code: u32) {
             self.agent.happened(vec![xid(code)]);
-            self.journal.sync(self.agent.spool());
+            self.keep();
         }
 
         /// Sends one report, which ends so.
@@ -378,7 +377,7 @@ mod tests {
                 }
             }
             self.agent.sent(outcome, now, &mut Fixed);
-            self.journal.sync(self.agent.spool());
+            self.keep();
         }
 
         fn codes(&self) -> Vec<String> {
@@ -438,6 +437,29 @@ mod tests {
         );
         drop(first);
         assert_eq!(Life::begin(dir.path()).codes(), left);
+    }
+
+    #[test]
+    fn a_long_journal_is_opened_and_worked_off_in_linear_time() {
+        // As many lines as the limits of a spool allow; anything quadratic takes hours.
+        const FACTS: u64 = 100_000;
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut lines = Vec::new();
+        for place in 1..=2 * FACTS {
+            let fact = Fact::default();
+            push_line(&mut lines, &Line::Kept((&Kept { place, fact }).into()));
+        }
+        for place in 1..=FACTS {
+            push_line(&mut lines, &Line::Gone([place].into()));
+        }
+        std::fs::write(dir.path().join(NAME), &lines).expect("it is written");
+        let mut life = Life::begin(dir.path());
+        assert_eq!(life.agent.spool().len() as u64, FACTS);
+        while !life.agent.spool().is_empty() {
+            life.send(Outcome::Taken);
+        }
+        drop(life);
+        assert!(Life::begin(dir.path()).codes().is_empty());
     }
 
     #[test]
@@ -512,7 +534,7 @@ mod tests {
                 message: message.clone(),
                 ..xid(code)
             }]);
-            life.journal.sync(life.agent.spool());
+            life.keep();
             life.send(Outcome::Taken);
             life.happens(1);
             longest = longest.max(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use navarch_model::{CommandId, IdSource, SessionId, Time};
 
 use crate::input::Fact;
-pub use spool::{Kept, Spool, SpoolLimits};
+pub use spool::{Changes, Kept, Spool, SpoolLimits};
 
 /// Finished commands that an agent remembers, to know a repeat.
 const REMEMBERED_COMMANDS: usize = 256;
@@ -232,6 +232,11 @@ impl Agent {
     /// What is kept until it was taken.
     pub const fn spool(&self) -> &Spool {
         &self.spool
+    }
+
+    /// How what is kept changed since the last call.
+    pub fn take_spool_changes(&mut self) -> Changes {
+        self.spool.take_changes()
     }
 
     /// The intervals in force.

@@ -33,6 +33,15 @@ pub struct Kept {
     pub fact: Fact,
 }
 
+/// How a spool changed between two calls of [`Spool::take_changes`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The facts that came are those above this place.
+    pub above: u64,
+    /// The places, up to that one, whose facts went.
+    pub gone: Vec<u64>,
+}
+
 /// Facts in the order they happened. Over the limit the oldest repeats go first, never the first
 /// of a fault; what was lost is counted and becomes a fact itself.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +50,9 @@ pub struct Spool {
     kept: VecDeque<Kept>,
     bytes: usize,
     next_place: u64,
+    /// The highest place that was noted, and what went of the noted ones since.
+    noted: u64,
+    gone: Vec<u64>,
     lost: u64,
     refused: u64,
 }
@@ -80,6 +92,22 @@ impl Spool {
     /// What is kept, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Kept> {
         self.kept.iter()
+    }
+
+    /// What is kept above a place, in order.
+    pub fn above(&self, place: u64) -> impl Iterator<Item = &Kept> {
+        let from = self.kept.partition_point(|kept| kept.place <= place);
+        self.kept.range(from..)
+    }
+
+    /// What came and went since the last call. Nothing is noted before the first one, so that a
+    /// spool that nobody writes down does not grow.
+    pub fn take_changes(&mut self) -> Changes {
+        let above = std::mem::replace(&mut self.noted, self.next_place.saturating_sub(1));
+        Changes {
+            above,
+            gone: std::mem::take(&mut self.gone),
+        }
     }
 
     /// Keeps one more fact. What has a place up to `under_way` is being sent, and not shed.
@@ -125,6 +153,9 @@ impl Spool {
 
     fn remove_at(&mut self, at: usize) -> Option<Kept> {
         let kept = self.kept.remove(at)?;
+        if kept.place <= self.noted {
+            self.gone.push(kept.place);
+        }
         self.bytes = self.bytes.saturating_sub(size(&kept.fact));
         Some(kept)
     }

@@ -86,7 +86,8 @@ impl Shell {
     /// Makes what is kept durable.
     pub(super) fn keep(&mut self) {
         if let Some(journal) = &mut self.journal {
-            journal.sync(self.agent.spool());
+            let changes = self.agent.take_spool_changes();
+            journal.sync(self.agent.spool(), changes);
         }
     }
 

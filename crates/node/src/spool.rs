@@ -1,7 +1,8 @@
 //! The spool on disk: a journal of what the agent's core keeps, so that no event is lost with the
 //! process.
 //!
-//! Each line is one JSON object: a fact that is kept, or the places of facts that are gone. The
+//! Each line is one JSON object: a fact that is kept, the places of facts that are gone, or how many
+//! were lost and not told yet, of which the last such line counts. The
 //! file is emptied whenever nothing is kept, and written anew when most of it is of no use.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use navarch_core::Fact;
-use navarch_core::agent::{Changes, Kept, Spool, SpoolLimits};
+use navarch_core::agent::{Changes, Kept, Losses, Spool, SpoolLimits};
 use navarch_model::{BootId, HealthEventType, HealthWatchSystem, Time};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,13 @@ const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 enum Line {
     Kept(Row),
     Gone(Vec<u64>),
+    Lost { shed: u64, refused: u64 },
+}
+
+impl From<Losses> for Line {
+    fn from(Losses { shed, refused }: Losses) -> Self {
+        Self::Lost { shed, refused }
+    }
 }
 
 /// A fact as it is stored.
@@ -105,12 +113,15 @@ pub(crate) struct Journal {
     length: u64,
     /// Its length when it was last written anew.
     compact: u64,
+    /// What the file says was lost.
+    losses: Losses,
     failing: bool,
 }
 
 /// What a journal held.
 struct Content {
     kept: BTreeMap<u64, Kept>,
+    losses: Losses,
     length: u64,
     bad_lines: u64,
 }
@@ -133,6 +144,7 @@ impl Journal {
             Ok(file) => read_lines(file).map_err(read)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Content {
                 kept: BTreeMap::new(),
+                losses: Losses::default(),
                 length: 0,
                 bad_lines: 0,
             },
@@ -161,9 +173,10 @@ impl Journal {
             file,
             length: if damaged { 0 } else { content.length },
             compact: 0,
+            losses: content.losses,
             failing: false,
         };
-        let mut spool = Spool::load(limits, kept);
+        let mut spool = Spool::load(limits, kept).with_losses(content.losses);
         // From here on, the spool tells what changes; all of now is written.
         spool.take_changes();
         // A torn last line goes; so does what the limit no longer allows.
@@ -199,6 +212,7 @@ impl Journal {
             if self.length > 0 || self.failing {
                 self.file.set_len(0)?;
                 (self.length, self.compact) = (0, 0);
+                self.losses = Losses::default();
             }
             return Ok(());
         }
@@ -207,18 +221,24 @@ impl Journal {
         }
         let mut lines = Vec::new();
         let Changes { above, gone } = changes;
-        if !gone.is_empty() {
-            push_line(&mut lines, &Line::Gone(gone));
-        }
         let mut fresh = false;
         for kept in spool.above(above) {
             push_line(&mut lines, &Line::Kept(kept.into()));
             fresh = true;
         }
+        // In this order, what a crash tears is counted or told again, and never forgotten.
+        let losses = spool.losses();
+        if losses != self.losses {
+            push_line(&mut lines, &losses.into());
+        }
+        if !gone.is_empty() {
+            push_line(&mut lines, &Line::Gone(gone));
+        }
         if lines.is_empty() {
             return Ok(());
         }
         self.append(&lines)?;
+        self.losses = losses;
         if fresh {
             self.file.sync_data()?;
         }
@@ -241,7 +261,12 @@ impl Journal {
         for kept in spool.iter() {
             push_line(&mut lines, &Line::Kept(kept.into()));
         }
+        let losses = spool.losses();
+        if losses != Losses::default() {
+            push_line(&mut lines, &losses.into());
+        }
         write_whole(&self.path, &lines)?;
+        self.losses = losses;
         self.file = private_file().write(true).open(&self.path)?;
         self.length = lines.len() as u64;
         self.compact = self.length;
@@ -258,6 +283,7 @@ fn push_line(lines: &mut Vec<u8>, line: &Line) {
 fn read_lines(file: File) -> io::Result<Content> {
     let mut content = Content {
         kept: BTreeMap::new(),
+        losses: Losses::default(),
         length: 0,
         bad_lines: 0,
     };
@@ -283,6 +309,7 @@ fn read_lines(file: File) -> io::Result<Content> {
                     content.kept.remove(&place);
                 }
             }
+            Ok(Line::Lost { shed, refused }) => content.losses = Losses { shed, refused },
             Err(_) => content.bad_lines += 1,
         }
     }
@@ -340,9 +367,12 @@ mod tests {
 
     impl Life {
         fn begin(dir: &std::path::Path) -> Self {
+            Self::begin_within(dir, SpoolLimits::default())
+        }
+
+        fn begin_within(dir: &std::path::Path, limits: SpoolLimits) -> Self {
             let state = Arc::new(StateDir::open(dir).expect("it opens"));
-            let (journal, spool) =
-                Journal::open(&state, SpoolLimits::default(), Time(5)).expect("it opens");
+            let (journal, spool) = Journal::open(&state, limits, Time(5)).expect("it opens");
             let agent = Agent::new(SessionId::new("s"), spool, Vec::new());
             Self { agent, journal }
         }
@@ -419,6 +449,26 @@ mod tests {
         assert!(Life::begin(dir.path()).codes().is_empty());
         let left = std::fs::read(dir.path().join(NAME)).expect("it is there");
         assert_eq!(String::from_utf8_lossy(&left), "");
+        // Nor is it forgotten what there was no room for, over starts that lose more or nothing.
+        let mut full = Life::begin_within(dir.path(), SpoolLimits { bytes: 1 });
+        full.happens(79);
+        full.happens(48);
+        drop(full);
+        let mut full = Life::begin_within(dir.path(), SpoolLimits { bytes: 1 });
+        full.happens(94);
+        drop(full);
+        let mut life = Life::begin(dir.path());
+        assert_eq!(life.codes(), ["79"]);
+        life.send(Outcome::Taken);
+        drop(life);
+        let mut life = Life::begin(dir.path());
+        assert_eq!(life.codes(), ["spool"]);
+        let told: Vec<_> = life.agent.spool().iter().collect();
+        assert_eq!(told[0].fact.metrics["events_lost"], "2");
+        life.send(Outcome::Taken);
+        assert!(life.codes().is_empty(), "and told once");
+        drop(life);
+        assert!(Life::begin(dir.path()).codes().is_empty());
     }
 
     #[test]

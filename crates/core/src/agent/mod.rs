@@ -14,7 +14,7 @@ use std::time::Duration;
 use navarch_model::{CommandId, IdSource, SessionId, Time};
 
 use crate::input::Fact;
-pub use spool::{Changes, Kept, Spool, SpoolLimits};
+pub use spool::{Changes, Kept, Losses, Spool, SpoolLimits};
 
 /// Finished commands that an agent remembers, to know a repeat.
 const REMEMBERED_COMMANDS: usize = 256;

@@ -33,6 +33,15 @@ pub struct Kept {
     pub fact: Fact,
 }
 
+/// What a spool lost and has not told yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Facts that went because it was full.
+    pub shed: u64,
+    /// Facts that the control plane refused.
+    pub refused: u64,
+}
+
 /// How a spool changed between two calls of [`Spool::take_changes`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -77,6 +86,23 @@ impl Spool {
         }
         spool.shed(0);
         spool
+    }
+
+    /// The spool with what an earlier agent lost and had not told.
+    #[must_use]
+    pub fn with_losses(mut self, losses: Losses) -> Self {
+        self.lost = self.lost.saturating_add(losses.shed);
+        self.refused = self.refused.saturating_add(losses.refused);
+        self.tell_losses();
+        self
+    }
+
+    /// What was lost and is not told yet.
+    pub const fn losses(&self) -> Losses {
+        Losses {
+            shed: self.lost,
+            refused: self.refused,
+        }
     }
 
     /// Whether nothing is kept.
@@ -140,7 +166,7 @@ impl Spool {
         if let Some(kept) = self.remove(place)
             && kept.fact.watch != LOSS_WATCH
         {
-            self.refused += 1;
+            self.refused = self.refused.saturating_add(1);
         }
         self.tell_losses();
     }
@@ -162,7 +188,7 @@ impl Spool {
 
     /// Once everything else was told, what was lost is.
     fn tell_losses(&mut self) {
-        if self.kept.is_empty() && self.lost + self.refused > 0 {
+        if self.kept.is_empty() && (self.lost, self.refused) != (0, 0) {
             let (lost, refused) = (self.lost, self.refused);
             (self.lost, self.refused) = (0, 0);
             self.push(loss(lost, refused), 0);
@@ -186,7 +212,7 @@ impl Spool {
                 .remove_at(repeat.unwrap_or(self.kept.len() - 1))
                 .is_some()
             {
-                self.lost += 1;
+                self.lost = self.lost.saturating_add(1);
             }
         }
     }
@@ -215,7 +241,11 @@ fn loss(lost: u64, refused: u64) -> Fact {
     let rejected = format!("{refused} events were refused by the control plane");
     Fact {
         watch: LOSS_WATCH.to_owned(),
-        metrics: [("events_lost".to_owned(), (lost + refused).to_string())].into(),
+        metrics: [(
+            "events_lost".to_owned(),
+            lost.saturating_add(refused).to_string(),
+        )]
+        .into(),
         message: match (lost, refused) {
             (_, 0) => shed,
             (0, _) => rejected,

@@ -137,7 +137,7 @@ fn a_machine_bought_after_the_copy_is_adopted_and_a_neighbour_is_left_alone() {
     for pid in &pids {
         signal(*pid, Signal::CONT);
     }
-    assert_eq!(fleet.until_active(1), [node.clone()]);
+    assert_eq!(fleet.until_active(1), std::slice::from_ref(&node));
     fleet.ask(&["automation", "on"]).fine();
     assert_eq!(fleet.until_active(1), [node]);
     assert_eq!(list(fleet.data(&["instance", "list"])).len(), 1);

@@ -92,7 +92,7 @@ fn an_answer_that_comes_after_its_record_is_recorded() {
     sleep(&mut rig, 25);
     let late = machine(&rig, &key);
     rig.take(Input::LaunchResult {
-        key: key.clone(),
+        key,
         result: Ok(late.clone()),
     });
     let known: Vec<_> = rig.fleet.state().unclaimed.keys().collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
 use axum::routing::{any, get};
 use navarch_api::service::{self, CallLimits};
 use navarch_config::{Config, ProviderKind};
@@ -22,8 +23,10 @@ use navarch_providers::fake::{
 use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
 use navarch_time::{CancellationToken, SharedClock, Tasks};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::access::{self, Gate, TokenError};
+use crate::archive::Archive;
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
@@ -171,7 +174,7 @@ impl App {
         tracing::info!(database = %store.database().display(), opening = ?store.opening(), "store opened");
         let epoch = store.take_over()?;
         let state = store.load()?;
-        let history = Arc::from(store.reader());
+        let archive = Archive::start(Arc::from(store.reader())).map_err(StartError::Thread)?;
         let limits = WriterLimits {
             rows: config.store.batch_rows as usize,
             ..WriterLimits::default()
@@ -267,7 +270,7 @@ impl App {
             fleet: running.handle.clone(),
             published: Arc::clone(&running.published),
             time: running.time.clone(),
-            history,
+            archive: Arc::new(archive),
             providers: providers.clone(),
             policy: Arc::clone(&policy_text),
             started,
@@ -450,17 +453,24 @@ async fn open_provider(
 fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
     let ready = Arc::clone(handlers);
     let scraped = Arc::clone(handlers);
+    // One page at a time: anybody may ask for it.
+    let scrape = Arc::new(Semaphore::new(1));
     service::routes(handlers, limits)
         .route("/healthz", any(|| async { "ok" }))
         .route(
             "/readyz",
             any(move || {
-                // Ready means that the store can be read, and took the last change.
-                let readable = ready.history.event_range().is_ok();
-                let readable = readable && !ready.published.is_failing();
-                let alive = !ready.closing.is_cancelled();
+                let handlers = Arc::clone(&ready);
                 async move {
-                    if readable && alive {
+                    // Ready means that the store can be read, and took the last change.
+                    let ready = !handlers.published.is_failing()
+                        && !handlers.closing.is_cancelled()
+                        && handlers
+                            .archive
+                            .read(|history| history.event_range())
+                            .await
+                            .is_ok();
+                    if ready {
                         (StatusCode::OK, "ready")
                     } else {
                         (StatusCode::SERVICE_UNAVAILABLE, "database not ready")
@@ -471,8 +481,23 @@ fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
         .route(
             "/metrics",
             get(move || {
-                let page = metrics::page(&scraped);
-                async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page) }
+                let (handlers, scrape) = (Arc::clone(&scraped), Arc::clone(&scrape));
+                async move {
+                    let _turn = scrape.acquire().await;
+                    let (published, policy) = (
+                        Arc::clone(&handlers.published),
+                        Arc::clone(&handlers.policy),
+                    );
+                    let page = handlers
+                        .archive
+                        .read(move |_| Ok(metrics::page(&published, &policy)));
+                    match page.await {
+                        Ok(page) => {
+                            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
+                        }
+                        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                    }
+                }
             }),
         )
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod app;
+pub mod archive;
 pub mod effects;
 pub mod fleet;
 pub mod handlers;

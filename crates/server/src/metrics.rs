@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLock};
 
 use navarch_core::PlanReport;
-use navarch_model::{HealthStatus, NodeStatus, Phase};
+use navarch_model::{HealthStatus, NodeStatus, Phase, State};
 
-use crate::handlers::Handlers;
+use crate::handlers::PolicyText;
+use crate::publish::Published;
 
 /// The type of the metrics page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,126 +43,26 @@ fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// Writes the page.
-pub fn page(handlers: &Handlers) -> String {
+/// Writes the page. It takes a while where the fleet is large: not for use within a task.
+pub fn page(published: &Published, policy: &RwLock<PolicyText>) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
-    handlers.published.read(|state| {
-        let mut by_status: BTreeMap<NodeStatus, usize> = BTreeMap::new();
-        let mut gpus: BTreeMap<&str, usize> = BTreeMap::new();
-        for node in state.nodes.values() {
-            *by_status.entry(node.status()).or_default() += 1;
-            if node.status() != NodeStatus::Terminated {
-                let provider = node.description.provider.as_str();
-                let provider = if provider.is_empty() {
-                    "unknown"
-                } else {
-                    provider
-                };
-                *gpus.entry(provider).or_default() += node.description.gpus.len();
-            }
-        }
-        page.family(
-            "navarch_nodes_total",
-            "gauge",
-            "Total number of nodes by status",
-        );
-        for (status, number) in by_status {
-            page.sample(
-                "navarch_nodes_total",
-                &[("status", status.short())],
-                count(number),
-            );
-        }
-        page.family(
-            "navarch_gpus_total",
-            "gauge",
-            "Total number of GPUs by provider",
-        );
-        for (provider, number) in gpus {
-            page.sample(
-                "navarch_gpus_total",
-                &[("provider", provider)],
-                count(number),
-            );
-        }
-        page.family(
-            "navarch_node_health_status",
-            "gauge",
-            "Health status by node (1 = healthy, 0.5 = degraded, 0 = unhealthy or unknown)",
-        );
-        for node in state
-            .nodes
-            .values()
-            .filter(|node| node.terminated.is_none())
-        {
-            let health = node.health();
-            let value = match health {
-                HealthStatus::Healthy => 1.0,
-                HealthStatus::Degraded => 0.5,
-                HealthStatus::Unhealthy | HealthStatus::Unknown => 0.0,
-            };
-            page.sample(
-                "navarch_node_health_status",
-                &[("node_id", node.id.as_str()), ("status", health.short())],
-                value,
-            );
-        }
-        let mut phases: BTreeMap<(&str, Phase), usize> = BTreeMap::new();
-        for instance in state.instances.values() {
-            *phases
-                .entry((instance.pool.as_str(), instance.phase))
-                .or_default() += 1;
-        }
-        page.family("navarch_instances", "gauge", "Instances by pool and phase");
-        for ((pool, phase), number) in phases {
-            let labels = [("pool", pool), ("phase", phase.word())];
-            page.sample("navarch_instances", &labels, count(number));
-        }
-        let mut open: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for incident in state
-            .incidents
-            .values()
-            .filter(|incident| incident.is_open())
-        {
-            *open
-                .entry((incident.check.rule.as_str(), incident.severity.short()))
-                .or_default() += 1;
-        }
-        page.family(
-            "navarch_open_incidents",
-            "gauge",
-            "Open incidents by rule and severity",
-        );
-        for ((rule, severity), number) in open {
-            let labels = [("rule", rule), ("severity", severity)];
-            page.sample("navarch_open_incidents", &labels, count(number));
-        }
-        page.family(
-            "navarch_unclaimed_machines",
-            "gauge",
-            "Machines with our tag that no record explains",
-        );
-        page.sample(
-            "navarch_unclaimed_machines",
-            &[],
-            count(state.unclaimed.len()),
-        );
-        page.family(
-            "navarch_events_total",
-            "counter",
-            "Events recorded since the store was made",
-        );
-        page.sample("navarch_events_total", &[], state.meta.last_event as f64);
-        let broken = navarch_model::invariants::check(state);
-        page.family(
-            "navarch_invariant_violations",
-            "gauge",
-            "Violated invariants; must be 0",
-        );
-        page.sample("navarch_invariant_violations", &[], count(broken.len()));
-    });
-    let report = handlers.published.report();
-    guards(&mut page, handlers, &report);
+    // A copy, for commits wait while somebody reads.
+    let state = published.read(State::clone);
+    fleet(&mut page, &state);
+    let report = published.report();
+    guards(&mut page, published, &report);
+    let refused = policy.read().unwrap_or_else(PoisonError::into_inner);
+    page.family(
+        "navarch_policy_refused",
+        "gauge",
+        "1 while the health policy on disk is refused and an older one is in force, else 0",
+    );
+    page.sample(
+        "navarch_policy_refused",
+        &[],
+        f64::from(refused.refused.is_some()),
+    );
+    drop(refused);
     page.family(
         "navarch_pool_target_nodes",
         "gauge",
@@ -204,9 +105,125 @@ pub fn page(handlers: &Handlers) -> String {
     page.0
 }
 
+/// What the state says.
+fn fleet(page: &mut Page, state: &State) {
+    let mut by_status: BTreeMap<NodeStatus, usize> = BTreeMap::new();
+    let mut gpus: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in state.nodes.values() {
+        *by_status.entry(node.status()).or_default() += 1;
+        if node.status() != NodeStatus::Terminated {
+            let provider = node.description.provider.as_str();
+            let provider = if provider.is_empty() {
+                "unknown"
+            } else {
+                provider
+            };
+            *gpus.entry(provider).or_default() += node.description.gpus.len();
+        }
+    }
+    page.family(
+        "navarch_nodes_total",
+        "gauge",
+        "Total number of nodes by status",
+    );
+    for (status, number) in by_status {
+        page.sample(
+            "navarch_nodes_total",
+            &[("status", status.short())],
+            count(number),
+        );
+    }
+    page.family(
+        "navarch_gpus_total",
+        "gauge",
+        "Total number of GPUs by provider",
+    );
+    for (provider, number) in gpus {
+        page.sample(
+            "navarch_gpus_total",
+            &[("provider", provider)],
+            count(number),
+        );
+    }
+    page.family(
+        "navarch_node_health_status",
+        "gauge",
+        "Health status by node (1 = healthy, 0.5 = degraded, 0 = unhealthy or unknown)",
+    );
+    for node in state
+        .nodes
+        .values()
+        .filter(|node| node.terminated.is_none())
+    {
+        let health = node.health();
+        let value = match health {
+            HealthStatus::Healthy => 1.0,
+            HealthStatus::Degraded => 0.5,
+            HealthStatus::Unhealthy | HealthStatus::Unknown => 0.0,
+        };
+        page.sample(
+            "navarch_node_health_status",
+            &[("node_id", node.id.as_str()), ("status", health.short())],
+            value,
+        );
+    }
+    let mut phases: BTreeMap<(&str, Phase), usize> = BTreeMap::new();
+    for instance in state.instances.values() {
+        *phases
+            .entry((instance.pool.as_str(), instance.phase))
+            .or_default() += 1;
+    }
+    page.family("navarch_instances", "gauge", "Instances by pool and phase");
+    for ((pool, phase), number) in phases {
+        let labels = [("pool", pool), ("phase", phase.word())];
+        page.sample("navarch_instances", &labels, count(number));
+    }
+    let mut open: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for incident in state
+        .incidents
+        .values()
+        .filter(|incident| incident.is_open())
+    {
+        *open
+            .entry((incident.check.rule.as_str(), incident.severity.short()))
+            .or_default() += 1;
+    }
+    page.family(
+        "navarch_open_incidents",
+        "gauge",
+        "Open incidents by rule and severity",
+    );
+    for ((rule, severity), number) in open {
+        let labels = [("rule", rule), ("severity", severity)];
+        page.sample("navarch_open_incidents", &labels, count(number));
+    }
+    page.family(
+        "navarch_unclaimed_machines",
+        "gauge",
+        "Machines with our tag that no record explains",
+    );
+    page.sample(
+        "navarch_unclaimed_machines",
+        &[],
+        count(state.unclaimed.len()),
+    );
+    page.family(
+        "navarch_events_total",
+        "counter",
+        "Events recorded since the store was made",
+    );
+    page.sample("navarch_events_total", &[], state.meta.last_event as f64);
+    let broken = navarch_model::invariants::check(state);
+    page.family(
+        "navarch_invariant_violations",
+        "gauge",
+        "Violated invariants; must be 0",
+    );
+    page.sample("navarch_invariant_violations", &[], count(broken.len()));
+}
+
 /// What stops the control plane, or should stop a person.
-fn guards(page: &mut Page, handlers: &Handlers, report: &PlanReport) {
-    let published = &handlers.published;
+fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
     page.family(
         "navarch_guard_blocks",
         "counter",
@@ -264,16 +281,4 @@ fn guards(page: &mut Page, handlers: &Handlers, report: &PlanReport) {
     if let Some(free) = published.free_bytes() {
         page.sample("navarch_store_free_bytes", &[], free as f64);
     }
-    page.family(
-        "navarch_policy_refused",
-        "gauge",
-        "1 while the health policy on disk is refused and an older one is in force, else 0",
-    );
-    let refused = handlers
-        .policy
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .refused
-        .is_some();
-    page.sample("navarch_policy_refused", &[], f64::from(refused));
 }

@@ -115,7 +115,7 @@ impl ControlPlane for Handlers {
         _call: Call,
         request: wire::GetNodeRequest,
     ) -> Result<wire::GetNodeResponse, ApiError> {
-        let node = self.find_node(&requests::node(&request)?)?;
+        let node = self.find_node(&requests::node(&request)?).await?;
         Ok(wire::GetNodeResponse {
             node: self.node_info(&node).into(),
         })
@@ -181,10 +181,11 @@ impl ControlPlane for Handlers {
             .read(|state| state.instances.get(&id).cloned());
         let found = match known {
             Some(instance) => Some(instance),
-            None => self
-                .history
-                .instance(&id)
-                .map_err(|error| super::unreadable(&error))?,
+            None => {
+                let wanted = id.clone();
+                let read = self.archive.read(move |history| history.instance(&wanted));
+                read.await.map_err(|error| super::unreadable(&error))?
+            }
         };
         let Some(instance) = found else {
             return Err(ApiError::not_found(format!("instance not found: {id}")));

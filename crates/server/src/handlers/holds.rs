@@ -60,13 +60,13 @@ impl Handlers {
         }
     }
 
-    pub(super) fn holds(
+    pub(super) async fn holds(
         &self,
         request: &v1::ListHoldsRequest,
     ) -> Result<v1::ListHoldsResponse, ApiError> {
         let wanted = requests::holds(request)?;
         if let Some(node) = &wanted {
-            self.find_node(node)?;
+            self.find_node(node).await?;
         }
         let now = self.time.now();
         let holds = self.published.read(|state| {

@@ -3,8 +3,10 @@
 mod agents;
 mod control_plane;
 mod dev;
+mod events;
 mod fleet;
 mod holds;
+mod incidents;
 mod machines;
 
 use std::collections::BTreeMap;
@@ -18,10 +20,11 @@ use navarch_core::{Actor, Input, Reply};
 use navarch_model::{InstanceId, Node, NodeId, ProviderName, SessionId, Stamp};
 use navarch_policy::HealthPolicy;
 use navarch_providers::Provider;
-use navarch_store::{History, StoreError};
+use navarch_store::StoreError;
 use navarch_time::CancellationToken;
 
 use crate::access::Caller;
+use crate::archive::Archive;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
 use crate::http::PeerAddress;
 use crate::publish::Published;
@@ -50,8 +53,8 @@ pub struct Handlers {
     pub published: Arc<Published>,
     /// Its time.
     pub time: FleetClock,
-    /// What was committed, records that left memory included.
-    pub history: Arc<dyn History>,
+    /// Reads what was committed, records that left memory included.
+    pub archive: Arc<Archive>,
     /// The providers, for faults to order.
     pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
     /// The health policy with its text.
@@ -117,7 +120,7 @@ impl Handlers {
     async fn order(&self, call: &Call, input: Input) -> Result<Reply, ApiError> {
         let name = call
             .extension::<Caller>()
-            .map(|caller| caller.0.to_string());
+            .map(|caller| caller.name().to_owned());
         let peer = call.extension::<PeerAddress>();
         let actor = Actor {
             name: name.unwrap_or_default(),
@@ -132,11 +135,13 @@ impl Handlers {
     }
 
     /// One node, in memory or on record.
-    fn find_node(&self, id: &NodeId) -> Result<Arc<Node>, ApiError> {
+    async fn find_node(&self, id: &NodeId) -> Result<Arc<Node>, ApiError> {
         if let Some(node) = self.published.node(id) {
             return Ok(node);
         }
-        match self.history.node(id).map_err(|error| unreadable(&error))? {
+        let wanted = id.clone();
+        let read = self.archive.read(move |history| history.node(&wanted));
+        match read.await.map_err(|error| unreadable(&error))? {
             Some(node) => Ok(node),
             None => Err(self.unknown_node(id)),
         }

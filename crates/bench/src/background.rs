@@ -14,7 +14,7 @@ use crate::process::Server;
 
 /// The most connections of the driver. Agents keep one each; two programs with this many files are
 /// within what systems usually allow.
-const CONNECTIONS: usize = 10_000;
+pub const CONNECTIONS: usize = 10_000;
 
 /// Machines that beat, each once in [`BEAT_EVERY`], from a thread of their own.
 pub struct Beating {
@@ -43,10 +43,7 @@ impl Beating {
                     at += 1;
                     Ok(Rc::clone(&requests[at % requests.len()]))
                 },
-                |answer| match answer {
-                    [8, 1] => Ok(()),
-                    other => Err(format!("a wrong answer to a heartbeat: {other:?}").into()),
-                },
+                fleet::beaten,
             )
         })?;
         let beating = Self {

@@ -196,32 +196,45 @@ pub fn cheap(server: &Server) -> Caller {
 pub fn populate(server: &Server, count: usize) -> Result<()> {
     let caller = cheap(server);
     let mut lanes = Lanes::open(&caller, "", CONNECTIONS)?;
-    let answers = |right: &'static [u8]| {
-        move |answer: &[u8]| match answer {
-            answer if answer.starts_with(right) => Ok(()),
-            other => Err(format!("not acknowledged as it should be: {other:?}").into()),
-        }
-    };
     // In each answer field 1 says that it was taken; field 2 after a report, that the node is
     // ACTIVE (1).
     send_all(
         &mut lanes,
         count,
         |number| caller.request(REGISTER, &registration(number)),
-        answers(&[8, 1]),
+        |answer| match answer {
+            [8, 1, ..] => Ok(()),
+            other => Err(format!("a wrong answer to a registration: {other:?}").into()),
+        },
     )?;
     send_all(
         &mut lanes,
         count,
         |number| caller.request(REPORT, &report(number, 1)),
-        answers(&[8, 1, 16, 1]),
+        reported,
     )?;
     send_all(
         &mut lanes,
         count,
         |number| caller.request(BEAT, &beat(number)),
-        answers(&[8, 1]),
+        beaten,
     )
+}
+
+/// Fails unless this is the right answer to a heartbeat, in protobuf.
+pub fn beaten(answer: &[u8]) -> Result<()> {
+    match answer {
+        [8, 1] => Ok(()),
+        other => Err(format!("a wrong answer to a heartbeat: {other:?}").into()),
+    }
+}
+
+/// Fails unless this is the answer to a report that leaves its node ACTIVE, in protobuf.
+pub fn reported(answer: &[u8]) -> Result<()> {
+    match answer {
+        [8, 1, 16, 1, ..] => Ok(()),
+        other => Err(format!("a wrong answer to a report: {other:?}").into()),
+    }
 }
 
 /// How many nodes have a status.

@@ -9,7 +9,7 @@ use rustix::thread::CpuSet;
 use crate::Result;
 use crate::fleet::{self, BEAT};
 use crate::load::{Lanes, saturate};
-use crate::machine::{Table, rate};
+use crate::machine::{Table, percent, rate};
 use crate::process::{self, Program, Server, TOKEN};
 use crate::raw::{Caller, Protocol, Request};
 
@@ -54,6 +54,8 @@ struct Arm<'a> {
     rates: Vec<f64>,
     /// CPU time for each answer, in seconds.
     costs: Vec<f64>,
+    /// The share of the time that the caller's thread worked, by process time.
+    busy: Vec<f64>,
 }
 
 impl<'a> Arm<'a> {
@@ -70,12 +72,15 @@ impl<'a> Arm<'a> {
             answer: caller.protocol.body(&answer)?,
             rates: Vec::new(),
             costs: Vec::new(),
+            busy: Vec::new(),
         })
     }
 
     fn measure(&mut self, seconds: f64) -> Result<()> {
         let expected = &self.answer;
         let before = self.program.cpu()?;
+        let clock = RealClock::new();
+        let (began, idle) = (clock.monotonic(), own_cpu());
         let done = saturate(
             &mut self.lanes,
             Duration::from_secs_f64(seconds),
@@ -88,6 +93,9 @@ impl<'a> Arm<'a> {
                 }
             },
         )?;
+        let busy = (own_cpu() - idle).as_secs_f64();
+        self.busy
+            .push(busy / (clock.monotonic() - began).as_secs_f64());
         let used = self.program.cpu()? - before;
         self.rates.push(done.rate);
         self.costs.push(used.as_secs_f64() / done.took.len() as f64);
@@ -109,7 +117,8 @@ pub async fn run(settings: Settings) -> Result<Table> {
             "of pairs",
             "CPU no-op",
             "CPU server",
-            "caller busy",
+            "caller busy, no-op",
+            "caller busy, server",
         ],
     );
     let all = process::cores()?;
@@ -171,8 +180,14 @@ pub async fn run(settings: Settings) -> Result<Table> {
     table.note(format!(
         "{CONNECTIONS} connections with one call under way each, {NODES} nodes, 8 GPUs' metrics. \
          {} pairs of {} s for each line, the order alternating; the ratio is the median of the \
-         pairs' ratios, `of pairs` the lowest and the highest.",
-        settings.pairs, settings.seconds
+         pairs' ratios, `of pairs` the lowest and the highest. `split`: both servers on core \
+         {first} and the caller on core {second}, the first two of the {} that this process may \
+         use; `shared`: all three on any of them. `caller busy` is the CPU time of the caller \
+         beside the time, the median of each arm: near 100 % the caller limits the rate of that \
+         arm, and then the ratio tells less than the two CPU columns.",
+        settings.pairs,
+        settings.seconds,
+        all.count()
     ));
     Ok(table)
 }
@@ -196,9 +211,8 @@ impl Pair<'_> {
         for arm in [&mut self.noop, &mut self.server] {
             arm.rates.clear();
             arm.costs.clear();
+            arm.busy.clear();
         }
-        let clock = RealClock::new();
-        let (began, idle) = (clock.monotonic(), own_cpu());
         for pair in 0..settings.pairs {
             if pair % 2 == 0 {
                 self.noop.measure(settings.seconds)?;
@@ -208,7 +222,6 @@ impl Pair<'_> {
                 self.noop.measure(settings.seconds)?;
             }
         }
-        let busy = (own_cpu() - idle).as_secs_f64() / (clock.monotonic() - began).as_secs_f64();
         let mut ratios: Vec<f64> = std::iter::zip(&self.server.rates, &self.noop.rates)
             .map(|(server, noop)| server / noop)
             .collect();
@@ -229,15 +242,12 @@ impl Pair<'_> {
             format!("{}-{}", percent(low), percent(high)),
             micros(&mut self.noop.costs),
             micros(&mut self.server.costs),
-            percent(busy),
+            percent(median(&mut self.noop.busy)),
+            percent(median(&mut self.server.busy)),
         ];
         crate::progress(&row.join("  "))?;
         Ok((row, middle))
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
 }
 
 /// Sorts the values; the one in the middle.

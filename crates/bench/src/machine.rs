@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use navarch_time::{Clock as _, RealClock};
+
 /// The machine, the tools and the commit, as the rows of a table.
 pub fn description() -> Table {
     let mut table = Table::new("Machine", &["what", "value"]);
@@ -16,6 +18,14 @@ pub fn description() -> Table {
         .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     row("CPU", format!("{model}, {cores} cores for all processes"));
+    row(
+        "virtual",
+        if cpu.lines().any(|line| is_flag(line, "hypervisor")) {
+            "yes: the processor names a hypervisor, so others may share the cores".to_owned()
+        } else {
+            "no hypervisor is named".to_owned()
+        },
+    );
     let memory = read("/proc/meminfo");
     let kilobytes = memory
         .lines()
@@ -45,10 +55,126 @@ pub fn description() -> Table {
             format!("{commit} with local changes")
         },
     );
+    for program in ["navarch", "navarch-node", "navarch-bench"] {
+        row(&format!("{program} built"), built(program));
+    }
+    row("begun", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]));
+    row("load before", load());
+    table
+}
+
+/// Whether a line of `/proc/cpuinfo` lists a flag.
+fn is_flag(line: &str, flag: &str) -> bool {
+    line.split_once(':').is_some_and(|(key, flags)| {
+        key.trim() == "flags" && flags.split(' ').any(|one| one == flag)
+    })
+}
+
+/// When a program beside this one was linked.
+fn built(name: &str) -> String {
+    let path = crate::process::beside(name);
+    path.map_or_else(
+        |_| "missing".to_owned(),
+        |path| {
+            let path = path.to_string_lossy();
+            said("date", &["-u", "+%Y-%m-%d %H:%M UTC", "-r", &path])
+        },
+    )
+}
+
+/// How many programs wanted to run, in the last minute, five minutes and quarter of an hour.
+fn load() -> String {
     let load = read("/proc/loadavg");
     let load: Vec<&str> = load.split(' ').take(3).collect();
-    row("load before", load.join(" "));
-    table
+    load.join(" ")
+}
+
+/// What the machine did since this was made.
+pub struct Meanwhile {
+    clock: RealClock,
+    began: Duration,
+    ticks: Option<Ticks>,
+}
+
+/// Time of the machine's cores and of this program with those that it started and that ended, in
+/// ticks of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticks {
+    all: u64,
+    busy: u64,
+    stolen: u64,
+    own: u64,
+}
+
+impl Ticks {
+    /// From `/proc/stat` and `/proc/self/stat`.
+    fn of(machine: &str, own: &str) -> Option<Self> {
+        let cores = machine.lines().next()?.strip_prefix("cpu ")?;
+        let cores: Vec<u64> = cores
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        // The guests' time is in the users' already.
+        let &[user, nice, system, idle, wait, hard, soft, stolen, ..] = cores.as_slice() else {
+            return None;
+        };
+        let (_, own) = own.rsplit_once(") ")?;
+        let own = own.split(' ').skip(11).take(4).map(str::parse::<u64>);
+        let own: Vec<u64> = own.collect::<Result<_, _>>().ok()?;
+        let busy = user + nice + system + hard + soft;
+        Some(Self {
+            all: busy + idle + wait + stolen,
+            busy,
+            stolen,
+            own: own.iter().sum(),
+        })
+    }
+
+    fn now() -> Option<Self> {
+        Self::of(&read("/proc/stat"), &read("/proc/self/stat"))
+    }
+
+    /// The shares of the cores' time, since `before`, that other programs used and that the host
+    /// gave to others.
+    fn since(self, before: Self) -> (f64, f64) {
+        let all = (self.all - before.all).max(1) as f64;
+        let own = self.own.saturating_sub(before.own);
+        let others = (self.busy.saturating_sub(before.busy)).saturating_sub(own);
+        let stolen = self.stolen.saturating_sub(before.stolen);
+        (others as f64 / all, stolen as f64 / all)
+    }
+}
+
+impl Meanwhile {
+    /// From now on.
+    pub fn begin() -> Self {
+        let clock = RealClock::new();
+        Self {
+            began: clock.monotonic(),
+            clock,
+            ticks: Ticks::now(),
+        }
+    }
+
+    /// Writes into the table of the machine what it did until now.
+    pub fn end(&self, table: &mut Table) {
+        let mut row = |what: &str, value: String| table.row(vec![what.to_owned(), value]);
+        let took = self.clock.monotonic() - self.began;
+        row("load after", load());
+        row("took", format!("{} s", took.as_secs()));
+        if let (Some(before), Some(now)) = (self.ticks, Ticks::now()) {
+            let (others, stolen) = now.since(before);
+            row(
+                "cores meanwhile",
+                format!(
+                    "{} of their time used by other programs, {} taken by the host",
+                    percent(others),
+                    percent(stolen)
+                ),
+            );
+        }
+    }
 }
 
 fn read(path: &str) -> String {
@@ -165,6 +291,15 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A share as people read it.
+pub fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    match value {
+        0.05..9.95 => format!("{value:.1} %"),
+        _ => format!("{value:.0} %"),
+    }
+}
+
 /// A rate without digits that do not count.
 pub fn rate(a_second: f64) -> String {
     let digits = format!("{a_second:.0}");
@@ -190,9 +325,28 @@ mod tests {
         assert_eq!(milliseconds(Duration::from_micros(1234)), "1.23 ms");
         assert_eq!(milliseconds(Duration::from_micros(12_345)), "12.3 ms");
         assert_eq!(milliseconds(Duration::from_millis(1234)), "1234 ms");
+        assert_eq!(percent(0.004), "0.4 %");
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(0.8), "80 %");
         assert_eq!(bytes(9999), "9999 B");
         assert_eq!(bytes(359_700), "360 kB");
         assert_eq!(bytes(48_000_000), "48.0 MB");
+    }
+
+    #[test]
+    fn what_others_used_is_what_we_did_not() {
+        let machine =
+            |user, idle, stolen| format!("cpu  {user} 0 0 {idle} 0 0 0 {stolen} 0 0\ncpu0 1");
+        let own =
+            |user, children| format!("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 {user} 0 {children} 0 20");
+        let before = Ticks::of(&machine(100, 1000, 5), &own(10, 20)).expect("both are whole");
+        let after = Ticks::of(&machine(150, 1040, 15), &own(20, 40)).expect("both are whole");
+        // Of 100 ticks 50 were used, 30 of them by us, and 10 were stolen.
+        assert_eq!(after.since(before), (0.2, 0.1));
+        assert_eq!(Ticks::of("cpu  1 2", &own(1, 1)), None);
+        assert_eq!(Ticks::of(&machine(1, 1, 1), "7 (a"), None);
+        assert!(is_flag("flags\t\t: fpu hypervisor vme", "hypervisor"));
+        assert!(!is_flag("flags\t\t: fpu nohypervisor", "hypervisor"));
     }
 
     #[test]

@@ -13,13 +13,14 @@ mod load;
 mod machine;
 mod memory;
 mod noop;
+mod placing;
 mod process;
 mod raw;
 mod restart;
 mod store;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +33,12 @@ use machine::Table;
 
 /// Where the figures of a document begin.
 const FIGURES: &str = "\n## Figures\n";
+
+/// What stands before the tables.
+const TAKEN: &str = "\
+`navarch-bench all --into FILE` writes everything from here on. `Machine` says what the figures \
+hold for and what else the machine did meanwhile; `Targets`, what they are held against.
+";
 
 /// Whatever goes wrong ends the benchmark, in words.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -133,24 +140,67 @@ async fn run(bench: Bench) -> Result<()> {
 }
 
 async fn every(all: All) -> Result<()> {
-    let mut tables = vec![machine::description()];
-    tables.push(heartbeats::run(usual()?).await?);
-    tables.push(list_nodes::run(usual()?).await?);
-    tables.push(events::run(usual()?).await?);
-    tables.push(changes::run(usual()?).await?);
-    tables.push(restart::run(usual()?).await?);
-    tables.push(memory::run(usual()?).await?);
-    tables.insert(1, Table::summary(&tables));
-    let text: Vec<String> = tables.iter().map(Table::markdown).collect();
-    let text = text.join("\n");
-    let Some(file) = all.into else {
-        return say(&text);
+    // Before the long work, so that it is not in vain.
+    let document = match &all.into {
+        Some(file) => Some((file, before_figures(file)?)),
+        None => None,
     };
-    let document = std::fs::read_to_string(&file)?;
+    let (mut machine, meanwhile) = (machine::description(), machine::Meanwhile::begin());
+    let mut tables = Vec::new();
+    let ended = fill(&mut tables).await;
+    meanwhile.end(&mut machine);
+    let summary = Table::summary(&tables);
+    let text: Vec<String> = [&machine, &summary]
+        .into_iter()
+        .chain(&tables)
+        .map(Table::markdown)
+        .collect();
+    let text = format!("{TAKEN}\n{}", text.join("\n"));
+    match (ended, document) {
+        (Ok(()), Some((file, prose))) => {
+            Ok(std::fs::write(file, format!("{prose}{FIGURES}\n{text}"))?)
+        }
+        (Ok(()), None) => say(&text),
+        (Err(error), _) => {
+            // What was measured before is not lost, but no document tells half of it.
+            say(&text)?;
+            Err(error)
+        }
+    }
+}
+
+/// Runs every benchmark with its usual settings, one after the other.
+async fn fill(tables: &mut Vec<Table>) -> Result<()> {
+    let named = |name: &'static str| move |error| format!("{name}: {error}");
+    tables.push(
+        heartbeats::run(usual()?)
+            .await
+            .map_err(named("heartbeats"))?,
+    );
+    tables.push(
+        list_nodes::run(usual()?)
+            .await
+            .map_err(named("list-nodes"))?,
+    );
+    tables.push(
+        events::run(usual()?)
+            .await
+            .map_err(named("event-latency"))?,
+    );
+    tables.push(changes::run(usual()?).await.map_err(named("changes"))?);
+    tables.push(restart::run(usual()?).await.map_err(named("restart"))?);
+    tables.push(memory::run(usual()?).await.map_err(named("memory"))?);
+    Ok(())
+}
+
+/// What a document says before its figures.
+fn before_figures(file: &Path) -> Result<String> {
+    let document = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let (prose, _) = document
         .split_once(FIGURES)
         .ok_or_else(|| format!("{} has no line {FIGURES:?}", file.display()))?;
-    Ok(std::fs::write(&file, format!("{prose}{FIGURES}\n{text}"))?)
+    Ok(prose.to_owned())
 }
 
 /// The settings that a benchmark has without flags.
@@ -179,6 +229,19 @@ fn progress(text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn a_document_keeps_what_it_says_before_its_figures() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.md");
+        std::fs::write(&file, "# T\n\nText.\n\n## Figures\n\nOld.\n").expect("it is written");
+        assert_eq!(before_figures(&file).expect("it has"), "# T\n\nText.\n");
+        std::fs::write(&file, "# T\n\n### Figures\n").expect("it is written");
+        let error = before_figures(&file).expect_err("it has none").to_string();
+        assert!(error.contains("a.md has no line"), "{error}");
+        let error = before_figures(&dir.path().join("b.md")).expect_err("no file");
+        assert!(error.to_string().contains("b.md"), "{error}");
+    }
 
     #[test]
     fn the_flags_are_well_formed_and_every_benchmark_has_usual_settings() {

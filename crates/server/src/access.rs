@@ -8,10 +8,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
+use futures_util::{StreamExt as _, stream};
+use navarch_api::service::{Answers, Call};
 use navarch_api::{ApiError, service};
 use navarch_config::{AuthConfig, TokenSource};
 use navarch_model::Role;
 use navarch_providers::fake::AgentToken;
+use navarch_time::CancellationToken;
 use subtle::ConstantTimeEq as _;
 
 /// What callers are known as where no token is asked for.
@@ -73,27 +76,80 @@ pub enum TokenError {
 }
 
 /// Who made a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub Arc<str>);
+#[derive(Clone)]
+pub struct Caller(Arc<Known>);
+
+impl Caller {
+    /// The name of the token that was shown.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Caller").field(&self.0.name).finish()
+    }
+}
 
 /// A token that is let in.
-#[derive(PartialEq, Eq)]
 struct Known {
-    name: Arc<str>,
+    name: Box<str>,
     /// What it may do; none means everything.
     role: Option<Role>,
     secret: Box<[u8]>,
+    /// Told when it is let in no more, or for something else.
+    revoked: CancellationToken,
 }
 
 impl Known {
+    fn new(name: &str, role: Option<Role>, secret: String) -> Self {
+        Self {
+            name: Box::from(name),
+            role,
+            secret: secret.into_bytes().into(),
+            revoked: CancellationToken::new(),
+        }
+    }
+
     fn may(&self, needed: Role) -> bool {
         self.role.is_none_or(|role| role.may(needed))
     }
+
+    /// Whether it is the same secret of the same caller, who may do the same.
+    fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name && self.role == other.role && self.secret == other.secret
+    }
+}
+
+/// Ends the answers to a caller with an error once the caller's token is let in no more. A stream
+/// that was begun by a token which was revoked since never says another word.
+pub(crate) fn until_revoked<M: Send + 'static>(call: &Call, answers: Answers<M>) -> Answers<M> {
+    let Some(Caller(known)) = call.extension::<Caller>().cloned() else {
+        return answers;
+    };
+    let step = |held: Option<(Answers<M>, Arc<Known>)>| async {
+        let (mut answers, known) = held?;
+        tokio::select! {
+            biased;
+            () = known.revoked.cancelled() => {
+                let error = ApiError::unauthenticated(format!(
+                    "the token {:?} was revoked or changed: begin again with the present one",
+                    known.name
+                ));
+                Some((Err(error), None))
+            }
+            answer = answers.next() => answer.map(|answer| (answer, Some((answers, known)))),
+        }
+    };
+    Box::pin(stream::unfold(Some((answers, known)), step))
 }
 
 /// The tokens that are let in. Without any, everybody may do everything.
 pub struct Gate {
-    tokens: RwLock<Arc<[Known]>>,
+    tokens: RwLock<Arc<[Arc<Known>]>>,
+    /// Who calls where no token is asked for.
+    anybody: Arc<Known>,
     /// The token that machines of this server show, kept as its readers know it.
     machines: Option<AgentToken>,
 }
@@ -117,14 +173,16 @@ impl Gate {
         let tokens = read(auth)?;
         let gate = Self {
             tokens: RwLock::new(Arc::from([])),
+            anybody: Arc::new(Known::new(ANYBODY, None, String::new())),
             machines,
         };
         gate.replace(tokens)?;
         Ok(gate)
     }
 
-    /// Lets these tokens in, and answers whether they are others than before.
-    fn replace(&self, tokens: Arc<[Known]>) -> Result<bool, TokenError> {
+    /// Lets these tokens in and no others, and answers whether they are others than before.
+    /// Streams of tokens that are gone end.
+    fn replace(&self, tokens: Vec<Known>) -> Result<bool, TokenError> {
         if let Some(machines) = &self.machines {
             let token = agent_token(&tokens);
             if token.is_none() && !tokens.is_empty() {
@@ -133,13 +191,31 @@ impl Gate {
             machines.set(token);
         }
         let mut held = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = *held != tokens;
-        *held = tokens;
+        // What stays the same keeps its place, and with it its streams.
+        let new: Arc<[Arc<Known>]> = tokens
+            .into_iter()
+            .map(|new| {
+                let same = held.iter().find(|old| old.is_same(&new));
+                same.map_or_else(|| Arc::new(new), Arc::clone)
+            })
+            .collect();
+        let is_in = |known: &Arc<Known>, tokens: &[Arc<Known>]| {
+            tokens.iter().any(|other| Arc::ptr_eq(known, other))
+        };
+        let changed = held.len() != new.len() || !new.iter().all(|known| is_in(known, &held));
+        let old = std::mem::replace(&mut *held, Arc::clone(&new));
+        drop(held);
+        for known in old.iter().filter(|known| !is_in(known, &new)) {
+            known.revoked.cancel();
+        }
+        if !new.is_empty() {
+            self.anybody.revoked.cancel();
+        }
         Ok(changed)
     }
 
-    /// Reads the tokens again, and answers whether any changed. A caller whose token is gone is refused from now on; answers that
-    /// are under way go on, streams included.
+    /// Reads the tokens again, and answers whether any changed. A caller whose token is gone is
+    /// refused from now on, and its streams end; single answers that are under way are finished.
     ///
     /// # Errors
     ///
@@ -152,7 +228,7 @@ impl Gate {
         self.replace(tokens)
     }
 
-    fn tokens(&self) -> Arc<[Known]> {
+    fn tokens(&self) -> Arc<[Arc<Known>]> {
         Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -170,7 +246,7 @@ impl Gate {
     fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Box<Response<Body>>> {
         let tokens = self.tokens();
         if tokens.is_empty() || matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return Ok(Caller(Arc::from(ANYBODY)));
+            return Ok(Caller(Arc::clone(&self.anybody)));
         }
         // The scheme is compared as it is written, the token in constant time; every token is
         // compared, so that the time does not tell which one was near.
@@ -200,7 +276,7 @@ impl Gate {
                     ApiError::permission_denied(message).into_response(headers),
                 ))
             }
-            _ => Ok(Caller(Arc::clone(&known.name))),
+            _ => Ok(Caller(Arc::clone(known))),
         }
     }
 }
@@ -244,14 +320,10 @@ fn unauthorized() -> Response<Body> {
         .into_response()
 }
 
-fn read(auth: &AuthConfig) -> Result<Arc<[Known]>, TokenError> {
+fn read(auth: &AuthConfig) -> Result<Vec<Known>, TokenError> {
     let mut tokens: Vec<Known> = Vec::new();
     if let Some(secret) = auth.token.as_ref().map(secret).transpose()?.flatten() {
-        tokens.push(Known {
-            name: Arc::from(EVERYTHING),
-            role: None,
-            secret: secret.into_bytes().into(),
-        });
+        tokens.push(Known::new(EVERYTHING, None, secret));
     }
     for (name, token) in &auth.tokens {
         let Some(secret) = secret(&token.source)? else {
@@ -265,11 +337,7 @@ fn read(auth: &AuthConfig) -> Result<Arc<[Known]>, TokenError> {
         if secret.len() < SHORTEST {
             return Err(TokenError::Short { name: name.clone() });
         }
-        tokens.push(Known {
-            name: Arc::from(name.as_str()),
-            role: Some(token.role),
-            secret: secret.into_bytes().into(),
-        });
+        tokens.push(Known::new(name, Some(token.role), secret));
     }
     for (at, one) in tokens.iter().enumerate() {
         if let Some(other) = tokens[..at].iter().find(|other| other.secret == one.secret) {
@@ -279,7 +347,7 @@ fn read(auth: &AuthConfig) -> Result<Arc<[Known]>, TokenError> {
             });
         }
     }
-    Ok(tokens.into())
+    Ok(tokens)
 }
 
 /// The token of a source; none if its variable is not set.
@@ -356,5 +424,50 @@ mod tests {
         ));
         // A server without pools starts no machines.
         assert!(Gate::open(&without, None).unwrap().is_set());
+    }
+    #[test]
+    fn streams_end_for_exactly_the_tokens_that_are_not_what_they_were() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        for name in ["stays", "changes", "demoted", "goes"] {
+            write(home, name, &format!("secret-of-{name}"));
+        }
+        let admin = Role::Admin;
+        let names = ["stays", "changes", "demoted", "goes"].map(|name| (name, admin));
+        let gate = Gate::open(&auth(home, &names), None).unwrap();
+        let held = gate.tokens();
+        let revoked = || {
+            let gone = held.iter().filter(|known| known.revoked.is_cancelled());
+            gone.map(|known| &*known.name).collect::<Vec<_>>()
+        };
+        assert!(!gate.reload(&auth(home, &names)).unwrap());
+        assert_eq!(revoked(), [] as [&str; 0]);
+        write(home, "changes", "another-secret");
+        let next = [
+            ("stays", admin),
+            ("changes", admin),
+            ("demoted", Role::Viewer),
+        ];
+        assert!(gate.reload(&auth(home, &next)).unwrap());
+        assert_eq!(revoked(), ["changes", "demoted", "goes"]);
+        // What is refused revokes nobody.
+        assert!(gate.reload(&auth(home, &[("missing", admin)])).is_err());
+        assert!(gate.reload(&auth(home, &[])).is_err());
+        assert!(!gate.tokens().iter().any(|k| k.revoked.is_cancelled()));
+    }
+
+    #[test]
+    fn streams_of_a_server_without_tokens_end_when_it_gets_some() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        let gate = Gate::open(&auth(home, &[]), None).unwrap();
+        assert!(!gate.reload(&auth(home, &[])).unwrap());
+        assert!(!gate.anybody.revoked.is_cancelled());
+        write(home, "ops", "operator-token");
+        assert!(
+            gate.reload(&auth(home, &[("ops", Role::Operator)]))
+                .unwrap()
+        );
+        assert!(gate.anybody.revoked.is_cancelled());
     }
 }

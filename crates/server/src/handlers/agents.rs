@@ -10,6 +10,7 @@ use navarch_model::{NodeId, SessionId};
 use navarch_time::timeout;
 
 use super::{Handlers, KEEP_ALIVE};
+use crate::access::until_revoked;
 use crate::fleet::{FleetClock, FleetHandle};
 use crate::publish::Published;
 
@@ -39,7 +40,7 @@ impl Agents for Handlers {
 
     async fn watch_commands(
         &self,
-        _call: Call,
+        call: Call,
         request: v1::WatchCommandsRequest,
     ) -> Result<Answers<v1::WatchCommandsResponse>, ApiError> {
         let (node, session) = requests::watch_commands(&request)?;
@@ -57,13 +58,14 @@ impl Agents for Handlers {
             news: self.published.commands(),
             first: true,
         };
-        Ok(Box::pin(stream::unfold(Some(watch), |watch| async {
+        let answers = Box::pin(stream::unfold(Some(watch), |watch| async {
             let mut watch = watch?;
             match watch.next().await {
                 Ok(answer) => Some((Ok(answer), Some(watch))),
                 Err(error) => Some((Err(error), None)),
             }
-        })))
+        }));
+        Ok(until_revoked(&call, answers))
     }
 }
 

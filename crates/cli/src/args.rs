@@ -281,7 +281,8 @@ pub enum DevOrder {
 pub struct Inject {
     /// The node.
     pub node: String,
-    /// xid, thermal, memory, nvlink, backend-error, device-error or boot-failure.
+    /// xid, thermal, memory, nvlink, backend-error, device-error, boot-failure, row-remap, pcie,
+    /// power or recovery-action.
     pub kind: String,
     /// The XID's number.
     #[arg(long)]
@@ -304,6 +305,13 @@ pub struct Inject {
     /// The link, for nvlink.
     #[arg(long)]
     pub link: Option<u32>,
+    /// No memory row is left to remap to, for row-remap.
+    #[arg(long)]
+    pub failed: bool,
+    /// NVML's number of the repair that the driver asks for, for recovery-action: 1 GPU reset,
+    /// 2 node reboot, 3 drain P2P, 4 drain and reset, 5 recover the IMEX domain.
+    #[arg(long)]
+    pub action: Option<u32>,
 }
 
 /// `navarch server`.

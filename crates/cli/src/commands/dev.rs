@@ -99,7 +99,8 @@ async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
             ..EventQuery::following(after)
         };
         // What cannot be read is in the log; the story goes on with the next event.
-        let Ok(events) = handlers.history.events(&query) else {
+        let read = handlers.archive.read(move |history| history.events(&query));
+        let Ok(events) = read.await else {
             continue;
         };
         for event in events {
@@ -292,6 +293,8 @@ fn request(inject: Inject) -> v1::InjectFaultRequest {
     put("sbe", inject.sbe.map(|value| value.to_string()));
     put("dbe", inject.dbe.map(|value| value.to_string()));
     put("link", inject.link.map(|value| value.to_string()));
+    put("failed", inject.failed.then(|| "true".to_owned()));
+    put("action", inject.action.map(|value| value.to_string()));
     v1::InjectFaultRequest {
         node_id: inject.node,
         kind: inject.kind,

@@ -180,6 +180,7 @@ fn an_incident_shows_its_story() {
         citation: "NVIDIA XID catalogue, 79".to_owned(),
         required: Repair::ResetGpu,
         opened: at(1),
+        hit: Some(at(1)),
         last_evidence: at(2),
         evidence: vec![Evidence {
             at: at(1),
@@ -273,6 +274,7 @@ fn a_state() -> State {
             trips: 2,
             failures: 0,
             probe: None,
+            ..Breaker::default()
         },
     );
     pool.repair_breakers

@@ -29,6 +29,13 @@ pub enum Input {
     Configure(Arc<Settings>),
     /// A new health policy is in force.
     SetPolicy(Arc<HealthPolicy>),
+    /// A new health policy was refused; the one in force stays.
+    PolicyRefused {
+        /// Where it came from.
+        source: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// Time passed.
     Tick,
     /// The space that is free on the disk of the store, in bytes.
@@ -56,6 +63,8 @@ pub enum Input {
     Poll {
         /// The node.
         node: NodeId,
+        /// The agent's session, if it says: one that was superseded gets nothing.
+        session: Option<SessionId>,
     },
     /// An agent says what became of a command.
     Acknowledge {
@@ -575,6 +584,8 @@ pub struct Note {
     pub about: String,
     /// The guard, or `would`.
     pub guard: &'static str,
+    /// Which of the guard's reasons, in one word: another one is told anew.
+    pub cause: &'static str,
     /// What would be done, for `would`; else what is stopped.
     pub action: String,
     /// Why. Not part of what makes two notes the same.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use navarch_config::{Config, Guards, InstanceManagerConfig, PoolConfig, ProviderKind};
 use navarch_model::{Idempotency, Offering, PoolName, ProviderName};
+pub use navarch_policy::guards::doubled;
 
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,11 +139,4 @@ impl Settings {
         let pace = &self.guards.terminate;
         doubled(pace.retry_wait, failures, pace.retry_max_wait)
     }
-}
-
-/// `first` doubled `times` times, at most `limit`.
-pub fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
-    first
-        .saturating_mul(1_u32.checked_shl(times.min(31)).unwrap_or(u32::MAX))
-        .min(limit)
 }

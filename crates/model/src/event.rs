@@ -40,6 +40,8 @@ event_kinds! {
     Configured = "config.applied",
     /// A new health policy is in force.
     PolicyApplied = "policy.applied",
+    /// A new health policy was refused; the one before stays in force.
+    PolicyRefused = "policy.refused",
     /// A rule could not be evaluated.
     RuleFailed = "policy.rule_failed",
     /// An operator changed the automation mode.
@@ -111,6 +113,7 @@ impl EventKind {
         matches!(
             self,
             Self::ClockJumped
+                | Self::PolicyRefused
                 | Self::RuleFailed
                 | Self::WouldAct
                 | Self::ProviderError

@@ -183,6 +183,9 @@ pub struct Incident {
     pub required: Repair,
     /// When it opened.
     pub opened: Stamp,
+    /// When it last became unhealthy, or unhealthy by another rule: a hit for the breaker of its
+    /// signature. None while it was only degraded.
+    pub hit: Option<Stamp>,
     /// The latest evidence.
     pub last_evidence: Stamp,
     /// The first and the latest facts.
@@ -214,6 +217,21 @@ impl Incident {
     /// Whether it keeps its node UNHEALTHY.
     pub fn makes_unhealthy(&self) -> bool {
         self.is_open() && self.severity == HealthStatus::Unhealthy
+    }
+
+    /// When the breaker of its signature last counted it: none while it is not unhealthy.
+    pub fn hit_at(&self) -> Option<Stamp> {
+        (self.severity == HealthStatus::Unhealthy).then(|| self.hit.unwrap_or(self.opened))
+    }
+
+    /// Notes a hit if it became unhealthy, or unhealthy by another rule, since `before`.
+    pub fn note_hit(&mut self, before: Option<&Self>, now: Stamp) {
+        let known = before.is_some_and(|before| {
+            before.severity == HealthStatus::Unhealthy && before.signature() == self.signature()
+        });
+        if self.severity == HealthStatus::Unhealthy && !known {
+            self.hit = Some(now);
+        }
     }
 
     /// Adds a fact that stands for `count` equal ones, keeping the first and the latest.

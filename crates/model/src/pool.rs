@@ -64,12 +64,25 @@ pub struct Breaker {
     pub failures: u32,
     /// What was let through as the probe, by the id of the instance it concerns.
     pub probe: Option<String>,
+    /// Whether it stands for the whole fleet: the signature was on too many nodes of all pools.
+    pub fleet: bool,
+    /// When an operator reset it, or its probe began that proved itself: what was hit before does
+    /// not count any more.
+    pub reset: Option<Stamp>,
 }
 
 impl Breaker {
     /// Whether it is open.
     pub const fn is_open(&self) -> bool {
         self.opened.is_some()
+    }
+
+    /// A closed breaker that forgets what was hit before `reset`.
+    pub fn closed(reset: Stamp) -> Self {
+        Self {
+            reset: Some(reset),
+            ..Self::default()
+        }
     }
 }
 

@@ -595,7 +595,7 @@ impl Sim {
                 Some(outcome(replies.first()?))
             }
             Call::Poll(node) => {
-                let replies = self.turn(vec![Input::Poll { node }])?;
+                let replies = self.turn(vec![Input::Poll { node, session: None }])?;
                 Some(outcome(replies.first()?))
             }
         }

@@ -75,6 +75,7 @@ const fn step(kind: EventKind) -> &'static str {
         | K::IncidentChanged
         | K::IncidentClosed
         | K::RuleFailed
+        | K::PolicyRefused
         | K::PolicyApplied => "rule",
         K::ReplacementStarted | K::WouldAct | K::AutomationChanged | K::DrainCancelled => {
             "decision"

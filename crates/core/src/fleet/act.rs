@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use navarch_model::ids::fresh;
 use navarch_model::{
-    Breaker, DrainCause, EndCause, EventKind, HoldKind, IdSource, Instance, InstanceId, LastRepair,
-    LaunchCause, LaunchSpec, Lifecycle, Node, NodeId, Phase, PoolName, Subject,
+    DrainCause, EndCause, EventKind, HoldKind, IdSource, Instance, InstanceId, LaunchCause,
+    LaunchSpec, Lifecycle, Node, NodeId, Phase, PoolName, Subject,
 };
 
 use super::{CallKind, Fleet, UnderWay};
 use crate::input::{Action, CallKey, Effect, Note, Rejection, Reply};
-use crate::settings::doubled;
 
 /// How often the scheduler is asked whether a node is empty.
 const ASK_DRAINED_EVERY: Duration = Duration::from_secs(5);
@@ -401,39 +400,6 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
-    fn remember_repair(
-        &mut self,
-        incident: &navarch_model::IncidentId,
-        node: &Node,
-        instance: InstanceId,
-    ) {
-        let Some(pool) = &node.pool else { return };
-        let Some(signature) = self
-            .state
-            .incidents
-            .get(incident)
-            .map(|incident| incident.signature().to_owned())
-        else {
-            return;
-        };
-        let mut memory = self.pool_memory(pool);
-        if let Some(breaker) = memory
-            .repair_breakers
-            .get_mut(&signature)
-            .filter(|b| b.is_open())
-        {
-            breaker.probe = Some(instance.to_string());
-        }
-        memory.last_repairs.insert(
-            signature,
-            LastRepair {
-                at: self.now,
-                instance,
-            },
-        );
-        self.put_pool(memory);
-    }
-
     fn ask_drained(&mut self, id: &NodeId) -> Result<Reply, Rejection> {
         let node = self.live_node(id)?;
         let Some((_, hold)) = node.our_drain() else {
@@ -497,61 +463,6 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
-    fn open_breaker(&mut self, pool: &PoolName, signature: &str) {
-        let wait = self.settings.guards.breaker.wait;
-        let mut memory = self.pool_memory(pool);
-        let breaker = memory
-            .repair_breakers
-            .entry(signature.to_owned())
-            .or_default();
-        let opened = !breaker.is_open();
-        breaker.opened = breaker.opened.or(Some(self.now));
-        breaker.probe_at = Some(self.now.core + wait);
-        self.put_pool(memory);
-        if opened {
-            self.event(
-                EventKind::BreakerOpened,
-                Subject {
-                    pool: Some(pool.clone()),
-                    ..Subject::default()
-                },
-                format!("repair breaker of {signature}: seen on too many nodes at once"),
-                [("signature", signature.to_owned())],
-            );
-        }
-    }
-
-    fn judge_probe(&mut self, pool: &PoolName, signature: &str, proven: bool) {
-        let (wait, longest) = (
-            self.settings.guards.breaker.wait,
-            self.settings.guards.breaker.max_wait,
-        );
-        let now = self.now.core;
-        let mut memory = self.pool_memory(pool);
-        let Some(breaker) = memory.repair_breakers.get_mut(signature) else {
-            return;
-        };
-        if proven {
-            *breaker = Breaker::default();
-        } else {
-            breaker.trips = breaker.trips.saturating_add(1);
-            breaker.probe = None;
-            breaker.probe_at = Some(now + doubled(wait, breaker.trips, longest));
-        }
-        self.put_pool(memory);
-        if proven {
-            self.event(
-                EventKind::BreakerClosed,
-                Subject {
-                    pool: Some(pool.clone()),
-                    ..Subject::default()
-                },
-                format!("repair breaker of {signature}: the probe's replacement stayed ACTIVE"),
-                [("signature", signature.to_owned())],
-            );
-        }
-    }
-
     fn note(&mut self, note: Note) {
         let key = (
             note.pool.clone(),
@@ -559,7 +470,8 @@ impl Fleet {
             note.guard,
             note.action.clone(),
         );
-        if self.notes.contains_key(&key) {
+        let known = self.notes.get(&key);
+        if known.is_some_and(|known| known.cause == note.cause) {
             return;
         }
         let node = NodeId::new(note.about.as_str());
@@ -584,11 +496,15 @@ impl Fleet {
         } else {
             format!("{} waits: {}", note.action, note.reason)
         };
-        let details = [
-            ("guard", note.guard.to_owned()),
-            ("action", note.action.clone()),
-        ];
-        self.event(kind, subject, message, details);
+        let guard = ("guard", note.guard.to_owned());
+        let action = ("action", note.action.clone());
+        match note.cause {
+            "" => self.event(kind, subject, message, [guard, action]),
+            cause => {
+                let cause = ("cause", cause.to_owned());
+                self.event(kind, subject, message, [guard, action, cause]);
+            }
+        }
         self.notes.insert(key, note);
     }
 }

@@ -1,15 +1,12 @@
-//! What clouds answer: launches, look-ups, terminations, listings.
-
-use std::collections::BTreeMap;
+//! What clouds answer: launches, look-ups, terminations.
 
 use navarch_model::{
-    Change, CloudStatus, DrainCause, EndCause, Ending, EventKind, HoldKind, IdSource, Idempotency,
-    Instance, InstanceId, Lifecycle, Machine, Node, Phase, ProviderError, ProviderErrorKind,
-    ProviderInstanceId, ProviderName, Sighting, Stamp, Subject, TerminateAnswer, Unclaimed,
+    CloudStatus, EndCause, EventKind, IdSource, Idempotency, Instance, Machine, Phase,
+    ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName, Sighting, Subject,
+    TerminateAnswer,
 };
-use std::sync::Arc;
 
-use super::{CallKind, Fleet};
+use crate::fleet::{CallKind, Fleet};
 use crate::input::CallKey;
 use crate::settings::doubled;
 
@@ -27,7 +24,7 @@ impl Fleet {
     }
 
     /// Ends the bookkeeping of a call. Answers the instance if the answer is to its latest call.
-    fn answered(&mut self, key: &CallKey, kind: CallKind) -> Option<(Instance, bool)> {
+    pub(super) fn answered(&mut self, key: &CallKey, kind: CallKind) -> Option<(Instance, bool)> {
         let call = self.calls.get(&key.instance);
         let fresh = call.is_some_and(|call| (call.attempt, call.kind) == (key.attempt, kind));
         if fresh {
@@ -119,7 +116,7 @@ impl Fleet {
     }
 
     /// An answer shows a machine whose record is gone: nobody claims it.
-    fn outlived(&mut self, provider: &ProviderName, machine: &Machine) {
+    pub(super) fn outlived(&mut self, provider: &ProviderName, machine: &Machine) {
         let on_record = self.state.instances.values().any(|instance| {
             instance.offering.provider == *provider
                 && instance.provider_id.as_ref() == Some(&machine.provider_id)
@@ -131,7 +128,7 @@ impl Fleet {
 
     /// A launch call that was given up says after all that it made nothing. That settles the
     /// outcome if it was the only call.
-    fn late_launch_error(&mut self, mut instance: Instance, error: &ProviderError) {
+    pub(super) fn late_launch_error(&mut self, mut instance: Instance, error: &ProviderError) {
         if !error.kind.made_nothing() || instance.launches != 1 || instance.provider_id.is_some() {
             return;
         }
@@ -159,7 +156,7 @@ impl Fleet {
     }
 
     /// The cloud showed a machine with the instance's id.
-    fn machine_exists(&mut self, mut instance: Instance, machine: &Machine, why: &str) {
+    pub(super) fn machine_exists(&mut self, mut instance: Instance, machine: &Machine, why: &str) {
         if !instance.phase.may_be_alive() {
             self.unclaimed_found(&instance.offering.provider.clone(), machine);
             return;
@@ -217,7 +214,7 @@ impl Fleet {
     }
 
     /// Records what the cloud says of a machine; a repeat of the same word only counts.
-    fn see(&self, instance: &mut Instance, status: CloudStatus) {
+    pub(super) fn see(&self, instance: &mut Instance, status: CloudStatus) {
         let in_a_row = match instance.sighting {
             Some(before) if before.status == status => before.in_a_row.saturating_add(1),
             _ => 1,
@@ -238,12 +235,17 @@ impl Fleet {
         });
     }
 
-    fn retry_later(&self, instance: &mut Instance, asked: Option<std::time::Duration>) {
+    pub(super) fn retry_later(&self, instance: &mut Instance, asked: Option<std::time::Duration>) {
         let wait = self.settings.backoff(instance.failures.saturating_sub(1));
         instance.retry_at = Some(self.now.core + asked.map_or(wait, |asked| asked.max(wait)));
     }
 
-    fn provider_error(&mut self, instance: &Instance, call: &str, error: &ProviderError) {
+    pub(super) fn provider_error(
+        &mut self,
+        instance: &Instance,
+        call: &str,
+        error: &ProviderError,
+    ) {
         let subject = self.instance_subject(instance);
         let provider = &instance.offering.provider;
         let message = format!("{call} at {}: {error}", instance.offering);
@@ -258,7 +260,7 @@ impl Fleet {
     }
 
     /// Records that a call failed. What is equal in all of these is the same trouble.
-    fn call_failed(
+    pub(super) fn call_failed(
         &mut self,
         subject: Subject,
         message: String,
@@ -280,7 +282,7 @@ impl Fleet {
         }
     }
 
-    fn offering_refused(
+    pub(super) fn offering_refused(
         &mut self,
         instance: &Instance,
         error: &ProviderError,
@@ -338,7 +340,7 @@ impl Fleet {
     }
 
     /// A look-up said that the machine is not there, or no longer.
-    fn absent(&mut self, mut instance: Instance, status: CloudStatus) {
+    pub(super) fn absent(&mut self, mut instance: Instance, status: CloudStatus) {
         let known = instance.provider_id.is_some();
         let gone = status == CloudStatus::Terminated || (known && status == CloudStatus::NotFound);
         match instance.phase {
@@ -346,7 +348,7 @@ impl Fleet {
                 self.prove_gone(instance, "the cloud says that it is gone");
             }
             Phase::Launching | Phase::OutcomeUnknown => {
-                let retried =
+                let honours =
                     self.idempotency(&instance.offering.provider) == Idempotency::TokenOrName;
                 if status == CloudStatus::Terminated {
                     self.commit_termination(
@@ -354,7 +356,7 @@ impl Fleet {
                         EndCause::Vanished,
                         "it was made and is gone already",
                     );
-                } else if retried && instance.launches < MAX_LAUNCH_CALLS {
+                } else if honours && instance.launches < MAX_LAUNCH_CALLS {
                     // The same token: a second call cannot make a second machine.
                     instance.clean = true;
                     instance.failures = instance.launches;
@@ -368,13 +370,15 @@ impl Fleet {
                     } else {
                         self.put_instance(instance);
                     }
-                } else if instance.phase == Phase::OutcomeUnknown {
+                } else if instance.phase == Phase::OutcomeUnknown && honours {
                     self.commit_termination(
                         instance,
                         EndCause::LaunchAbandoned,
                         "the launch is given up; two complete listings must lack it",
                     );
                 } else {
+                    // Where no token is honoured, only listings settle an unknown outcome: until they
+                    // do, the intent keeps its place and no other machine is bought for it.
                     self.retry_later(&mut instance, None);
                     self.put_instance(instance);
                 }
@@ -418,384 +422,6 @@ impl Fleet {
                 self.retry_later(&mut instance, error.retry_after);
                 instance.message = format!("termination will be retried: {error}");
                 self.put_instance(instance);
-            }
-        }
-    }
-
-    /// Commits to letting a machine go: the point of no return.
-    pub(crate) fn commit_termination(
-        &mut self,
-        mut instance: Instance,
-        cause: EndCause,
-        why: &str,
-    ) {
-        // Nobody was asked for a mere intent, unless a machine with its id showed itself.
-        let seen = instance.node.is_some()
-            || instance.provider_id.is_some()
-            || instance.sighting.is_some();
-        if instance.phase == Phase::Requested && !seen {
-            instance.end = Some(cause);
-            self.move_instance(instance, Phase::Failed, why);
-            return;
-        }
-        // A machine that was paid for and never became ACTIVE counts against its offering.
-        if instance.provider_id.is_some()
-            && !instance.was_active
-            && !matches!(cause, EndCause::Operator | EndCause::Shrink)
-        {
-            self.launch_wasted(&instance);
-        }
-        instance.end = Some(cause);
-        instance.retry_at = None;
-        instance.failures = 0;
-        if self
-            .calls
-            .get(&instance.id)
-            .is_some_and(|call| call.kind == CallKind::Lookup)
-        {
-            self.calls.remove(&instance.id);
-        }
-        let node = instance.node.clone();
-        self.move_instance(instance, Phase::Terminating, why);
-        let Some(node) = node.and_then(|id| self.state.nodes.get(&id)) else {
-            return;
-        };
-        let mut node = Node::clone(node);
-        self.add_hold(&mut node, HoldKind::Drain(DrainCause::Terminating), why);
-        self.put_node(node, why);
-    }
-
-    fn launch_wasted(&mut self, instance: &Instance) {
-        let (limit, first, longest) = (
-            self.settings.guards.launch_breaker.failures,
-            self.settings.guards.launch_breaker.wait,
-            self.settings.guards.launch_breaker.max_wait,
-        );
-        let now = self.now;
-        let mut opened = false;
-        self.change_offering(&instance.pool, &instance.offering, |memory| {
-            let breaker = &mut memory.breaker;
-            breaker.failures = breaker.failures.saturating_add(1);
-            if breaker.is_open() || breaker.failures >= limit {
-                opened = !breaker.is_open();
-                breaker.opened = breaker.opened.or(Some(now));
-                breaker.probe_at = Some(now.core + doubled(first, breaker.trips, longest));
-                breaker.trips = breaker.trips.saturating_add(1);
-                memory.proven = false;
-            }
-        });
-        if opened {
-            self.event(
-                EventKind::BreakerOpened,
-                Subject {
-                    pool: Some(instance.pool.clone()),
-                    ..Subject::default()
-                },
-                format!(
-                    "launch breaker of {}: {limit} machines never became ACTIVE",
-                    instance.offering
-                ),
-                [],
-            );
-        }
-    }
-
-    /// The machine is proven gone: the instance and its node end.
-    fn prove_gone(&mut self, instance: Instance, why: &str) {
-        let node = instance.node.clone();
-        self.move_instance(instance, Phase::Terminated, why);
-        let Some(node) = node.and_then(|id| self.state.nodes.get(&id)) else {
-            return;
-        };
-        self.end_node(Node::clone(node), why);
-    }
-
-    /// A node's machine is gone, and everything that stood on it.
-    pub(crate) fn end_node(&mut self, mut node: Node, why: &str) {
-        node.lifecycle = Lifecycle::Terminated;
-        node.terminated = Some(self.now);
-        self.close_all(&mut node, &Ending::NodeTerminated);
-        node.holds.clear();
-        self.soft.remove(&node.id);
-        self.put_node(node, why);
-    }
-
-    pub(crate) fn list_result(
-        &mut self,
-        provider: &ProviderName,
-        began: Stamp,
-        result: Result<(Vec<Machine>, bool), ProviderError>,
-    ) {
-        self.due.any = true;
-        let soft = self.providers.entry(provider.clone()).or_default();
-        if began.core < soft.looked_at {
-            // A later one was looked at: this one was taken for lost.
-            return;
-        }
-        soft.looked_at = began.core;
-        soft.listing = None;
-        let (machines, complete) = match result {
-            Ok(listing) => {
-                soft.failures = 0;
-                listing
-            }
-            Err(error) => {
-                soft.failures += 1;
-                let failures = soft.failures;
-                if failures.is_power_of_two() {
-                    let message = format!("list at {provider}: {error} ({failures} in a row)");
-                    self.call_failed(Subject::default(), message, "list", provider, None, &error);
-                }
-                return;
-            }
-        };
-        // A machine that was adopted or is ended by an operator may have another id than its tag.
-        let on_record: BTreeMap<&ProviderInstanceId, &InstanceId> = self
-            .state
-            .instances
-            .values()
-            .filter(|one| one.offering.provider == *provider && one.phase.may_be_alive())
-            .filter_map(|one| Some((one.provider_id.as_ref()?, &one.id)))
-            .collect();
-        let mut by_instance: BTreeMap<InstanceId, &Machine> = BTreeMap::new();
-        for machine in &machines {
-            let recorded = on_record.get(&machine.provider_id).copied();
-            let Some(id) = recorded.or(machine.instance.as_ref()) else {
-                continue;
-            };
-            let known = self.state.instances.get(id);
-            let bound = known.and_then(|instance| instance.provider_id.as_ref());
-            // Of two machines for one intent the record knows one; the other is a stranger.
-            let is_it = bound.is_none_or(|bound| *bound == machine.provider_id);
-            if is_it && machine.status != CloudStatus::Terminated {
-                by_instance.entry(id.clone()).or_insert(machine);
-            }
-        }
-        let expected: Vec<Instance> = self
-            .state
-            .instances
-            .values()
-            .filter(|instance| {
-                instance.offering.provider == *provider
-                    && instance.phase.may_be_alive()
-                    && instance.phase_since.core < began.core
-            })
-            .map(|instance| Instance::clone(instance))
-            .collect();
-        let vanished = expected
-            .iter()
-            .filter(|instance| {
-                instance.provider_id.is_some()
-                    && instance.phase != Phase::Terminating
-                    && !by_instance.contains_key(&instance.id)
-            })
-            .count();
-        let bought = expected
-            .iter()
-            .filter(|instance| instance.phase != Phase::Requested)
-            .count();
-        let limit = self.settings.guards.sweep.suspect.of(bought);
-        let appeared = machines
-            .iter()
-            .filter(|machine| self.is_stranger(provider, machine, began))
-            .filter(|machine| {
-                let key = (provider.clone(), machine.provider_id.clone());
-                !self.state.unclaimed.contains_key(&key)
-            })
-            .count();
-        let vanishing = complete && vanished > limit;
-        let suspect = if !complete {
-            Some("the listing is partial".to_owned())
-        } else if vanishing {
-            Some(format!("{vanished} of {bought} machines vanished at once"))
-        } else if appeared > limit {
-            Some(format!(
-                "{appeared} machines with our tag and without a record appeared at once"
-            ))
-        } else {
-            None
-        };
-        self.set_suspect(provider, suspect);
-        for instance in expected {
-            match by_instance.get(&instance.id) {
-                Some(machine) => {
-                    self.machine_exists(instance, machine, "the cloud lists the machine");
-                }
-                // Even a listing that is not believed says what to look up by id.
-                None if complete => self.not_listed(instance, began, vanished == 0),
-                None => {}
-            }
-        }
-        // Those that appeared are on record from now on: the next listing confirms them.
-        if complete && !vanishing {
-            self.strangers(provider, &machines, began);
-        }
-    }
-
-    /// Whether a listed machine has our fleet id and no instance of ours explains it.
-    fn is_stranger(&self, provider: &ProviderName, machine: &Machine, began: Stamp) -> bool {
-        let live = !matches!(
-            machine.status,
-            CloudStatus::Terminated | CloudStatus::NotFound
-        );
-        let ours = machine.fleet.as_ref() == Some(&self.state.meta.fleet);
-        let known = machine
-            .instance
-            .as_ref()
-            .and_then(|id| self.state.instances.get(id))
-            .is_some_and(|instance| {
-                let bound = instance.provider_id.as_ref();
-                let is_it = bound.is_none_or(|id| *id == machine.provider_id);
-                // The listing says nothing about what changed after it began.
-                let changed = instance.phase_since.core >= began.core;
-                is_it && (changed || instance.phase.may_be_alive())
-            });
-        live && ours && !known && !self.is_recorded(provider, machine, began)
-    }
-
-    /// Whether a machine is on record under another id than that of its tag.
-    fn is_recorded(&self, provider: &ProviderName, machine: &Machine, began: Stamp) -> bool {
-        self.state.instances.values().any(|instance| {
-            instance.provider_id.as_ref() == Some(&machine.provider_id)
-                && instance.offering.provider == *provider
-                && (instance.phase.may_be_alive() || instance.phase_since.core >= began.core)
-        })
-    }
-
-    fn set_suspect(&mut self, provider: &ProviderName, suspect: Option<String>) {
-        let soft = self.providers.entry(provider.clone()).or_default();
-        let before = std::mem::replace(&mut soft.suspect, suspect.clone());
-        if before != suspect {
-            self.look_at_all();
-        }
-        if let (None, Some(why)) = (before, suspect) {
-            self.event(
-                EventKind::ListingSuspect,
-                Subject::default(),
-                format!("listing of {provider} is not believed: {why}"),
-                [("provider", provider.to_string())],
-            );
-        }
-    }
-
-    /// A believed listing lacks an instance. It proves absence only if it lacks nothing that is
-    /// known to exist.
-    fn not_listed(&mut self, mut instance: Instance, began: Stamp, proof: bool) {
-        let after_deadline = instance
-            .launch_deadline
-            .is_none_or(|deadline| began.core >= deadline);
-        match instance.phase {
-            Phase::OutcomeUnknown | Phase::Terminating
-                if proof && instance.provider_id.is_none() && after_deadline =>
-            {
-                instance.absent_listings += 1;
-                if instance.absent_listings < PROOF_LISTINGS {
-                    self.put_instance(instance);
-                } else if instance.phase == Phase::Terminating {
-                    self.prove_gone(instance, "two complete listings lack it");
-                } else {
-                    instance.end = Some(EndCause::LaunchAbandoned);
-                    self.move_instance(instance, Phase::Failed, "two complete listings lack it");
-                }
-            }
-            // A listing alone closes nothing: the next plan looks it up by id.
-            Phase::PendingRegistration | Phase::Running
-                if instance
-                    .sighting
-                    .is_none_or(|sighting| sighting.status != CloudStatus::NotFound) =>
-            {
-                self.see(&mut instance, CloudStatus::NotFound);
-                if let Some(sighting) = &mut instance.sighting {
-                    sighting.in_a_row = 0;
-                }
-                self.put_instance(instance);
-            }
-            _ => {}
-        }
-    }
-
-    /// Machines with our fleet id that no instance of ours explains.
-    fn strangers(&mut self, provider: &ProviderName, machines: &[Machine], began: Stamp) {
-        for machine in machines {
-            if self.is_stranger(provider, machine, began) {
-                self.unclaimed_found(provider, machine);
-            }
-        }
-        let gone: Vec<_> = self
-            .state
-            .unclaimed
-            .keys()
-            .filter(|(name, id)| {
-                name == provider
-                    && !machines.iter().any(|machine| {
-                        machine.provider_id == *id && machine.status != CloudStatus::Terminated
-                    })
-            })
-            .cloned()
-            .collect();
-        for key in gone {
-            self.unclaimed_asked.remove(&key);
-            self.put(Change::UnclaimedGone(key.0, key.1));
-        }
-    }
-
-    fn unclaimed_found(&mut self, provider: &ProviderName, machine: &Machine) {
-        let subject = Subject {
-            instance: machine.instance.clone(),
-            ..Subject::default()
-        };
-        let message = format!(
-            "{provider} has {} with our tag and no record of it is alive",
-            machine.provider_id
-        );
-        self.unclaimed_seen(provider, machine, subject, message);
-    }
-
-    /// Counts a sighting of a machine that nobody claims; the first is told.
-    fn unclaimed_seen(
-        &mut self,
-        provider: &ProviderName,
-        machine: &Machine,
-        subject: Subject,
-        message: String,
-    ) {
-        let key = (provider.clone(), machine.provider_id.clone());
-        let known = self.state.unclaimed.get(&key);
-        let sightings = known.map_or(0, |known| known.sightings) + 1;
-        let unclaimed = Unclaimed {
-            provider: provider.clone(),
-            provider_id: machine.provider_id.clone(),
-            instance: machine.instance.clone(),
-            first_seen: known.map_or(self.now, |known| known.first_seen),
-            sightings,
-        };
-        if sightings == 1 {
-            let details = [
-                ("provider", provider.to_string()),
-                ("machine", machine.provider_id.to_string()),
-            ];
-            self.event(EventKind::UnclaimedFound, subject, message, details);
-        }
-        self.put(Change::Unclaimed(Arc::new(unclaimed)));
-    }
-
-    pub(crate) fn unclaimed_result(
-        &mut self,
-        provider: &ProviderName,
-        machine: &ProviderInstanceId,
-        result: Result<TerminateAnswer, ProviderError>,
-    ) {
-        match result {
-            Ok(TerminateAnswer::Gone) => {
-                let key = (provider.clone(), machine.clone());
-                self.unclaimed_asked.remove(&key);
-                self.put(Change::UnclaimedGone(key.0, key.1));
-            }
-            Ok(TerminateAnswer::Accepted) => {}
-            Err(error) => {
-                let message = format!("terminate of unclaimed {machine} at {provider}: {error}");
-                let (subject, machine) = (Subject::default(), Some(machine));
-                self.call_failed(subject, message, "terminate", provider, machine, &error);
             }
         }
     }

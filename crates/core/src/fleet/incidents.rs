@@ -98,6 +98,7 @@ impl Fleet {
             citation: finding.citation,
             required,
             opened: self.now,
+            hit: None,
             last_evidence: self.now,
             evidence: Vec::new(),
             evidence_count: 0,
@@ -111,6 +112,7 @@ impl Fleet {
             closed: None,
         };
         incident.add_evidence(finding.evidence, finding.count);
+        incident.note_hit(None, self.now);
         let subject = self.incident_subject(&incident);
         self.event(
             EventKind::IncidentOpened,
@@ -158,6 +160,7 @@ impl Fleet {
             if same_boot && incident.repaired.take().is_some() {
                 // It came back after the repair: that rung is not enough.
                 incident.required = incident.required.raised();
+                incident.note_hit(None, self.now);
             }
             incident.add_evidence(finding.evidence, finding.count);
         } else if incident
@@ -168,6 +171,7 @@ impl Fleet {
             // A condition that reads the same again is no new fact.
             incident.add_evidence(finding.evidence, finding.count);
         }
+        incident.note_hit(Some(&before), self.now);
         let id = incident.id.clone();
         if incident == before {
             return id;

@@ -5,8 +5,8 @@ use std::ops::{AddAssign, SubAssign};
 use std::time::Duration;
 
 use navarch_model::{
-    Change, CloudStatus, CommandId, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node,
-    NodeId, Phase, PoolName, ProviderName, State, Time,
+    Change, CloudStatus, CommandId, DrainCause, HealthStatus, IncidentId, Instance, InstanceId,
+    LaunchCause, Lifecycle, Node, NodeId, Phase, PoolName, ProviderName, State, Time,
 };
 
 /// How many instances of a pool, or of the fleet, are what.
@@ -18,6 +18,8 @@ pub(crate) struct Tally {
     pub capacity: usize,
     /// Those of them that we do not drain.
     pub staying: usize,
+    /// Those of the pool that we drain to replace them.
+    pub repairing: usize,
     /// Our drains, and terminations that the cloud has not accepted yet.
     pub disruptions: usize,
 }
@@ -27,6 +29,7 @@ impl AddAssign for Tally {
         self.alive += other.alive;
         self.capacity += other.capacity;
         self.staying += other.staying;
+        self.repairing += other.repairing;
         self.disruptions += other.disruptions;
     }
 }
@@ -36,13 +39,18 @@ impl SubAssign for Tally {
         self.alive -= other.alive;
         self.capacity -= other.capacity;
         self.staying -= other.staying;
+        self.repairing -= other.repairing;
         self.disruptions -= other.disruptions;
     }
 }
 
 impl Tally {
     fn of(instance: &Instance, node: Option<&Node>) -> Self {
-        let drained = node.is_some_and(|node| node.our_drain().is_some());
+        let drain = node
+            .and_then(|node| node.our_drain())
+            .map(|(cause, _)| cause);
+        let drained = drain.is_some();
+        let repairing = matches!(drain, Some(DrainCause::Incident(_)));
         let capacity = instance.phase.counts_as_capacity();
         let disrupted = match instance.phase {
             Phase::Running => drained,
@@ -58,6 +66,7 @@ impl Tally {
             alive: usize::from(instance.phase.may_be_alive()),
             capacity: usize::from(capacity),
             staying: usize::from(capacity && !drained),
+            repairing: usize::from(capacity && repairing),
             disruptions: usize::from(disrupted),
         }
     }
@@ -75,7 +84,10 @@ pub(crate) struct Index {
     /// Machines that need a listing as proof.
     doubtful: BTreeMap<ProviderName, usize>,
     incidents_of_node: BTreeMap<NodeId, BTreeSet<IncidentId>>,
-    incidents_of_pool: BTreeMap<PoolName, BTreeSet<IncidentId>>,
+    /// Unhealthy incidents by signature and pool.
+    hits: BTreeMap<String, BTreeSet<(PoolName, IncidentId)>>,
+    /// The signatures of unhealthy incidents by pool, with their number.
+    signatures: BTreeMap<PoolName, BTreeMap<String, usize>>,
     /// Commands that wait for their node.
     waiting: BTreeMap<NodeId, BTreeSet<CommandId>>,
 }
@@ -197,8 +209,11 @@ impl Index {
     fn add_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             put(&mut self.incidents_of_node, &incident.key.node, id);
-            if let Some(pool) = &incident.pool {
-                put(&mut self.incidents_of_pool, pool, id);
+            if let (Some(pool), HealthStatus::Unhealthy) = (&incident.pool, incident.severity) {
+                let signature = incident.signature().to_owned();
+                put(&mut self.hits, &signature, &(pool.clone(), id.clone()));
+                let known = self.signatures.entry(pool.clone()).or_default();
+                *known.entry(signature).or_default() += 1;
             }
         }
     }
@@ -206,8 +221,10 @@ impl Index {
     fn remove_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             take(&mut self.incidents_of_node, &incident.key.node, id);
-            if let Some(pool) = &incident.pool {
-                take(&mut self.incidents_of_pool, pool, id);
+            if let (Some(pool), HealthStatus::Unhealthy) = (&incident.pool, incident.severity) {
+                let signature = incident.signature().to_owned();
+                take(&mut self.hits, &signature, &(pool.clone(), id.clone()));
+                self.forget_signature(pool, &signature);
             }
         }
     }
@@ -240,8 +257,36 @@ impl Index {
         self.incidents_of_node.get(node).into_iter().flatten()
     }
 
-    pub(crate) fn incidents_of_pool(&self, pool: &PoolName) -> impl Iterator<Item = &IncidentId> {
-        self.incidents_of_pool.get(pool).into_iter().flatten()
+    /// The unhealthy incidents of a signature, ended ones included while they are in memory, by
+    /// pool.
+    pub(crate) fn hits(&self, signature: &str) -> impl Iterator<Item = (&PoolName, &IncidentId)> {
+        let hits = self.hits.get(signature).into_iter().flatten();
+        hits.map(|(pool, id)| (pool, id))
+    }
+
+    /// The signatures of the unhealthy incidents of a pool, ended ones included while they are in
+    /// memory.
+    pub(crate) fn signatures(&self, pool: &PoolName) -> impl Iterator<Item = &str> {
+        let known = self.signatures.get(pool);
+        known
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .map(String::as_str)
+    }
+
+    fn forget_signature(&mut self, pool: &PoolName, signature: &str) {
+        let Some(known) = self.signatures.get_mut(pool) else {
+            return;
+        };
+        if let Some(count) = known.get_mut(signature) {
+            *count -= 1;
+            if *count == 0 {
+                known.remove(signature);
+            }
+        }
+        if known.is_empty() {
+            self.signatures.remove(pool);
+        }
     }
 
     pub(crate) fn waiting(&self, node: &NodeId) -> impl Iterator<Item = &CommandId> {

@@ -1,20 +1,23 @@
 //! The Fleet: the one owner of the state, and the only thing that changes it.
 
 mod act;
+mod breakers;
 mod cloud;
+mod ends;
 mod holds;
 mod incidents;
 mod index;
+mod listing;
 mod operator;
 mod orphans;
 mod policy;
+mod record;
 mod register;
 mod report;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use navarch_model::{
     Automation, Change, Event, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeId,
@@ -28,6 +31,7 @@ use crate::plan::PoolReport;
 use crate::settings::{PoolSettings, Settings};
 use index::Index;
 
+pub(crate) use cloud::PROOF_LISTINGS;
 pub(crate) use incidents::describe;
 pub(crate) use index::Witnesses;
 
@@ -38,12 +42,6 @@ pub use report::{SILENCE, STALE_REPORTS};
 pub const OVERFLOW: &str = "too-many-incidents";
 /// The class of latched faults beyond the limit.
 pub(crate) const OVERFLOW_LATCHED: &str = "too-many-faults";
-/// Repeats within this time of the first become one event with a count.
-const COALESCED_WITHIN: Duration = Duration::from_secs(3600);
-/// Events that are remembered for their repeats. Lower records a repeat as an event of its own
-/// sooner, higher costs memory.
-const MAX_REMEMBERED: usize = 1024;
-
 /// What makes an event the repeat of another: all but its time and its words.
 type EventKey = (EventKind, Subject, BTreeMap<String, String>);
 
@@ -129,6 +127,9 @@ pub struct Fleet {
     pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
     /// Machines that do not go and of which a person was told.
     pub(crate) alerted: BTreeSet<InstanceId>,
+    /// Intents that were on record at the start, and that no complete listing since then lacks: a call
+    /// that this record does not know of may have made their machines.
+    pub(crate) unlisted: BTreeSet<InstanceId>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Reasons on record that still hold.
@@ -168,6 +169,7 @@ impl Fleet {
             soft: BTreeMap::new(),
             providers: BTreeMap::new(),
             alerted: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             unclaimed_asked: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
@@ -265,7 +267,11 @@ impl Fleet {
             Input::Report(report) => self.report(report, ids),
             Input::Silent { node, last_heard } => self.silent(&node, last_heard, ids),
             Input::Back { node } => self.back(&node),
-            Input::Poll { node } => Ok(Reply::Commands(self.poll(&node))),
+            Input::PolicyRefused { source, error } => {
+                self.policy_refused(&source, &error);
+                Ok(Reply::Done)
+            }
+            Input::Poll { node, session } => self.poll(&node, session.as_ref()),
             Input::Acknowledge {
                 node,
                 command,
@@ -411,7 +417,15 @@ impl Fleet {
             Change::Meta(meta) => {
                 self.due.all |= meta.automation != state.meta.automation;
             }
-            Change::Pool(pool) => pools.push(Some(pool.name.clone())),
+            Change::Pool(pool) => {
+                pools.push(Some(pool.name.clone()));
+                // A breaker may stand for the whole fleet.
+                let before = state
+                    .pools
+                    .get(&pool.name)
+                    .map(|pool| &pool.repair_breakers);
+                self.due.waiting |= before.is_some_and(|one| *one != pool.repair_breakers);
+            }
             Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
             Change::ForgetInstance(id) => pools.push(pool_of(id)),
             Change::Node(node) => {
@@ -428,7 +442,15 @@ impl Fleet {
                 pools.push(state.nodes.get(id).and_then(|node| node.pool.clone()));
                 self.witnesses.take();
             }
-            Change::Incident(incident) => pools.push(incident.pool.clone()),
+            Change::Incident(incident) => {
+                pools.push(incident.pool.clone());
+                // One more hit may be one too many for the fleet.
+                let before = state.incidents.get(&incident.id);
+                if before.and_then(|before| before.hit_at()) != incident.hit_at() {
+                    let hits = self.index.hits(incident.signature());
+                    pools.extend(hits.map(|(pool, _)| Some(pool.clone())));
+                }
+            }
             Change::ForgetIncident(id) => {
                 pools.push(state.incidents.get(id).and_then(|one| one.pool.clone()));
             }
@@ -576,93 +598,6 @@ impl Fleet {
             ],
         );
         self.put_instance(instance);
-    }
-
-    pub(crate) fn instance_subject(&self, instance: &Instance) -> Subject {
-        Subject {
-            pool: Some(instance.pool.clone()),
-            instance: Some(instance.id.clone()),
-            node: instance.node.clone(),
-            ..Subject::default()
-        }
-    }
-
-    pub(crate) fn node_subject(&self, node: &Node) -> Subject {
-        Subject {
-            pool: node.pool.clone(),
-            instance: node.instance.clone(),
-            node: Some(node.id.clone()),
-            ..Subject::default()
-        }
-    }
-
-    /// Adds an entry to the record.
-    pub(crate) fn event<const N: usize>(
-        &mut self,
-        kind: EventKind,
-        subject: Subject,
-        message: impl Into<String>,
-        details: [(&str, String); N],
-    ) {
-        let mut details: BTreeMap<String, String> = details
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        if let Some(actor) = &self.actor {
-            details.insert("actor".to_owned(), actor.name.clone());
-            if !actor.address.is_empty() {
-                details.insert("address".to_owned(), actor.address.clone());
-            }
-        }
-        let key = kind
-            .coalesces()
-            .then(|| (kind, subject.clone(), details.clone()));
-        let repeated = key
-            .as_ref()
-            .and_then(|key| self.recent.get(key))
-            .filter(|first| self.now.core.since(first.at.core) < COALESCED_WITHIN);
-        let event = match repeated {
-            Some(first) => Event {
-                last: self.now,
-                count: first.count.saturating_add(1),
-                message: message.into(),
-                ..Event::clone(first)
-            },
-            None => {
-                self.last_event += 1;
-                Event {
-                    sequence: self.last_event,
-                    at: self.now,
-                    last: self.now,
-                    count: 1,
-                    kind,
-                    subject,
-                    message: message.into(),
-                    details,
-                }
-            }
-        };
-        let event = Arc::new(event);
-        if let Some(key) = key {
-            self.remember(key, Arc::clone(&event));
-        }
-        self.changes.push(Change::Event(event));
-    }
-
-    /// How many events are remembered for their repeats.
-    #[cfg(test)]
-    pub(crate) fn remembered_events(&self) -> usize {
-        self.recent.len()
-    }
-
-    fn remember(&mut self, key: EventKey, event: Arc<Event>) {
-        if self.recent.len() >= MAX_REMEMBERED && !self.recent.contains_key(&key) {
-            let oldest = self.recent.iter().min_by_key(|(_, event)| event.last);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.recent.remove(&oldest);
-            }
-        }
-        self.recent.insert(key, event);
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -5,18 +5,34 @@ use std::collections::BTreeMap;
 use navarch_model::command::MAX_RESULT_BYTES;
 use navarch_model::ids::fresh_uuid;
 use navarch_model::{
-    Automation, AutomationSetting, Breaker, Command, CommandId, CommandState, EndCause, EventKind,
-    HoldKind, IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId, NodeStatus,
-    Phase, PoolName, Subject,
+    Automation, AutomationSetting, Command, CommandId, CommandState, DrainCause, EndCause,
+    EventKind, HoldKind, IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId,
+    NodeStatus, Phase, PoolName, SessionId, Subject, Time,
 };
 use std::sync::Arc;
 
 use super::Fleet;
+use super::orphans::with_reason;
 use super::report::SILENCE;
 use crate::input::{Rejection, Reply};
 
 /// The most commands that may wait for one node.
 const MAX_WAITING: usize = 64;
+
+/// What keeps work from a node that is told to end.
+pub(super) const LEAVING: HoldKind = HoldKind::Drain(DrainCause::Terminating);
+
+/// Whether a node is external and was told to end.
+pub(super) fn is_leaving_external(node: &Node) -> bool {
+    node.instance.is_none() && node.holds.contains_key(&LEAVING)
+}
+
+/// The refusal of an agent whose node id another one registered under since.
+pub(super) fn superseded(id: &NodeId) -> Rejection {
+    Rejection::precondition(format!(
+        "session superseded: another agent registered as {id} since"
+    ))
+}
 
 impl Fleet {
     pub(crate) fn command(
@@ -62,7 +78,9 @@ impl Fleet {
                 self.uncordon(node)?;
                 true
             }
-            NodeCommandType::Terminate => self.terminate_by_operator(&node, &reason)?,
+            NodeCommandType::Terminate => {
+                self.terminate_by_operator(&node, &reason, command.expires)?
+            }
             NodeCommandType::RunDiagnostic | NodeCommandType::Unknown => {
                 self.room_for_command(id)?;
                 false
@@ -148,7 +166,12 @@ impl Fleet {
     }
 
     /// Ends the instance of a bound node; answers whether nothing is left for the agent to do.
-    fn terminate_by_operator(&mut self, node: &Node, reason: &str) -> Result<bool, Rejection> {
+    fn terminate_by_operator(
+        &mut self,
+        node: &Node,
+        reason: &str,
+        expires: Time,
+    ) -> Result<bool, Rejection> {
         let Some(instance) = node
             .instance
             .as_ref()
@@ -163,6 +186,7 @@ impl Fleet {
                 return Ok(true);
             }
             self.room_for_command(&node.id)?;
+            self.end_external(Node::clone(node), reason, expires);
             return Ok(false);
         };
         let instance = Instance::clone(instance);
@@ -177,10 +201,22 @@ impl Fleet {
         Ok(true)
     }
 
-    pub(crate) fn poll(&mut self, id: &NodeId) -> Vec<Arc<Command>> {
+    /// The commands that wait for a node, for the agent that asks.
+    ///
+    /// # Errors
+    ///
+    /// Another agent registered under the id since: the commands are not this one's to take.
+    pub(crate) fn poll(
+        &mut self,
+        id: &NodeId,
+        session: Option<&SessionId>,
+    ) -> Result<Reply, Rejection> {
         let Some(node) = self.state.nodes.get(id).cloned() else {
-            return Vec::new();
+            return Ok(Reply::Commands(Vec::new()));
         };
+        if session.is_some() && session != node.session.as_ref() {
+            return Err(superseded(id));
+        }
         let confirms = node.description.capabilities.command_results;
         let mut waiting: Vec<_> = self
             .index
@@ -201,7 +237,7 @@ impl Fleet {
                 self.put_command(delivered);
             }
         }
-        waiting
+        Ok(Reply::Commands(waiting))
     }
 
     pub(crate) fn acknowledge(
@@ -252,7 +288,51 @@ impl Fleet {
         };
         let message = format!("{} {}", command.kind.short(), command.state.word());
         self.event(EventKind::CommandChanged, subject, message, []);
-        self.put_command(command);
+        self.put_command(command.clone());
+        if command.kind == NodeCommandType::Terminate {
+            self.external_answered(&command);
+        }
+    }
+
+    /// An external node is told to end: no work is placed on it until its agent answers, or until
+    /// the command's time is over.
+    fn end_external(&mut self, mut node: Node, reason: &str, expires: Time) {
+        let why = with_reason("its agent is told to end", reason);
+        self.add_hold(&mut node, LEAVING, &why);
+        if let Some(hold) = node.holds.get_mut(&LEAVING) {
+            hold.expires = Some(expires);
+        }
+        self.put_node(node, &why);
+    }
+
+    /// What became of an order to end: the agent of an external node ended, or the node stays.
+    fn external_answered(&mut self, command: &Command) {
+        let Some(node) =
+            self.state.nodes.get(&command.node).filter(|node| {
+                node.lifecycle == Lifecycle::Registered && is_leaving_external(node)
+            })
+        else {
+            return;
+        };
+        let mut node = Node::clone(node);
+        if command.state == CommandState::Succeeded {
+            self.end_node(node, "its agent ended as it was told");
+        } else if !self.is_told_to_end(&node.id) {
+            let why = format!(
+                "its agent did not end: the command {}",
+                command.state.word()
+            );
+            self.remove_hold(&mut node, &LEAVING, &why);
+            self.put_node(node, &why);
+        }
+    }
+
+    /// Whether an order to end still waits for a node's agent.
+    pub(super) fn is_told_to_end(&self, node: &NodeId) -> bool {
+        self.index
+            .waiting(node)
+            .filter_map(|id| self.state.commands.get(id))
+            .any(|command| command.kind == NodeCommandType::Terminate)
     }
 
     pub(crate) fn confirm_dead(&mut self, id: &NodeId, reason: String) -> Result<Reply, Rejection> {
@@ -372,48 +452,5 @@ impl Fleet {
             "pool not found: {pool} (pools: {})",
             known.join(", ")
         )))
-    }
-
-    pub(crate) fn reset_breaker(
-        &mut self,
-        pool: &PoolName,
-        signature: Option<&str>,
-    ) -> Result<Reply, Rejection> {
-        self.known(pool)?;
-        let mut memory = self.pool_memory(pool);
-        let mut reset = Vec::new();
-        let wanted = |name: &str| signature.is_none_or(|signature| signature == name);
-        for (name, breaker) in &mut memory.repair_breakers {
-            if breaker.is_open() && wanted(name) {
-                *breaker = Breaker::default();
-                reset.push(name.clone());
-            }
-        }
-        for (name, offering) in &mut memory.offerings {
-            if (offering.breaker.is_open() || offering.retry_at.is_some()) && wanted(name) {
-                offering.breaker = Breaker::default();
-                offering.retry_at = None;
-                offering.refusals = 0;
-                reset.push(name.clone());
-            }
-        }
-        if let (Some(signature), true) = (signature, reset.is_empty()) {
-            return Err(Rejection::not_found(format!(
-                "no open breaker of pool {pool} is called {signature}"
-            )));
-        }
-        self.put_pool(memory);
-        for name in &reset {
-            self.event(
-                EventKind::BreakerClosed,
-                Subject {
-                    pool: Some(pool.clone()),
-                    ..Subject::default()
-                },
-                format!("breaker of {name}: reset by an operator"),
-                [("signature", name.clone())],
-            );
-        }
-        Ok(Reply::Reset(reset))
     }
 }

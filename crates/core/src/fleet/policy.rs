@@ -13,6 +13,9 @@ use super::incidents::{Finding, describe};
 use super::report::{SILENCE, STALE_REPORTS};
 use super::{Fleet, OVERFLOW};
 
+/// The most characters of a refusal that are put on record.
+const MAX_REFUSAL_CHARS: usize = 2000;
+
 /// What the evidence of an incident comes to by one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Judged {
@@ -57,6 +60,17 @@ impl Fleet {
             [],
         );
         self.judge_again(Some(&before), ids);
+    }
+
+    /// Puts on record that a new health policy was refused. The same refusal again only counts.
+    pub(crate) fn policy_refused(&mut self, source: &str, error: &str) {
+        let error: String = error.chars().take(MAX_REFUSAL_CHARS).collect();
+        self.event(
+            EventKind::PolicyRefused,
+            Subject::default(),
+            format!("health policy {source} is refused, and the one before stays: {error}"),
+            [("source", source.to_owned())],
+        );
     }
 
     /// Judges the open incidents of policy rules again, and says of each that changes what it is
@@ -161,6 +175,7 @@ impl Fleet {
         } else {
             required.max(before.required)
         };
+        incident.note_hit(Some(&before), self.now);
         if incident == before {
             return;
         }

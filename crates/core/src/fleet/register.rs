@@ -10,6 +10,7 @@ use navarch_model::{
 };
 
 use super::Fleet;
+use super::operator::{LEAVING, is_leaving_external};
 use crate::input::{Registration, Rejection, RejectionCode, Reply};
 
 /// What a registration under a known id means.
@@ -285,6 +286,10 @@ impl Fleet {
         }
         if let Some(boot) = &registration.boot {
             self.note_boot(&mut node, boot);
+        }
+        // One that was told to end and could not say so is here after all.
+        if is_leaving_external(&node) && !self.is_told_to_end(&node.id) {
+            self.remove_hold(&mut node, &LEAVING, "its agent registered again");
         }
         node
     }

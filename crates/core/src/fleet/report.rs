@@ -6,10 +6,11 @@ use navarch_model::{
     Check, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
     HealthWatchSystem, HoldKind, IdSource, Incident, Lifecycle, Node, Phase, Repair, Subject, Time,
 };
-use navarch_policy::EventFacts;
+use navarch_policy::{EventFacts, guards};
 
 use super::Fleet;
 use super::incidents::Finding;
+use super::operator::{is_leaving_external, superseded};
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
@@ -37,9 +38,7 @@ impl Fleet {
             )));
         }
         if report.session.is_some() && report.session != known.session {
-            return Err(Rejection::precondition(format!(
-                "session superseded: another agent registered as {id} since"
-            )));
+            return Err(superseded(&id));
         }
         if report.sequence > 0 && report.sequence <= known.report_sequence {
             return Ok(Reply::Reported(known.status()));
@@ -305,6 +304,7 @@ impl Fleet {
             pool: key.0.clone(),
             about: key.1.clone(),
             guard: key.2,
+            cause: "",
             action: key.3.clone(),
             reason: error.to_owned(),
         };
@@ -341,6 +341,10 @@ impl Fleet {
             format!("no heartbeat for {seconds} s"),
             [("last_heard", last_heard.wall.0.to_string())],
         );
+        if is_leaving_external(&node) {
+            self.end_node(node, "it fell silent after it was told to end");
+            return Ok(Reply::Done);
+        }
         if leaving {
             // The machine is being terminated: its silence is no fault.
             self.put_node(node, "heartbeat timeout");
@@ -413,13 +417,12 @@ impl Fleet {
     /// Opens the condition of missing full reports where it is due.
     pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
         let settings = &self.settings;
-        // A node that fell silent right after a report must be found silent before it is taken
-        // for one that beats and does not report: silence alone destroys nothing.
-        let told_silent = settings.health_check_interval
-            + settings.heartbeat_interval
-            + settings.heartbeat_timeout;
-        let limit = (settings.health_check_interval * settings.guards.stale_report_intervals)
-            .max(told_silent);
+        let limit = guards::stale_limit(
+            settings.health_check_interval,
+            settings.guards.stale_report_intervals,
+            settings.heartbeat_interval,
+            settings.heartbeat_timeout,
+        );
         let stale: Vec<_> = self
             .state
             .nodes

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use navarch_model::{
     Change, Command, CommandState, EndCause, Ending, EventKind, IdSource, Incident, Instance,
-    InstanceId, Meta, Node, Subject,
+    InstanceId, Meta, Node, Phase, Subject,
 };
 use navarch_policy::guards;
 
@@ -30,6 +30,17 @@ impl Fleet {
         self.grace = self.now.core;
         self.look_at_all();
         self.last_tick = Some(self.now);
+        self.unlisted = self
+            .state
+            .instances
+            .values()
+            .filter(|instance| match instance.phase {
+                Phase::Requested => true,
+                Phase::Launching => instance.clean,
+                _ => false,
+            })
+            .map(|instance| instance.id.clone())
+            .collect();
         let meta = Meta {
             epoch,
             ..Meta::clone(&self.state.meta)

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use navarch_model::{CloudStatus, EndCause, Instance, NodeId, Phase, PoolName, ProviderName, Time};
+use navarch_model::{
+    CloudStatus, EndCause, Idempotency, Instance, NodeId, Phase, PoolName, ProviderName, Time,
+};
 use navarch_policy::guards::Block;
 
 use super::Planner;
+use crate::fleet::PROOF_LISTINGS;
 use crate::input::Action;
 
 /// The longest wait between listings while an instance needs one as proof.
@@ -86,6 +89,7 @@ impl Planner<'_> {
 
     fn needs_proof(&self, provider: &ProviderName) -> bool {
         self.fleet.index.has_doubtful(provider)
+            || self.fleet.has_unlisted(provider)
             || self
                 .fleet
                 .state
@@ -115,11 +119,15 @@ impl Planner<'_> {
             self.wake(deadline);
         }
         if instance.phase == Phase::OutcomeUnknown {
-            let block = Block {
-                guard: "outcome_unknown",
-                reason: instance.message.clone(),
-                until: instance.retry_at,
-            };
+            let mut block = Block::new("outcome_unknown", "lost", instance.message.clone());
+            block.until = instance.retry_at;
+            if self.fleet.idempotency(&instance.offering.provider) == Idempotency::None {
+                block = block.adding(&format!(
+                    "; it is bought again only after {PROOF_LISTINGS} complete listings lack it, \
+                     and {} did; `navarch instance terminate {}` gives it up",
+                    instance.absent_listings, instance.id
+                ));
+            }
             self.wait(&instance.pool, instance.id.as_str(), "launch", &block);
         }
         if instance.phase == Phase::Terminating {

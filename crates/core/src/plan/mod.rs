@@ -1,8 +1,12 @@
 //! Plans: what to do next, from present facts alone, and what each pool waits for.
 
+mod ends;
+mod launches;
 mod machines;
 mod pools;
 mod questions;
+mod repairs;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -280,6 +284,7 @@ impl<'a> Planner<'a> {
                     pool: pool.clone(),
                     about: about.to_owned(),
                     guard: "would",
+                    cause: "",
                     action: words,
                     reason,
                 });
@@ -288,11 +293,7 @@ impl<'a> Planner<'a> {
                 pool,
                 about,
                 &words,
-                &Block {
-                    guard: "automation",
-                    reason: "automation is off".to_owned(),
-                    until: None,
-                },
+                &Block::new("automation", "off", "automation is off"),
             ),
         }
     }
@@ -306,6 +307,7 @@ impl<'a> Planner<'a> {
             pool: pool.clone(),
             about: about.to_owned(),
             guard: block.guard,
+            cause: block.cause,
             action: action.to_owned(),
             reason: block.reason.clone(),
         });
@@ -332,7 +334,8 @@ impl<'a> Planner<'a> {
 
     fn finish(mut self) -> Plan {
         for (key, note) in &self.notes {
-            if !self.fleet.notes.contains_key(key) {
+            let known = self.fleet.notes.get(key);
+            if known.is_none_or(|known| known.cause != note.cause) {
                 self.actions.push(Action::Note(note.clone()));
             }
         }

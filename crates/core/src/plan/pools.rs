@@ -72,28 +72,27 @@ impl Planner<'_> {
     /// Opens breakers of signatures that are everywhere, and judges probes.
     fn breakers(&mut self, pool: &PoolName) {
         let fleet = self.fleet;
-        let nodes = fleet.budget_base(Some(pool));
         let now = self.now.core;
-        let signatures: BTreeSet<&str> = fleet
-            .index
-            .incidents_of_pool(pool)
-            .filter_map(|id| fleet.state.incidents.get(id))
-            .filter(|incident| incident.makes_unhealthy())
-            .map(|incident| incident.signature())
-            .collect();
         let breakers = fleet
             .state
             .pools
             .get(pool)
             .map(|memory| &memory.repair_breakers);
-        for signature in signatures {
-            let breaker = breakers.and_then(|breakers| breakers.get(signature));
-            let hits = fleet.signature_hits(pool, signature, now);
-            let limit = fleet.settings.guards.breaker.threshold.of(nodes);
-            let open = breaker.is_some_and(navarch_model::Breaker::is_open);
-            if nodes >= fleet.settings.guards.small_fleet_nodes as usize
-                && hits.len() > limit
-                && !open
+        for signature in fleet.index.signatures(pool) {
+            let open = breakers
+                .and_then(|breakers| breakers.get(signature))
+                .is_some_and(navarch_model::Breaker::is_open);
+            let shown = |id| {
+                let incident = fleet.state.incidents.get(id);
+                incident.is_some_and(|incident| incident.makes_unhealthy())
+            };
+            let here = fleet
+                .index
+                .hits(signature)
+                .filter(|(name, _)| *name == pool);
+            if !open
+                && here.map(|(_, id)| id).any(shown)
+                && fleet.is_everywhere(pool, signature, now).is_some()
             {
                 self.actions.push(Action::OpenBreaker {
                     pool: pool.clone(),

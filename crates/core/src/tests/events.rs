@@ -149,7 +149,10 @@ fn terminate_ends_a_silent_external_node_and_asks_the_agent_of_one_that_is_heard
     let nodes = &rig.fleet.state().nodes;
     assert_eq!(nodes[&silent].lifecycle, Lifecycle::Terminated);
     assert_eq!(nodes[&heard].lifecycle, Lifecycle::Registered);
-    let waiting = rig.take(Input::Poll { node: heard });
+    let waiting = rig.take(Input::Poll {
+        node: heard,
+        session: None,
+    });
     assert!(matches!(waiting, crate::Reply::Commands(list) if list.len() == 1));
     // Should it be alive after all, it registers as a new incarnation.
     external(&mut rig, "silent");

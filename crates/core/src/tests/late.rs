@@ -74,7 +74,7 @@ fn an_intent_stays_while_a_machine_names_it() {
     rig.run(200);
     assert_eq!(rig.fleet.state().unclaimed.len(), 1);
     sleep(&mut rig, 72);
-    assert_eq!(rig.instance(&key.instance).phase, Phase::Terminated);
+    assert_eq!(rig.instance(&key.instance).phase, Phase::Failed);
     rig.take(Input::SetAutomation {
         pool: None,
         mode: Automation::On,

@@ -105,10 +105,10 @@ fn a_late_word_that_nothing_was_made_settles_an_unknown_outcome() {
         let (mut rig, key, _) = called(Idempotency::None);
         rig.pass(121);
         rig.plan();
-        rig.drop_calls();
-        rig.start();
-        rig.plan();
-        rig.answer();
+        rig.take(super::Input::EndInstance {
+            instance: key.instance.clone(),
+            reason: String::new(),
+        });
         assert_eq!(rig.instance(&key.instance).phase, Phase::Terminating);
         rig.launch_fails(&key, kind);
         assert_eq!(rig.instance(&key.instance).phase, Phase::Terminated);

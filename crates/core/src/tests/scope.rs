@@ -114,7 +114,10 @@ fn plans_of_what_changed_are_plans_of_all_through_a_long_story() {
                     8 => order(&mut rig, &node, NodeCommandType::Terminate),
                     9 => order(&mut rig, &node, NodeCommandType::RunDiagnostic),
                     10 => {
-                        rig.take(Input::Poll { node });
+                        rig.take(Input::Poll {
+                            node,
+                            session: None,
+                        });
                     }
                     11 => {
                         let mode = Automation::ALL[draw(3) as usize];

@@ -118,6 +118,7 @@ impl Watch {
             .fleet
             .submit_agent(Input::Poll {
                 node: self.node.clone(),
+                session: self.session.clone(),
             })
             .await
         {

@@ -82,7 +82,7 @@ impl ControlPlane for Handlers {
         if !waits {
             return Ok(wire::GetNodeCommandsResponse::default());
         }
-        match self.ask_for_agent(Input::Poll { node }).await? {
+        match self.ask_for_agent(Input::Poll { node, session }).await? {
             Reply::Commands(commands) => Ok(wire::GetNodeCommandsResponse {
                 commands: commands
                     .iter()

@@ -45,7 +45,10 @@ async fn pass(plane: &Plane, seconds: u32) {
             .app
             .handlers()
             .fleet
-            .submit(Input::Poll { node: nobody });
+            .submit(Input::Poll {
+                node: nobody,
+                session: None,
+            });
         drop(asked.await);
     }
 }

@@ -78,6 +78,10 @@ rows! {
         trips: u32,
         failures: u32,
         probe: Option<String>,
+        #[serde(default)]
+        fleet: bool,
+        #[serde(default)]
+        reset: Option<Stamp>,
     }
 
     /// What a pool remembers of buying one offering.

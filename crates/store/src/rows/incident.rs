@@ -120,6 +120,8 @@ rows! {
         citation: String,
         required: Repair,
         opened: Stamp,
+        #[serde(default)]
+        hit: Option<Stamp>,
         last_evidence: Stamp,
         evidence: Vec<Evidence>,
         evidence_count: u64,

@@ -237,6 +237,8 @@ fn breaker() -> Breaker {
         trips: 3,
         failures: 4,
         probe: Some("nv-1".to_owned()),
+        fleet: false,
+        reset: None,
     }
 }
 
@@ -258,6 +260,14 @@ fn fleet(golden: &mut Golden) {
         Ok(decode_row::<MetaRow>(text)?.into_meta(fleet.clone(), 8))
     });
     golden.value("pool-new", &Pool::new(PoolName::new("dev")));
+    let mut pool = Pool::new(PoolName::new("dev"));
+    let for_the_fleet = Breaker {
+        fleet: true,
+        reset: Some(at(7, 8)),
+        ..breaker()
+    };
+    pool.repair_breakers = map([("xid-79".to_owned(), for_the_fleet)]);
+    golden.value("pool-with-a-breaker-of-the-fleet", &pool);
     golden.value(
         "pool",
         &Pool {
@@ -439,51 +449,56 @@ fn nodes(golden: &mut Golden) {
 }
 
 fn incidents(golden: &mut Golden) {
-    golden.value(
-        "incident",
-        &Incident {
-            id: IncidentId::new("inc-1"),
-            key: FaultKey {
-                node: NodeId::new("node-1"),
-                gpu: Some(3),
-                class: "gpu-off-bus".to_owned(),
-            },
-            pool: Some(PoolName::new("dev")),
-            kind: FaultKind::Latched,
-            severity: HealthStatus::Unhealthy,
-            check: Check {
-                rule: "xid-79".to_owned(),
-                watch: "xid".to_owned(),
-                gpu: Some(3),
-            },
-            citation: "catalogue, row 79".to_owned(),
-            required: Repair::Reboot,
-            opened: at(1, 2),
-            last_evidence: at(3, 4),
-            evidence: vec![Evidence {
-                at: at(5, 6),
-                happened: 7,
-                event_type: HealthEventType::Xid,
-                system: HealthWatchSystem::Nvlink,
-                metrics: texts([("xid_code", "79")]),
-                message: "fell off the bus".to_owned(),
-                boot: Some(BootId::new("boot")),
-            }],
-            evidence_count: 8,
-            unhealthy_reports: 9,
-            healthy_reports: 10,
-            repaired: Some((at(11, 12), Repair::Reboot)),
-            flapping: true,
-            confirmed: true,
-            clear_after: Some(Duration::from_millis(1500)),
-            closed: Some((
-                at(13, 14),
-                Ending::Repaired {
-                    proof: Repair::Reboot,
-                },
-            )),
+    let incident = incident();
+    golden.value("incident", &incident);
+    let hit = Some(at(15, 16));
+    golden.value("incident-hit", &Incident { hit, ..incident });
+}
+
+fn incident() -> Incident {
+    Incident {
+        id: IncidentId::new("inc-1"),
+        key: FaultKey {
+            node: NodeId::new("node-1"),
+            gpu: Some(3),
+            class: "gpu-off-bus".to_owned(),
         },
-    );
+        pool: Some(PoolName::new("dev")),
+        kind: FaultKind::Latched,
+        severity: HealthStatus::Unhealthy,
+        check: Check {
+            rule: "xid-79".to_owned(),
+            watch: "xid".to_owned(),
+            gpu: Some(3),
+        },
+        citation: "catalogue, row 79".to_owned(),
+        required: Repair::Reboot,
+        opened: at(1, 2),
+        hit: None,
+        last_evidence: at(3, 4),
+        evidence: vec![Evidence {
+            at: at(5, 6),
+            happened: 7,
+            event_type: HealthEventType::Xid,
+            system: HealthWatchSystem::Nvlink,
+            metrics: texts([("xid_code", "79")]),
+            message: "fell off the bus".to_owned(),
+            boot: Some(BootId::new("boot")),
+        }],
+        evidence_count: 8,
+        unhealthy_reports: 9,
+        healthy_reports: 10,
+        repaired: Some((at(11, 12), Repair::Reboot)),
+        flapping: true,
+        confirmed: true,
+        clear_after: Some(Duration::from_millis(1500)),
+        closed: Some((
+            at(13, 14),
+            Ending::Repaired {
+                proof: Repair::Reboot,
+            },
+        )),
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub(super) const APPLICATION_ID: u32 = 0x4e41_5641;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
 ];
 
 /// The schema that a list of steps leads to.

@@ -166,6 +166,8 @@ impl Random {
             trips: self.count(),
             failures: self.count(),
             probe: self.maybe(Self::text),
+            fleet: self.yes(),
+            reset: self.maybe(Self::stamp),
         }
     }
 
@@ -407,6 +409,7 @@ impl Random {
             citation: self.text(),
             required: self.pick(&Repair::ALL),
             opened: self.stamp(),
+            hit: self.maybe(Self::stamp),
             last_evidence: self.stamp(),
             evidence: self.several(Self::evidence),
             evidence_count: self.pick(&[0, 1, u64::MAX]),

@@ -160,7 +160,10 @@ impl Plane {
             .app
             .handlers()
             .fleet
-            .submit(Input::Poll { node: nobody });
+            .submit(Input::Poll {
+                node: nobody,
+                session: None,
+            });
         soon("a turn of the fleet", asked)
             .await
             .expect("the fleet runs");

@@ -1,0 +1,182 @@
+//! May a machine go? Asked once when planning, again when acting.
+
+use navarch_model::{
+    CloudStatus, DrainCause, EndCause, Instance, Phase, PoolName, ProviderInstanceId, ProviderName,
+    Time,
+};
+use navarch_policy::guards::{self, Block, Silence};
+
+use crate::fleet::Fleet;
+
+impl Fleet {
+    /// Whether a machine may be let go by our own choosing.
+    pub(crate) fn may_terminate(
+        &self,
+        instance: &Instance,
+        cause: &EndCause,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.must_be_on(&instance.pool)?;
+        // Look-ups by id settled what a doubtful listing could not.
+        if *cause != EndCause::Vanished {
+            self.believable(&instance.offering)?;
+        }
+        match cause {
+            EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
+            // It ran and lost its node id to another machine.
+            EndCause::NeverRegistered if instance.phase == Phase::Running => {
+                self.is_dead(instance, now)?;
+                self.within_budgets(&instance.pool, 0)
+            }
+            EndCause::NeverRegistered
+            | EndCause::Operator
+            | EndCause::LaunchAbandoned
+            | EndCause::LaunchRefused
+            | EndCause::Vanished => Ok(()),
+        }
+    }
+
+    /// Whether something confirms that a machine which ran and lost its node is dead: it may only
+    /// be cut off, as one whose node is silent.
+    pub(super) fn is_dead(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        let settings = self.known_pool(&instance.pool)?;
+        let since = instance.phase_since.core;
+        let timeout = self.settings.heartbeat_timeout;
+        let (fresh_then, stayed_fresh) = self.witnesses().of_lost(since, timeout);
+        let facts = Silence {
+            since: self.graced(since),
+            sighting: instance.sighting,
+            fresh_then,
+            stayed_fresh,
+            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
+            replace_after: settings.config.health.silence_replace_after,
+            confirmed: false,
+        };
+        let way_out = format!("; `navarch instance terminate {}` says so", instance.id);
+        guards::silence(&facts, now)
+            .map(drop)
+            .map_err(|block| told(block, &way_out))
+    }
+
+    /// Whether a machine that nobody claims may be asked to go now. A question that was asked a
+    /// moment ago is not repeated.
+    pub(crate) fn may_end_unclaimed(
+        &self,
+        pool: &PoolName,
+        provider: &ProviderName,
+        machine: &ProviderInstanceId,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.must_be_on(pool)?;
+        let asked = self
+            .unclaimed_asked
+            .get(&(provider.clone(), machine.clone()));
+        let again = asked.map(|at| *at + self.settings.guards.terminate.retry_wait);
+        match again.filter(|again| now < *again) {
+            Some(again) => {
+                Err(Block::new("pace", "asked", "it was asked to go a moment ago").until(again))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the cloud proved a machine gone: it says so, or did not find it by id twice. An agent
+    /// that is heard contradicts it.
+    pub(crate) fn has_vanished(&self, instance: &Instance) -> bool {
+        let heard = self
+            .node_of(instance)
+            .is_some_and(|node| node.silent_since.is_none());
+        let gone = instance
+            .sighting
+            .is_some_and(|sighting| match sighting.status {
+                CloudStatus::Terminated => true,
+                CloudStatus::NotFound => sighting.in_a_row >= 2,
+                CloudStatus::Running
+                | CloudStatus::Stopped
+                | CloudStatus::Impaired
+                | CloudStatus::Terminating => false,
+            });
+        gone && !heard
+    }
+
+    /// Whether the drain of a machine is over and its replacement is in place.
+    pub(super) fn is_drained(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        let node = self.node_of(instance);
+        let Some((node, (cause, hold))) = node.and_then(|node| Some((node, node.our_drain()?)))
+        else {
+            return Err(Block::new("drain", "none", "its node is not being drained"));
+        };
+        if node.is_held_by_operator() {
+            let why = format!("{}: it stays", node.holders());
+            return Err(Block::new("operator_hold", "held", why));
+        }
+        let limit = match cause {
+            DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
+            DrainCause::Shrink | DrainCause::Terminating => {
+                self.settings.guards.drain_deadline.voluntary
+            }
+        };
+        let deadline = self.graced(hold.since.core) + limit;
+        if hold.drained.is_none() && now < deadline {
+            return Err(Block::new(
+                "drain",
+                "busy",
+                "the scheduler has not said that the node is empty",
+            )
+            .until(deadline));
+        }
+        if *cause == DrainCause::Shrink {
+            return Ok(());
+        }
+        self.is_replaced(instance)
+    }
+
+    /// Whether a leaving machine's replacement is in place, or none can or need come first.
+    pub(super) fn is_replaced(&self, instance: &Instance) -> Result<(), Block> {
+        let Ok(settings) = self.known_pool(&instance.pool) else {
+            return Ok(());
+        };
+        // Nothing is lost with a machine that never served, and its replacement may have to wait
+        // until it counts against its offering.
+        if !instance.was_active {
+            return Ok(());
+        }
+        match self.replacement_of(instance) {
+            // One that came up and broke, or that an operator took, is a matter of its own: the
+            // drain would keep the slot that its repair needs.
+            Some(other) if other.was_active || self.is_out_of_order(other) => Ok(()),
+            Some(other) => Err(Block::new(
+                "replacement",
+                "coming",
+                format!("its replacement {} is {}", other.id, other.phase.word()),
+            )),
+            None if self.staying(&instance.pool) >= settings.min_nodes() => Ok(()),
+            None if self.alive(&instance.pool) >= settings.max_nodes() + settings.max_surge() => {
+                Ok(())
+            }
+            None => Err(Block::new(
+                "replacement",
+                "not_asked",
+                "its replacement is not asked for yet",
+            )),
+        }
+    }
+
+    /// When a machine that is to go should be gone.
+    pub(crate) fn overdue_at(&self, instance: &Instance) -> Time {
+        self.graced(instance.phase_since.core) + self.settings.guards.terminate.alert_after
+    }
+
+    /// Whether a machine that is to go should be gone by now.
+    pub(crate) fn is_overdue(&self, instance: &Instance, now: Time) -> bool {
+        instance.phase == Phase::Terminating && now >= self.overdue_at(instance)
+    }
+}
+
+/// A silence that only a person can confirm, with the command that does.
+pub(super) fn told(block: Block, way_out: &str) -> Block {
+    match block.cause {
+        "never" | "witnesses" => block.adding(way_out),
+        _ => block,
+    }
+}

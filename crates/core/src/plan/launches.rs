@@ -1,0 +1,223 @@
+//! May a machine be bought? Asked once when planning, again when acting.
+
+use std::time::Duration;
+
+use navarch_model::{
+    Idempotency, Instance, Offering, OfferingMemory, Phase, PoolName, ProviderName, Time,
+};
+use navarch_policy::guards::{self, Block};
+
+use crate::fleet::Fleet;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Fleet {
+    /// Whether one more machine may be asked for, with `planned` more already planned.
+    pub(crate) fn may_request(
+        &self,
+        pool: &PoolName,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
+        let settings = self.known_pool(pool)?;
+        let alive = self.alive(pool) + planned;
+        if let Some(block) = guards::size(alive, settings.max_nodes(), settings.max_surge()) {
+            return Err(block);
+        }
+        let limit = settings.config.max_launches_per_hour as usize;
+        // No more can be recent than there are.
+        if self.index.members(pool).count() + planned >= limit {
+            let recent: Vec<Time> = self
+                .pool_instances(pool)
+                .map(|instance| instance.created.core)
+                .filter(|created| now.since(*created) < HOUR)
+                .collect();
+            let first = recent.iter().min().copied();
+            if let Some(block) = guards::launch_rate(recent.len() + planned, limit, first) {
+                return Err(block);
+            }
+        }
+        self.has_room()?;
+        self.may_buy(pool, &settings.offering, planned, now)
+    }
+
+    /// Whether the store has room for the record of more machines.
+    pub(super) fn has_room(&self) -> Result<(), Block> {
+        guards::low_disk(self.disk_free, self.settings.min_free).map_or(Ok(()), Err)
+    }
+
+    /// Whether an offering may be asked for now.
+    pub(super) fn may_buy(
+        &self,
+        pool: &PoolName,
+        offering: &Offering,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
+        self.believable(offering)?;
+        let memory = self.offering_memory(pool, offering);
+        let name = offering.to_string();
+        if let Some(block) =
+            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
+        {
+            return Err(block);
+        }
+        let limit = self.unproven_limit(&memory);
+        if limit.is_none() && !memory.breaker.is_open() {
+            return Ok(());
+        }
+        let outstanding = self.unproven(pool, offering).count() + planned;
+        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// Launches at a time while nothing is proven: those that failed count, so that no more are
+    /// paid for than it takes to open the breaker.
+    pub(super) fn unproven_limit(&self, memory: &OfferingMemory) -> Option<usize> {
+        let limit = self.settings.guards.launch_breaker.unproven_launches;
+        let left = limit.saturating_sub(memory.breaker.failures).max(1);
+        (!memory.proven).then_some(left as usize)
+    }
+
+    /// Whether the launch call of an instance that is on record may be made.
+    pub(crate) fn may_launch(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        self.must_be_on(&instance.pool)?;
+        self.known_pool(&instance.pool)?;
+        if let Some(why) = self.unwanted(instance) {
+            return Err(Block::new("size", "unwanted", why));
+        }
+        self.has_room()?;
+        self.is_known_absent(instance)?;
+        self.believable(&instance.offering)?;
+        let memory = self.offering_memory(&instance.pool, &instance.offering);
+        let name = instance.offering.to_string();
+        if let Some(block) =
+            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
+        {
+            return Err(block);
+        }
+        let limit = self.unproven_limit(&memory);
+        if limit.is_none() && !memory.breaker.is_open() {
+            return Ok(());
+        }
+        // Intents that no call was made for wait for each other in the order they were asked for.
+        let before = |other: &Instance| {
+            other.id != instance.id
+                && (other.phase != Phase::Requested
+                    || (other.created, &other.id) < (instance.created, &instance.id))
+        };
+        let outstanding = self
+            .unproven(&instance.pool, &instance.offering)
+            .filter(|other| before(other))
+            .count();
+        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether no call of another life of this record can have made the machine. A cloud that honours
+    /// tokens makes no second one; elsewhere a listing since the start has to lack it first.
+    fn is_known_absent(&self, instance: &Instance) -> Result<(), Block> {
+        let provider = &instance.offering.provider;
+        if self.idempotency(provider) == Idempotency::TokenOrName
+            || !self.unlisted.contains(&instance.id)
+        {
+            return Ok(());
+        }
+        Err(Block::new(
+            "proof",
+            "unlisted",
+            format!(
+                "no complete listing of {provider} since the start has shown yet that no earlier \
+                 call made the machine; `navarch instance terminate {}` gives it up",
+                instance.id
+            ),
+        ))
+    }
+
+    /// Whether an intent waits for a listing of a provider that does not honour tokens.
+    pub(crate) fn has_unlisted(&self, provider: &ProviderName) -> bool {
+        let here = |instance: &Instance| instance.offering.provider == *provider;
+        self.idempotency(provider) == Idempotency::None
+            && self
+                .unlisted
+                .iter()
+                .filter_map(|id| self.state.instances.get(id))
+                .any(|instance| here(instance))
+    }
+
+    /// Machines of an offering that a pool has or will have and that were never ACTIVE.
+    pub(super) fn unproven(
+        &self,
+        pool: &PoolName,
+        offering: &Offering,
+    ) -> impl Iterator<Item = &Instance> {
+        self.pool_instances(pool).filter(move |instance| {
+            instance.offering == *offering
+                && instance.phase.counts_as_capacity()
+                && !instance.was_active
+        })
+    }
+
+    /// Why nobody wants the machine of an intent any more, if no call is under way for it and none
+    /// made a machine that is known of.
+    pub(crate) fn unwanted(&self, instance: &Instance) -> Option<String> {
+        if !self.can_be_given_up(instance) {
+            return None;
+        }
+        let Some(settings) = self.pool_settings(&instance.pool) else {
+            return Some(format!("pool {} is not configured any more", instance.pool));
+        };
+        let staying = self.staying(&instance.pool);
+        let excess = staying.saturating_sub(settings.min_nodes());
+        if excess == 0 {
+            return None;
+        }
+        // The youngest go first, those that nobody was asked for before all others.
+        let rank = |one: &Instance| (one.phase == Phase::Requested, one.created, one.id.clone());
+        let own = rank(instance);
+        let before = self
+            .pool_instances(&instance.pool)
+            .filter(|other| self.can_be_given_up(other) && rank(other) > own)
+            .count();
+        (before < excess).then(|| {
+            format!(
+                "the pool has or will have {staying} machines, and {} are asked for",
+                settings.min_nodes()
+            )
+        })
+    }
+
+    /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
+    pub(super) fn can_be_given_up(&self, instance: &Instance) -> bool {
+        match instance.phase {
+            Phase::Requested => instance.node.is_none() && instance.sighting.is_none(),
+            Phase::Launching => {
+                instance.clean && self.call_under_way(&instance.id, self.now.core).is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Intents of a pool that nobody wants any more.
+    pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> usize {
+        self.pool_instances(pool)
+            .filter(|instance| self.unwanted(instance).is_some())
+            .count()
+    }
+
+    /// When an instance that is being launched has waited long enough. The deadline is graced: a
+    /// control plane that was away did not wait for an answer.
+    pub(crate) fn doubt_at(&self, instance: &Instance) -> Time {
+        let patience = self.settings.instances.launch_timeout;
+        let deadline = self.graced(instance.phase_since.core) + patience;
+        // A call under way may be a repeat: it has its own time.
+        match self.calls.get(&instance.id) {
+            Some(_) => deadline.max(instance.launch_deadline.unwrap_or(deadline)),
+            None => deadline,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! May a node be drained, to repair it or to shrink its pool? Asked once when planning, again when acting.
+
+use navarch_model::{
+    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, PoolName, Repair, Time,
+};
+use navarch_policy::guards::{self, Block, Silence};
+
+use super::ends::told;
+use crate::fleet::Fleet;
+use crate::settings::PoolSettings;
+
+/// Why silence is no cause for a repair any more.
+const HEARD_AGAIN: &str = "the node is heard again; a healthy full report ends the incident";
+
+impl Fleet {
+    /// Whether we may begin to drain a node, with `planned` drains already planned. Answers why.
+    pub(crate) fn may_drain(
+        &self,
+        node: &Node,
+        cause: &DrainCause,
+        planned: usize,
+        now: Time,
+    ) -> Result<String, Block> {
+        let Some(pool) = &node.pool else {
+            return Err(Block::new(
+                "configuration",
+                "no_pool",
+                "the node belongs to no pool",
+            ));
+        };
+        let settings = self.known_pool(pool)?;
+        self.must_be_on(pool)?;
+        let why = match cause {
+            DrainCause::Incident(incident) => self.may_repair(node, incident, settings, now)?,
+            DrainCause::Shrink => self.may_shrink_by(node, now)?,
+            DrainCause::Terminating => String::new(),
+        };
+        self.within_budgets(pool, planned)?;
+        Ok(why)
+    }
+
+    /// Whether an incident may be repaired by replacing its machine now, budgets aside.
+    pub(super) fn may_repair(
+        &self,
+        node: &Node,
+        id: &IncidentId,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<String, Block> {
+        let Some(incident) = self
+            .state
+            .incidents
+            .get(id)
+            .filter(|incident| incident.is_open())
+        else {
+            return Err(Block::new(
+                "incident",
+                "closed",
+                format!("incident {id} is closed"),
+            ));
+        };
+        let Some(pool) = &node.pool else {
+            return Err(Block::new(
+                "configuration",
+                "no_pool",
+                "the node belongs to no pool",
+            ));
+        };
+        if let Some(void) = self.repair_is_void(node, incident, settings) {
+            return Err(Block::new("recovery", "void", void));
+        }
+        if node.is_held_by_operator() {
+            let why = format!("{}: its repair waits", node.holders());
+            return Err(Block::new("operator_hold", "held", why));
+        }
+        if incident.repaired.is_some() {
+            return Err(Block::new(
+                "gate",
+                "repaired",
+                "a repair is proven; its gate has to pass",
+            ));
+        }
+        let mut why = format!(
+            "{} ({}) requires {}",
+            incident.key.class,
+            incident.citation,
+            incident.required.word()
+        );
+        if incident.key.class == crate::fleet::SILENCE {
+            if node.silent_since.is_none() {
+                return Err(Block::new("silence", "heard", HEARD_AGAIN));
+            }
+            let facts = self.silence_facts(node, incident, settings);
+            let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
+            why = guards::silence(&facts, now).map_err(|block| told(block, &way_out))?;
+        } else if incident.kind == FaultKind::Condition
+            && incident.key.class != crate::fleet::STALE_REPORTS
+            && incident.unhealthy_reports < settings.config.health.unhealthy_after
+        {
+            let seen = format!(
+                "{} of {} unhealthy full reports",
+                incident.unhealthy_reports, settings.config.health.unhealthy_after
+            );
+            if !self.recovers(node) && node.reported < HealthStatus::Unhealthy {
+                let why =
+                    format!("{seen}, and recovery is manual: an operator closes the incident");
+                return Err(Block::new("recovery", "manual", why));
+            }
+            return Err(Block::new("unhealthy_after", "too_few", seen));
+        }
+        // One that was never admitted serves nobody: neither breaker has anything to protect in it,
+        // and kept it would only count as a launch that is outstanding.
+        let admitted = node
+            .instance
+            .as_ref()
+            .and_then(|id| self.state.instances.get(id))
+            .is_some_and(|instance| instance.was_active);
+        if admitted {
+            self.offering_is_open(pool, settings, now)?;
+            self.breakers_let_through(pool, incident.signature(), now)?;
+        }
+        self.small_pool_is_settled(pool, incident.signature(), now)?;
+        Ok(why)
+    }
+
+    /// Why an incident is no cause for a repair of ours at all.
+    pub(super) fn repair_is_void(
+        &self,
+        node: &Node,
+        incident: &Incident,
+        settings: &PoolSettings,
+    ) -> Option<String> {
+        if !incident.makes_unhealthy() {
+            return Some("the incident is not unhealthy".to_owned());
+        }
+        if !settings.config.health.auto_replace {
+            return Some("auto_replace is off for the pool".to_owned());
+        }
+        if incident.required <= Repair::RestartApp && incident.kind == FaultKind::Latched {
+            return Some("restarting the application is enough".to_owned());
+        }
+        if node.instance.is_none() {
+            return Some("the node is external: we did not buy its machine".to_owned());
+        }
+        None
+    }
+
+    /// A replacement never starts while the pool could not buy its machine.
+    pub(super) fn offering_is_open(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<(), Block> {
+        let memory = self.offering_memory(pool, &settings.offering);
+        if memory.breaker.is_open() {
+            let name = settings.offering.to_string();
+            return Err(guards::launch_breaker(&name, &memory.breaker, None, 0, now)
+                .unwrap_or_else(|| {
+                    Block::new(
+                        "launch_breaker",
+                        "probing",
+                        format!("open for {name}: a probe first"),
+                    )
+                }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn silence_facts(
+        &self,
+        node: &Node,
+        incident: &Incident,
+        settings: &PoolSettings,
+    ) -> Silence {
+        let since = node
+            .silent_since
+            .map_or(incident.opened.core, |since| since.core);
+        let (fresh_then, stayed_fresh) =
+            self.witnesses()
+                .at(node, since, self.settings.heartbeat_timeout);
+        Silence {
+            since: self.graced(since),
+            sighting: node
+                .instance
+                .as_ref()
+                .and_then(|id| self.state.instances.get(id))
+                .and_then(|instance| instance.sighting),
+            fresh_then,
+            stayed_fresh,
+            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
+            replace_after: settings.config.health.silence_replace_after,
+            confirmed: incident.confirmed,
+        }
+    }
+
+    pub(super) fn may_shrink_by(&self, node: &Node, now: Time) -> Result<String, Block> {
+        let Some(instance) = node
+            .instance
+            .as_ref()
+            .and_then(|id| self.state.instances.get(id))
+        else {
+            return Err(Block::new(
+                "configuration",
+                "external",
+                "the node is external: we did not buy its machine",
+            ));
+        };
+        let life = self.settings.guards.minimum_life;
+        if let Some(block) = guards::minimum_life(instance.created.core, life, now) {
+            return Err(block);
+        }
+        Ok("the pool has more machines than asked for".to_owned())
+    }
+
+    /// Why a drain of ours has no cause any more.
+    pub(crate) fn drain_is_void(&self, node: &Node, cause: &DrainCause) -> Option<String> {
+        let pool = node.pool.as_ref()?;
+        let settings = self.pool_settings(pool)?;
+        if *cause != DrainCause::Terminating && node.is_held_by_operator() {
+            return Some(format!("{}: it stays", node.holders()));
+        }
+        match cause {
+            DrainCause::Incident(id) => {
+                let Some(incident) = self.state.incidents.get(id) else {
+                    return Some(format!("incident {id} is gone"));
+                };
+                if let Some((_, ending)) = &incident.closed {
+                    return Some(format!("incident {id} ended: {}", ending.phrase()));
+                }
+                if incident.repaired.is_some() {
+                    return Some("a repair is proven; its gate has to pass".to_owned());
+                }
+                if incident.key.class == crate::fleet::SILENCE && node.silent_since.is_none() {
+                    return Some(HEARD_AGAIN.to_owned());
+                }
+                self.repair_is_void(node, incident, settings)
+            }
+            DrainCause::Shrink => (self.staying(pool) < settings.min_nodes())
+                .then(|| "the pool needs the machine again".to_owned()),
+            DrainCause::Terminating => None,
+        }
+    }
+}

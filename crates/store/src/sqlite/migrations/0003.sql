@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 2 would refuse: `fleet` and `reset` of breakers in pools, and
+-- `hit` of incidents. No table changes; the new number keeps that program out.

@@ -18,8 +18,9 @@ mod units;
 pub use config::{
     AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
     InstanceManagerConfig, LaunchBreakerConfig, PlannerConfig, PoolConfig, PoolHealth,
-    ProviderConfig, ProviderKind, Recovery, ServerConfig, ServerLimits, StoreConfig, StoreKind,
-    SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource,
+    ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig,
+    ServerLimits, StoreConfig, StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig,
+    TokenSource,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use navarch_model::{Automation, Role};

@@ -82,7 +82,9 @@ fn applied(running: &Config, new: &Config) -> Config {
     let (server, old) = (&mut config.server, &running.server);
     server.address.clone_from(&old.address);
     server.external_address.clone_from(&old.external_address);
+    let rates = server.limits.rates;
     server.limits.clone_from(&old.limits);
+    server.limits.rates = rates;
     server.tls.clone_from(&old.tls);
     server.health_check_interval = old.health_check_interval;
     if server.heartbeat_interval != old.heartbeat_interval {
@@ -90,9 +92,10 @@ fn applied(running: &Config, new: &Config) -> Config {
         server.heartbeat_interval = old.heartbeat_interval;
         server.heartbeat_timeout = old.heartbeat_timeout;
     }
-    let min_free = config.store.min_free;
+    let (min_free, retention) = (config.store.min_free, config.store.retention);
     config.store.clone_from(&running.store);
     config.store.min_free = min_free;
+    config.store.retention = retention;
     config.providers.clone_from(&running.providers);
     config
         .pools

@@ -68,10 +68,11 @@ const EDITS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "heartbeat_interval: 30s",
-        "address: :1\n  external_address: http://h\n  auth: {token_file: t}\n  limits: {request_timeout: 5s}",
+        "address: :1\n  external_address: http://h\n  auth: {token_file: t}\n  limits: {request_timeout: 5s, calls_per_second: 7}",
         &[
             "server.auth.token_env: removed, was NAVARCH_AUTH_TOKEN",
             "server.auth.token_file: set to t",
+            "server.limits.calls_per_second: 100 -> 7",
             "server.address: :50051 -> :1 (needs a restart: the server listens on it from its start)",
             "server.external_address: set to http://h (needs a restart: running machines were started with it)",
             "server.limits.request_timeout: 30s -> 5s (needs a restart: connections take their limits when the server starts)",
@@ -79,9 +80,12 @@ const EDITS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "\npools:",
-        "\nstore: {data_dir: d, min_free: 1GiB}\npools:",
+        "\nstore: {data_dir: d, min_free: 1GiB, retention: {events_age: 24h, events_size: 2GiB, records_age: 48h}}\npools:",
         &[
             "store.min_free: 256MiB -> 1GiB",
+            "store.retention.events_age: 2160h -> 24h",
+            "store.retention.events_size: 1GiB -> 2GiB",
+            "store.retention.records_age: 8760h -> 48h",
             "store.data_dir: navarch-data -> d (needs a restart: the store is opened at the start)",
         ],
     ),

@@ -7,12 +7,13 @@ use navarch_model::Role;
 
 use super::{SHORTEST_WAIT, check_address, check_url};
 use crate::config::{
-    AuthConfig, InstanceManagerConfig, PlannerConfig, ServerConfig, ServerLimits, StoreConfig,
-    StoreKind, TlsConfig, TokenConfig, TokenSource,
+    AuthConfig, InstanceManagerConfig, PlannerConfig, RateLimits, RetentionConfig, ServerConfig,
+    ServerLimits, StoreConfig, StoreKind, TlsConfig, TokenConfig, TokenSource,
 };
 use crate::duration::compact;
 use crate::fields::{Fields, YEAR};
 use crate::tree::quoted;
+use crate::units::Size;
 
 /// The shortest interval of agents: ten beats a second already cost more than they tell.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -185,6 +186,24 @@ fn limits(fields: &Fields<'_>, heartbeat_interval: Duration) -> ServerLimits {
         shutdown_timeout: fields
             .duration("shutdown_timeout", Duration::ZERO..=LONGEST_REQUEST)
             .unwrap_or(default.shutdown_timeout),
+        rates: rates(fields),
+    }
+}
+
+fn rates(fields: &Fields<'_>) -> RateLimits {
+    const MOST: u32 = 1_000_000;
+    let default = RateLimits::default();
+    let count = |key, least, default| fields.count(key, least..=MOST).unwrap_or(default);
+    RateLimits {
+        calls_per_second: count("calls_per_second", 0, default.calls_per_second),
+        calls_burst: count("calls_burst", 1, default.calls_burst),
+        node_calls_per_second: count("node_calls_per_second", 0, default.node_calls_per_second),
+        node_calls_burst: count("node_calls_burst", 1, default.node_calls_burst),
+        wrong_tokens_per_minute: count(
+            "wrong_tokens_per_minute",
+            0,
+            default.wrong_tokens_per_minute,
+        ),
     }
 }
 
@@ -209,6 +228,31 @@ pub(super) fn store(fields: &Fields<'_>) -> StoreConfig {
             .duration("terminated_kept", Duration::ZERO..=YEAR)
             .unwrap_or(default.terminated_kept),
         min_free: fields.size("min_free").unwrap_or(default.min_free),
+        retention: retention(&fields.section("retention")),
+    }
+}
+
+/// The least that the record of events is given: with less, what is written now goes at once.
+const LEAST_EVENTS: Size = Size(1 << 20);
+
+fn retention(fields: &Fields<'_>) -> RetentionConfig {
+    let default = RetentionConfig::default();
+    let age = Duration::from_secs(3600)..=YEAR * 10;
+    let size = fields.size("events_size");
+    if let Some(size) = size.filter(|size| *size < LEAST_EVENTS) {
+        fields.fail(
+            "events_size",
+            format!("{size} is too small: use {LEAST_EVENTS} or more"),
+        );
+    }
+    RetentionConfig {
+        events_age: fields
+            .duration("events_age", age.clone())
+            .unwrap_or(default.events_age),
+        events_size: size.unwrap_or(default.events_size),
+        records_age: fields
+            .duration("records_age", age)
+            .unwrap_or(default.records_age),
     }
 }
 

@@ -180,6 +180,36 @@ static LIMITS: Section = Section {
             "4s",
             "Longest wait for open requests at shutdown.",
         ),
+        works(
+            "calls_per_second",
+            Form::Number,
+            "100",
+            "Calls of people and programs per second for each token, or for each address where no token is asked for; 0 means no limit.",
+        ),
+        works(
+            "calls_burst",
+            Form::Number,
+            "500",
+            "How many of these calls may come at once.",
+        ),
+        works(
+            "node_calls_per_second",
+            Form::Number,
+            "20",
+            "Registrations, reports and answers to commands per second for each node; 0 means no limit. Heartbeats have none.",
+        ),
+        works(
+            "node_calls_burst",
+            Form::Number,
+            "200",
+            "How many of these calls may come at once.",
+        ),
+        works(
+            "wrong_tokens_per_minute",
+            Form::Number,
+            "10",
+            "Different wrong tokens that one address may try per minute; 0 means no limit.",
+        ),
     ],
 };
 
@@ -217,8 +247,32 @@ static STORE: Section = Section {
             "Free space on the disk of data_dir below which nothing is bought; 0 means no limit.",
         ),
         planned("url"),
-        planned("retention"),
+        section("retention", &RETENTION),
         renamed("path", "data_dir"),
+    ],
+};
+
+static RETENTION: Section = Section {
+    about: "How long what happened is kept. What goes is removed in small batches.",
+    keys: &[
+        works(
+            "events_age",
+            Form::Duration,
+            "2160h",
+            "An event goes when its last repeat is older than this.",
+        ),
+        works(
+            "events_size",
+            Form::Size,
+            "1GiB",
+            "The oldest events go while all records together take more than this.",
+        ),
+        works(
+            "records_age",
+            Form::Duration,
+            "8760h",
+            "A closed incident goes when it closed longer ago than this, as do nodes, instances and commands that ended.",
+        ),
     ],
 };
 

@@ -458,7 +458,7 @@ fn faults_to_order_are_ones_that_machines_can_show() {
     let fault = inject("Backend_Error", None, None).expect("it is sound");
     assert_eq!((fault.kind, fault.gpu), ("backend-error", None));
     let kinds = "use one of xid, thermal, memory, nvlink, backend-error, device-error, \
-                 boot-failure";
+                 boot-failure, row-remap, pcie, power, recovery-action";
     refused(
         inject("", None, None),
         &format!("kind is required; {kinds}"),

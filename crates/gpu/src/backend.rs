@@ -101,6 +101,9 @@ pub struct Readings {
     pub temperature_celsius: Option<i32>,
     /// The power drawn by the board.
     pub power_watts: Option<f64>,
+    /// Whether the machine's power supply slows the GPU down (NVML's hardware power
+    /// brake).
+    pub power_brake: Option<bool>,
     /// How busy the GPU was, 0 to 100.
     pub utilization_percent: Option<f64>,
     /// Memory in use.

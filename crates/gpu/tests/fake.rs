@@ -195,6 +195,45 @@ fn faults_of_the_driver_and_of_devices_are_found_by_asking() {
 }
 
 #[test]
+fn rows_links_power_and_the_drivers_word_show_in_the_readings() {
+    let clock = clock();
+    let backend = FakeBackend::new(FakeOptions::new("m", clock.shared())).unwrap();
+    let well = backend.readings(1).unwrap();
+    for json in [
+        r#"{"kind":"row-remap","gpu":1}"#,
+        r#"{"kind":"row-remap","gpu":2,"failed":true}"#,
+        r#"{"kind":"pcie","gpu":1}"#,
+        r#"{"kind":"power","gpu":1}"#,
+        r#"{"kind":"recovery-action","gpu":1}"#,
+    ] {
+        backend.inject(&fault(json)).unwrap();
+    }
+    let ill = backend.readings(1).unwrap();
+    assert_eq!(
+        (ill.row_remap_pending, ill.row_remap_failed),
+        (Some(true), Some(false))
+    );
+    assert_eq!(ill.remapped_rows_uncorrectable, Some(1));
+    assert_eq!(ill.pcie_link_width, Some(8));
+    assert_eq!(ill.power_brake, Some(true));
+    assert!(ill.power_watts <= Some(100.0) && well.power_watts > Some(100.0));
+    assert_eq!(ill.recovery_action, Some(2));
+    let other = backend.readings(2).unwrap();
+    assert_eq!(
+        (other.row_remap_pending, other.row_remap_failed),
+        (Some(false), Some(true))
+    );
+    // A bad link goes on repeating, so that every later reading is news.
+    assert_eq!(ill.pcie_replays_total, Some(1000));
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(backend.readings(1).unwrap().pcie_replays_total, Some(3000));
+    backend
+        .inject(&fault(r#"{"kind":"pcie","gpu":1}"#))
+        .unwrap();
+    assert_eq!(backend.readings(1).unwrap().pcie_replays_total, Some(4000));
+}
+
+#[test]
 fn whoever_waits_hears_of_every_change() {
     let backend = machine("m");
     let long = Duration::from_secs(600);
@@ -219,6 +258,10 @@ fn every_kind() -> Vec<Fault> {
         r#"{"kind":"backend-error"}"#,
         r#"{"kind":"device-error","gpu":4}"#,
         r#"{"kind":"boot-failure"}"#,
+        r#"{"kind":"row-remap","gpu":5,"failed":true}"#,
+        r#"{"kind":"pcie","gpu":6}"#,
+        r#"{"kind":"power","gpu":7}"#,
+        r#"{"kind":"recovery-action","gpu":7,"action":1}"#,
     ]
     .map(fault)
     .to_vec()
@@ -268,7 +311,7 @@ fn clearing_all_repairs_the_machine() {
     for fault in every_kind() {
         backend.inject(&fault).unwrap();
     }
-    assert_eq!(backend.clear(None).cleared, 7);
+    assert_eq!(backend.clear(None).cleared, FaultKind::ALL.len() as u32);
     assert_eq!(uuids(&backend), names);
     let readings: Vec<_> = (0..8).map(|index| backend.readings(index)).collect();
     assert_eq!(readings, healthy);
@@ -393,6 +436,14 @@ fn impossible_faults_are_refused_and_not_recorded() {
             r#"{"kind":"nvlink","link":18}"#,
             "link is out of range; use 0 to 17",
         ),
+        (
+            r#"{"kind":"recovery-action","action":0}"#,
+            "action is out of range; use 1 to 5",
+        ),
+        (
+            r#"{"kind":"recovery-action","action":6}"#,
+            "action is out of range; use 1 to 5",
+        ),
         (long.as_str(), "message is longer than 1024 characters"),
     ];
     let backend = machine("m");
@@ -508,6 +559,20 @@ fn any_fault() -> impl Strategy<Value = Fault> {
             }
         }),
         message().prop_map(|message| Fault::BootFailure { message }),
+        (0_u32..10, any::<bool>(), message()).prop_map(|(gpu, failed, message)| Fault::RowRemap {
+            gpu,
+            failed,
+            message
+        }),
+        (0_u32..10, message()).prop_map(|(gpu, message)| Fault::Pcie { gpu, message }),
+        (0_u32..10, message()).prop_map(|(gpu, message)| Fault::Power { gpu, message }),
+        (0_u32..10, 0_u32..8, message()).prop_map(|(gpu, action, message)| {
+            Fault::RecoveryAction {
+                gpu,
+                action,
+                message,
+            }
+        }),
     ]
 }
 
@@ -552,5 +617,84 @@ proptest! {
         boots.sort();
         boots.dedup();
         prop_assert_eq!(boots.len(), count);
+    }
+}
+
+/// Every place in a JSON value, as pointers.
+fn places(value: &serde_json::Value, at: String, found: &mut Vec<String>) {
+    found.push(at.clone());
+    match value {
+        serde_json::Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                places(item, format!("{at}/{index}"), found);
+            }
+        }
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                places(field, format!("{at}/{name}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn hostile_value() -> impl Strategy<Value = serde_json::Value> {
+    prop::sample::select(vec![
+        serde_json::json!(0),
+        serde_json::json!(-1),
+        serde_json::json!(63),
+        serde_json::json!(u32::MAX),
+        serde_json::json!(u64::MAX),
+        serde_json::json!(i64::MIN),
+        serde_json::json!(i64::MAX),
+        serde_json::json!(1e308),
+        serde_json::json!(null),
+        serde_json::json!(true),
+        serde_json::json!([]),
+        serde_json::json!({}),
+        serde_json::json!("m"),
+        serde_json::json!("\u{1b}".repeat(5000)),
+    ])
+}
+
+proptest! {
+    /// A stored machine that no agent wrote is refused, or plays without panic.
+    #[test]
+    fn any_stored_machine_is_refused_or_plays(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), hostile_value()), 1..4),
+    ) {
+        let backend = machine("m");
+        for fault in every_kind() {
+            backend.inject(&fault).unwrap();
+        }
+        let mut stored = serde_json::to_value(backend.state()).unwrap();
+        for (index, value) in changes {
+            let mut found = Vec::new();
+            places(&stored, String::new(), &mut found);
+            let place = index.get(&found).clone();
+            *stored.pointer_mut(&place).unwrap() = value;
+        }
+        let Ok(state) = serde_json::from_value::<FakeState>(stored) else {
+            return Ok(());
+        };
+        let clock = clock();
+        let options = FakeOptions { state: Some(state), ..FakeOptions::new("m", clock.shared()) };
+        let Ok(backend) = FakeBackend::new(options) else {
+            return Ok(());
+        };
+        for _ in 0..2 {
+            let count = backend.device_count().unwrap_or(0);
+            prop_assert!(count <= MAX_GPUS);
+            for index in 0..count {
+                let _ = backend.device(index);
+                let _ = backend.readings(index);
+            }
+            let _ = backend.inject(&fault(r#"{"kind":"memory","gpu":2,"dbe":1}"#));
+            let _ = backend.inject(&fault(r#"{"kind":"pcie","gpu":6}"#));
+            clock.advance(Duration::from_secs(1));
+        }
+        let before = backend.boot_id();
+        backend.clear(None);
+        prop_assert_ne!(backend.boot_id(), before);
     }
 }

@@ -34,6 +34,12 @@ pub struct Fault {
     /// Whether the driver does not even count the GPU any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<bool>,
+    /// Whether no memory row is left to remap to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<bool>,
+    /// NVML's number of the driver's recovery action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<u32>,
 }
 
 impl Fault {
@@ -49,6 +55,8 @@ impl Fault {
             dbe: None,
             link: None,
             missing: None,
+            failed: None,
+            action: None,
         }
     }
 }
@@ -69,6 +77,9 @@ mod tests {
                 FaultKind::Memory => (fault.sbe, fault.dbe) = (Some(1), Some(2)),
                 FaultKind::Nvlink => fault.link = Some(4),
                 FaultKind::DeviceError => fault.missing = Some(true),
+                FaultKind::RowRemap => fault.failed = Some(true),
+                FaultKind::RecoveryAction => fault.action = Some(4),
+                FaultKind::Pcie | FaultKind::Power => fault.gpu = Some(2),
                 FaultKind::BackendError | FaultKind::BootFailure => {}
             }
             let sent = serde_json::to_value(&fault).expect("plain data");

@@ -7,7 +7,7 @@ use navarch_model::NodeId;
 use crate::{ApiError, check, v1};
 
 /// The kinds of faults that a fake machine can show.
-pub const FAULT_KINDS: [&str; 7] = [
+pub const FAULT_KINDS: [&str; 11] = [
     "xid",
     "thermal",
     "memory",
@@ -15,6 +15,10 @@ pub const FAULT_KINDS: [&str; 7] = [
     "backend-error",
     "device-error",
     "boot-failure",
+    "row-remap",
+    "pcie",
+    "power",
+    "recovery-action",
 ];
 
 /// A fault to show.

@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) events: VecDeque<(usize, c_ulonglong, c_uint)>,
     pub(crate) ecc: BTreeMap<(u32, c_uint), c_ulonglong>,
     pub(crate) fields: BTreeMap<(u32, c_uint), c_ulonglong>,
+    /// Why the clocks of a GPU are slow.
+    pub(crate) clocks: BTreeMap<u32, c_ulonglong>,
     /// Functions whose callers wait until they are let go.
     pub(crate) held: BTreeSet<String>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -49,6 +51,7 @@ pub(crate) static MACHINE: Mutex<Machine> = Mutex::new(Machine {
     events: VecDeque::new(),
     ecc: BTreeMap::new(),
     fields: BTreeMap::new(),
+    clocks: BTreeMap::new(),
     held: BTreeSet::new(),
     counts: BTreeMap::new(),
     waiting: 0,
@@ -117,7 +120,7 @@ pub(crate) fn enter(
 /// - `lose GPU`, `find GPU`: every call about the GPU says that it is lost.
 /// - `xid GPU CODE [INSTANCE]`: an XID is there for whoever waits.
 /// - `stray CODE`: an XID of a handle that nobody knows.
-/// - `ecc GPU KIND COUNT`, `field GPU FIELD VALUE`.
+/// - `ecc GPU KIND COUNT`, `field GPU FIELD VALUE`, `clocks GPU REASONS`.
 /// - `hold FUNCTION`, `release FUNCTION`: callers wait inside it.
 /// - `forget`: as if nobody had started the library.
 pub(crate) fn order(text: &str) -> Option<()> {
@@ -164,6 +167,10 @@ pub(crate) fn order(text: &str) -> Option<()> {
         ["field", gpu, field, value] => {
             let key = (gpu.parse().ok()?, field.parse().ok()?);
             machine.fields.insert(key, value.parse().ok()?);
+        }
+        ["clocks", gpu, reasons] => {
+            let gpu = gpu.parse().ok()?;
+            machine.clocks.insert(gpu, reasons.parse().ok()?);
         }
         ["hold", function] => {
             machine.held.insert(function.to_owned());

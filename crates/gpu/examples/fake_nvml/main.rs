@@ -405,6 +405,26 @@ numbers! {
 ///
 /// As in NVML.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(
+    device: *mut c_void,
+    reasons: *mut c_ulonglong,
+) -> Return {
+    match enter("nvmlDeviceGetCurrentClocksThrottleReasons", device) {
+        Ok((machine, gpu)) => {
+            let bits = machine.clocks.get(&gpu).copied().unwrap_or(0);
+            // SAFETY: the caller vouches for it.
+            unsafe { put(reasons, bits) }
+        }
+        Err(code) => code,
+    }
+}
+
+/// As in NVML.
+///
+/// # Safety
+///
+/// As in NVML.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
     device: *mut c_void,
     kind: c_uint,

@@ -9,7 +9,7 @@ use navarch_time::SharedClock;
 
 use super::fault::{Fault, FaultError, FaultKind};
 use super::noise::{Load, hash, memory_bytes, mix};
-use super::state::{FakeState, Repair, StateError};
+use super::state::{FakeState, FaultRecord, Repair, StateError};
 use crate::nvml::{GPU_IS_LOST, UNKNOWN_ERROR};
 use crate::pci::PciAddress;
 use crate::queue::EventQueue;
@@ -211,10 +211,11 @@ impl GpuBackend for FakeBackend {
             utilization_percent: self.utilization_percent,
             memory_total_bytes: memory_bytes(&state.model),
         };
-        let mut readings = load.readings(self.now());
+        let now = self.now();
+        let mut readings = load.readings(now);
         for record in &state.faults {
             if record.fault.gpu() == Some(slot) {
-                show(&record.fault, record.count, &mut readings);
+                show(record, now, &mut readings);
             }
         }
         Ok(readings)
@@ -277,20 +278,47 @@ fn find(state: &FakeState, call: &'static str, index: u32) -> Result<u32, GpuErr
 }
 
 /// What a fault does to the readings of its GPU.
-fn show(fault: &Fault, count: u32, readings: &mut Readings) {
-    match *fault {
+fn show(record: &FaultRecord, now: Time, readings: &mut Readings) {
+    let add = |total: &mut Option<u64>, more| *total = Some(total.unwrap_or(0) + more);
+    match record.fault {
         Fault::Thermal { temperature, .. } => readings.temperature_celsius = Some(temperature),
         Fault::Memory { sbe, dbe, .. } => {
             readings.ecc_sbe_total = Some(sbe);
             readings.ecc_dbe_total = Some(dbe);
         }
         Fault::Nvlink { .. } => {
-            let add = |total: &mut Option<u64>, more| *total = Some(total.unwrap_or(0) + more);
-            add(&mut readings.nvlink_errors_total, u64::from(count));
+            add(&mut readings.nvlink_errors_total, u64::from(record.count));
             readings.nvlinks_active = readings.nvlinks_active.map(|links| links.saturating_sub(1));
             readings.nvlinks_inactive = readings.nvlinks_inactive.map(|links| links + 1);
         }
-        _ => {}
+        Fault::RowRemap { failed, .. } => {
+            if failed {
+                readings.row_remap_failed = Some(true);
+            } else {
+                readings.row_remap_pending = Some(true);
+            }
+            add(
+                &mut readings.remapped_rows_uncorrectable,
+                u64::from(record.count),
+            );
+        }
+        Fault::Pcie { .. } => {
+            // Each injection is news, and so is each reading after it.
+            let since = now.since(record.first_wall).as_millis();
+            let replays = u64::try_from(since).unwrap_or(u64::MAX);
+            let replays = replays.saturating_add(1000 * u64::from(record.count));
+            readings.pcie_replays_total = Some(replays);
+            readings.pcie_link_width = readings.pcie_link_width.map(|lanes| lanes / 2);
+        }
+        Fault::Power { .. } => {
+            readings.power_brake = Some(true);
+            readings.power_watts = readings.power_watts.map(|watts| watts.min(100.0));
+        }
+        Fault::RecoveryAction { action, .. } => readings.recovery_action = Some(action.into()),
+        Fault::Xid { .. }
+        | Fault::BackendError { .. }
+        | Fault::DeviceError { .. }
+        | Fault::BootFailure { .. } => {}
     }
 }
 
@@ -343,6 +371,48 @@ fn events(state: &FakeState, fault: &Fault, wall: Time) -> Vec<GpuEvent> {
                     .metric("link_id", *link),
             ],
             format!("injected fault: NVLink link {link} is down"),
+        ),
+        Fault::RowRemap { failed, .. } => {
+            let (name, words) = if *failed {
+                ("row_remap_failed", "a bad memory row cannot be remapped")
+            } else {
+                (
+                    "row_remap_pending",
+                    "a bad memory row waits for the next reset",
+                )
+            };
+            (
+                vec![
+                    GpuEvent::new(System::Mem, Type::Memory, wall)
+                        .watched_by(watch::MEMORY)
+                        .metric(name, true),
+                ],
+                format!("injected fault: {words}"),
+            )
+        }
+        Fault::Pcie { .. } => (
+            vec![
+                GpuEvent::new(System::Pcie, Type::Pcie, wall)
+                    .watched_by(watch::PCIE)
+                    .metric("pcie_replays_new", 1000_u32),
+            ],
+            "injected fault: the PCIe link repeats packets".to_owned(),
+        ),
+        Fault::Power { .. } => (
+            vec![
+                GpuEvent::new(System::Power, Type::Power, wall)
+                    .watched_by(watch::POWER)
+                    .metric("power_brake", true),
+            ],
+            "injected fault: the power supply slows the GPU down".to_owned(),
+        ),
+        Fault::RecoveryAction { action, .. } => (
+            vec![
+                GpuEvent::new(System::Driver, Type::Unknown, wall)
+                    .watched_by(watch::DRIVER)
+                    .metric("recovery_action", *action),
+            ],
+            format!("injected fault: the driver's recovery action is {action}"),
         ),
         Fault::DeviceError { .. } | Fault::BackendError { .. } | Fault::BootFailure { .. } => {
             return Vec::new();

@@ -13,6 +13,9 @@ pub const MAX_GPUS: u32 = 64;
 /// The NVLink links of a fake GPU.
 pub(super) const NVLINKS: u32 = 18;
 
+/// NVML's highest number of a recovery action.
+const LAST_ACTION: u32 = 5;
+
 /// The most memory errors of one injection.
 const MAX_ECC_COUNT: u64 = 1_000_000_000;
 
@@ -34,11 +37,19 @@ pub enum FaultKind {
     DeviceError,
     /// The machine came up without GPUs.
     BootFailure,
+    /// A GPU waits to remap a bad memory row, or cannot.
+    RowRemap,
+    /// A GPU's PCIe link repeats packets and runs on fewer lanes.
+    Pcie,
+    /// The power supply brakes a GPU.
+    Power,
+    /// The driver asks for a repair of a GPU.
+    RecoveryAction,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Xid,
         Self::Thermal,
         Self::Memory,
@@ -46,6 +57,10 @@ impl FaultKind {
         Self::BackendError,
         Self::DeviceError,
         Self::BootFailure,
+        Self::RowRemap,
+        Self::Pcie,
+        Self::Power,
+        Self::RecoveryAction,
     ];
 
     /// Its word, as in `POST /debug/inject/WORD` and on command lines.
@@ -58,6 +73,10 @@ impl FaultKind {
             Self::BackendError => "backend-error",
             Self::DeviceError => "device-error",
             Self::BootFailure => "boot-failure",
+            Self::RowRemap => "row-remap",
+            Self::Pcie => "pcie",
+            Self::Power => "power",
+            Self::RecoveryAction => "recovery-action",
         }
     }
 
@@ -164,6 +183,51 @@ pub enum Fault {
         #[serde(default)]
         message: Option<String>,
     },
+    /// A bad memory row waits for the next reset to be remapped, or no row is left for
+    /// it. On real GPUs the driver tells of it by XID 63, or 64.
+    RowRemap {
+        /// The GPU, 0 by default.
+        #[serde(default)]
+        gpu: u32,
+        /// Whether no row is left.
+        #[serde(default)]
+        failed: bool,
+        /// The driver's words; made up by default.
+        #[serde(default)]
+        message: Option<String>,
+    },
+    /// A PCIe link runs on half of its lanes and repeats a packet each millisecond,
+    /// until the fault is cleared.
+    Pcie {
+        /// The GPU, 0 by default.
+        #[serde(default)]
+        gpu: u32,
+        /// The driver's words; made up by default.
+        #[serde(default)]
+        message: Option<String>,
+    },
+    /// The power supply slows a GPU down, which then draws little.
+    Power {
+        /// The GPU, 0 by default.
+        #[serde(default)]
+        gpu: u32,
+        /// The driver's words; made up by default.
+        #[serde(default)]
+        message: Option<String>,
+    },
+    /// The driver's recovery action for a GPU is not "none" until the fault is cleared.
+    /// It shows in the readings and not as an XID; inject XID 154 for that.
+    RecoveryAction {
+        /// The GPU, 0 by default.
+        #[serde(default)]
+        gpu: u32,
+        /// NVML's number of the action, 2 (node reboot) by default.
+        #[serde(default = "default_action")]
+        action: u32,
+        /// The driver's words; made up by default.
+        #[serde(default)]
+        message: Option<String>,
+    },
 }
 
 const fn default_code() -> u32 {
@@ -172,6 +236,10 @@ const fn default_code() -> u32 {
 
 const fn default_temperature() -> i32 {
     98
+}
+
+const fn default_action() -> u32 {
+    2
 }
 
 impl Fault {
@@ -185,6 +253,10 @@ impl Fault {
             Self::BackendError { .. } => FaultKind::BackendError,
             Self::DeviceError { .. } => FaultKind::DeviceError,
             Self::BootFailure { .. } => FaultKind::BootFailure,
+            Self::RowRemap { .. } => FaultKind::RowRemap,
+            Self::Pcie { .. } => FaultKind::Pcie,
+            Self::Power { .. } => FaultKind::Power,
+            Self::RecoveryAction { .. } => FaultKind::RecoveryAction,
         }
     }
 
@@ -195,7 +267,11 @@ impl Fault {
             | Self::Thermal { gpu, .. }
             | Self::Memory { gpu, .. }
             | Self::Nvlink { gpu, .. }
-            | Self::DeviceError { gpu, .. } => Some(*gpu),
+            | Self::DeviceError { gpu, .. }
+            | Self::RowRemap { gpu, .. }
+            | Self::Pcie { gpu, .. }
+            | Self::Power { gpu, .. }
+            | Self::RecoveryAction { gpu, .. } => Some(*gpu),
             Self::BackendError { .. } | Self::BootFailure { .. } => None,
         }
     }
@@ -209,7 +285,11 @@ impl Fault {
             | Self::Nvlink { message, .. }
             | Self::BackendError { message }
             | Self::DeviceError { message, .. }
-            | Self::BootFailure { message } => message.as_deref(),
+            | Self::BootFailure { message }
+            | Self::RowRemap { message, .. }
+            | Self::Pcie { message, .. }
+            | Self::Power { message, .. }
+            | Self::RecoveryAction { message, .. } => message.as_deref(),
         }
     }
 
@@ -253,6 +333,9 @@ impl Fault {
                 out_of_range("sbe and dbe", "up to 1000000000")
             }
             Self::Nvlink { link, .. } if link >= NVLINKS => out_of_range("link", "0 to 17"),
+            Self::RecoveryAction { action, .. } if !(1..=LAST_ACTION).contains(&action) => {
+                out_of_range("action", "1 to 5")
+            }
             _ => Ok(()),
         }
     }
@@ -263,7 +346,7 @@ impl Fault {
 pub enum FaultError {
     /// There is no such kind of fault.
     #[error(
-        "unknown fault kind {0:?}; use xid, thermal, memory, nvlink, backend-error, device-error or boot-failure"
+        "unknown fault kind {0:?}; use xid, thermal, memory, nvlink, backend-error, device-error, boot-failure, row-remap, pcie, power or recovery-action"
     )]
     UnknownKind(String),
     /// The machine has no such GPU.

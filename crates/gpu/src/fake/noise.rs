@@ -41,6 +41,7 @@ impl Load {
         let used = (self.memory_total_bytes as f64 * share) as u64;
         Readings {
             temperature_celsius: Some(temperature.round() as i32),
+            power_brake: Some(false),
             power_watts: Some((power * 1000.0).round() / 1000.0),
             utilization_percent: Some(utilization),
             memory_used_bytes: Some(used),

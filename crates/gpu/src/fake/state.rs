@@ -189,7 +189,7 @@ impl FakeState {
         let before = self.faults.len();
         self.faults
             .retain(|record| !kinds.contains(&record.fault.kind()));
-        self.boots = self.boots.saturating_add(1);
+        self.boots = self.boots.wrapping_add(1);
         let boot_id = boot_id(&self.seed, self.boots);
         let previous_boot_id = std::mem::replace(&mut self.boot_id, boot_id.clone());
         self.last_repair.insert(Repair {

@@ -249,6 +249,7 @@ fn read(gpu: &Gpu<'_>) -> Result<Readings, GpuError> {
     let utilization = optional(gpu.utilization(), e)?;
     let temperature = optional(gpu.temperature(), e)?;
     let power = optional(gpu.power_milliwatts(), e)?;
+    let reasons = optional(gpu.clocks_reasons(), e)?;
     let fields = [
         ffi::FIELD_REMAPPED_CORRECTABLE,
         ffi::FIELD_REMAPPED_UNCORRECTABLE,
@@ -285,6 +286,7 @@ fn read(gpu: &Gpu<'_>) -> Result<Readings, GpuError> {
     let readings = Readings {
         temperature_celsius: temperature.and_then(|celsius| i32::try_from(celsius).ok()),
         power_watts: power.map(|milliwatts| f64::from(milliwatts) / 1000.0),
+        power_brake: reasons.map(|reasons| reasons & ffi::CLOCKS_POWER_BRAKE != 0),
         utilization_percent: utilization.map(|utilization| utilization.gpu.into()),
         memory_used_bytes: memory.map(|memory| memory.used),
         memory_total_bytes: memory.map(|memory| memory.total),

@@ -48,6 +48,9 @@ pub(crate) const FIELD_REMAP_PENDING: c_uint = 144;
 pub(crate) const FIELD_REMAP_FAILED: c_uint = 145;
 pub(crate) const FIELD_RECOVERY_ACTION: c_uint = 230;
 
+/// In the reasons for slow clocks: the power supply brakes the GPU.
+pub(crate) const CLOCKS_POWER_BRAKE: c_ulonglong = 0x80;
+
 pub(crate) type RawDevice = *mut c_void;
 pub(crate) type RawEventSet = *mut c_void;
 
@@ -155,6 +158,7 @@ functions! {
         cuda_version = c"nvmlSystemGetCudaDriverVersion": fn(*mut c_int);
         temperature = c"nvmlDeviceGetTemperature": fn(RawDevice, c_uint, *mut c_uint);
         power_usage = c"nvmlDeviceGetPowerUsage": fn(RawDevice, *mut c_uint);
+        clocks_reasons = c"nvmlDeviceGetCurrentClocksThrottleReasons": fn(RawDevice, *mut c_ulonglong);
         utilization = c"nvmlDeviceGetUtilizationRates": fn(RawDevice, *mut Utilization);
         total_ecc_errors = c"nvmlDeviceGetTotalEccErrors": fn(RawDevice, c_uint, c_uint, *mut c_ulonglong);
         field_values = c"nvmlDeviceGetFieldValues": fn(RawDevice, c_int, *mut FieldValue);

@@ -229,6 +229,14 @@ impl Gpu<'_> {
         self.read("nvmlDeviceGetPowerUsage", self.nvml.functions.power_usage)
     }
 
+    /// Why the clocks are slower than they could be, as bits.
+    pub(crate) fn clocks_reasons(&self) -> Result<u64, GpuError> {
+        self.read(
+            "nvmlDeviceGetCurrentClocksThrottleReasons",
+            self.nvml.functions.clocks_reasons,
+        )
+    }
+
     pub(crate) fn utilization(&self) -> Result<ffi::Utilization, GpuError> {
         self.read(
             "nvmlDeviceGetUtilizationRates",

@@ -65,6 +65,8 @@ fn readings_come_through_whole() {
         "field 1 52 4",
         "field 1 59 5",
         "field 1 38 6",
+        // The power brake and the power cap, of which only the first is a fault.
+        "clocks 1 132",
     ];
     for order in orders {
         fake.order(order);
@@ -72,6 +74,7 @@ fn readings_come_through_whole() {
     let expected = Readings {
         temperature_celsius: Some(41),
         power_watts: Some(345.678),
+        power_brake: Some(true),
         utilization_percent: Some(87.0),
         memory_used_bytes: Some(20 << 30),
         memory_total_bytes: Some(80 << 30),
@@ -90,7 +93,10 @@ fn readings_come_through_whole() {
         pcie_link_width: Some(16),
         errors: vec![],
     };
-    assert_eq!(fake.backend().readings(1), Ok(expected));
+    let backend = fake.backend();
+    assert_eq!(backend.readings(1), Ok(expected));
+    fake.order("clocks 1 4");
+    assert_eq!(backend.readings(1).unwrap().power_brake, Some(false));
 }
 
 #[test]
@@ -100,6 +106,7 @@ fn what_a_gpu_does_not_have_is_no_error() {
         "nvmlDeviceGetMemoryInfo",
         "nvmlDeviceGetTemperature",
         "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetCurrentClocksThrottleReasons",
         "nvmlDeviceGetUtilizationRates",
         "nvmlDeviceGetTotalEccErrors",
         "nvmlDeviceGetFieldValues",

@@ -78,6 +78,15 @@ const TABLE: &[(&str, &str, &str, &str, &str)] = &[
     ("watch=device_count gpu_count=8",               "healthy", "default", "healthy", "quiet"),
     ("watch=driver recovery_action=1",               "healthy", "default", "unhealthy", "driver-action"),
     ("watch=driver recovery_action=0",               "healthy", "default", "healthy", "quiet"),
+    ("watch=driver system=driver recovery_action=2", "healthy", "default", "unhealthy", "driver-action"),
+    ("watch=driver system=driver recovery_action=4", "healthy", "default", "unhealthy", "driver-action"),
+    ("watch=driver system=driver recovery_action=3", "healthy", "default", "degraded", "driver-action-app"),
+    ("watch=driver system=driver recovery_action=5", "healthy", "default", "degraded", "driver-action-app"),
+    ("watch=driver system=driver recovery_action=9", "healthy", "default", "degraded", "driver-action-app"),
+    ("watch=driver system=driver event_type=driver_error recovery_action=3", "healthy", "default", "unhealthy", "driver-failed"),
+    ("watch=driver system=driver event_type=driver_error recovery_action=1", "healthy", "default", "unhealthy", "driver-action"),
+    ("event_type=power system=power power_brake=true", "degraded", "power-warning", "degraded", "power"),
+    ("watch=power power_watts=712.5 power_brake=false", "healthy", "default", "healthy", "quiet"),
     ("watch=boot",                                   "healthy", "default", "healthy", "quiet"),
 ];
 
@@ -218,6 +227,15 @@ fn repairs_of_the_built_in_policy() {
             Some("SXID 22003: NVIDIA Fabric Manager guide, always fatal to the fabric")),
         ("watch=device_count gpu_count=7 gpu_count_expected=8", "device_count", Condition, Repair::Reboot, None),
         ("watch=temperature temperature=40", "temperature", Condition, Repair::None, None),
+        ("event_type=memory watch=memory row_remap_failed=true", "memory", Latched, Repair::Replace, None),
+        ("event_type=memory watch=memory row_remap_pending=true", "memory", Condition, Repair::None, None),
+        ("event_type=pcie watch=pcie pcie_replays_new=7", "pcie", Condition, Repair::None, None),
+        ("event_type=power watch=power power_brake=true", "power", Condition, Repair::None, None),
+        ("watch=driver recovery_action=2", "driver", Condition, Repair::Reboot,
+            Some("driver's recovery action: node reboot")),
+        ("watch=driver recovery_action=5", "driver", Condition, Repair::RestartApp,
+            Some("driver's recovery action: recover imex domain")),
+        ("watch=driver recovery_action=9", "driver", Condition, Repair::None, None),
     ];
     for (words, class, kind, repair, citation) in cases {
         let verdict = verdict(&builtin, words);

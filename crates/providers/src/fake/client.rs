@@ -21,6 +21,9 @@ use crate::{Call, Fault, FaultInjection, FaultKind, Listing, Provider};
 /// The longest answer that is read, in bytes: a full page of machines with long tags.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
+/// The longest error text that is taken from a cloud, in characters: it goes into the record.
+const MAX_WORDS: usize = 512;
+
 /// The longest wait that a cloud may ask for. More is taken for this much.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -130,15 +133,49 @@ impl FakeHttp {
     }
 }
 
-/// One exchange: sends, reads, and names what went wrong.
-async fn exchange<T: DeserializeOwned>(
-    request: RequestBuilder,
-    effect: Effect,
-) -> Result<T, ProviderError> {
-    let unanswered = |words: String| match effect {
+/// What a cloud answers. It may be another server at the cloud's address, so what has the form of
+/// an answer may still be none.
+trait Answer: DeserializeOwned {
+    /// Why this cannot be an answer.
+    fn problem(&self) -> Option<String>;
+}
+
+impl Answer for InstanceView {
+    fn problem(&self) -> Option<String> {
+        let bad = ProviderInstanceId::parse(&self.id).err()?;
+        Some(format!("a machine's id {bad}"))
+    }
+}
+
+impl Answer for Page {
+    fn problem(&self) -> Option<String> {
+        self.instances.iter().find_map(Answer::problem)
+    }
+}
+
+impl Answer for Ended {
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Answer for serde_json::Value {
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Nothing is known of what the call did.
+fn unanswered(effect: Effect, words: String) -> ProviderError {
+    match effect {
         Effect::None => ProviderError::new(ProviderErrorKind::Transient, words),
         Effect::Possible => ProviderError::new(ProviderErrorKind::OutcomeUnknown, words),
-    };
+    }
+}
+
+/// One exchange: sends, reads, and names what went wrong.
+async fn exchange<T: Answer>(request: RequestBuilder, effect: Effect) -> Result<T, ProviderError> {
+    let unanswered = |words: String| unanswered(effect, words);
     let mut answer = match request.send().await {
         Ok(answer) => answer,
         // Nothing was sent, so nothing was done.
@@ -171,11 +208,34 @@ async fn exchange<T: DeserializeOwned>(
         }
         body.extend_from_slice(&chunk);
     }
+    answer_of(status, answer.headers(), &body, effect)
+}
+
+/// What a whole answer says.
+fn answer_of<T: Answer>(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    effect: Effect,
+) -> Result<T, ProviderError> {
     if !status.is_success() {
-        return Err(error_of(status, answer.headers(), &body, effect));
+        return Err(error_of(status, headers, body, effect));
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| unanswered(format!("the fake cloud's answer makes no sense: {error}")))
+    let nonsense = |why: String| {
+        let words = format!("the fake cloud's answer makes no sense: {why}");
+        unanswered(effect, plain(&words))
+    };
+    let answer: T = serde_json::from_slice(body).map_err(|error| nonsense(error.to_string()))?;
+    match answer.problem() {
+        Some(problem) => Err(nonsense(problem)),
+        None => Ok(answer),
+    }
+}
+
+/// A text of a cloud, as short and plain as the record takes it.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(shown).take(MAX_WORDS).collect()
 }
 
 /// What an answer that is no success means.
@@ -187,7 +247,7 @@ fn error_of(status: StatusCode, headers: &HeaderMap, body: &[u8], effect: Effect
     if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
         return ProviderError {
             kind: error.kind,
-            message: error.message,
+            message: plain(&error.message),
             retry_after,
         };
     }
@@ -317,5 +377,119 @@ impl FaultInjection for FakeHttp {
             drop(done);
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What has the form of an answer, with parts that no cloud of ours would send.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let text = || {
+            prop_oneof![
+                4 => "[a-z0-9-]{0,10}".boxed(),
+                1 => any::<String>().boxed(),
+                1 => "[a-z\\\\\u{1b}]{500,520}".boxed(),
+            ]
+        };
+        let view = (
+            text(),
+            btree_map(text(), text(), 0..3),
+            prop::sample::select(vec!["running", "terminated", "pending", "warp", ""]),
+            any::<i64>(),
+        );
+        let view = view.prop_map(|(id, tags, status, created_at)| {
+            serde_json::json!({
+                "id": id, "name": "n", "client_token": "t", "tags": tags, "region": "",
+                "zone": "", "instance_type": "i", "status": status, "created_at": created_at,
+            })
+        });
+        let views = vec(view, 0..3);
+        prop_oneof![
+            1 => vec(any::<u8>(), 0..60),
+            2 => views.clone().prop_map(|mut views| {
+                serde_json::to_vec(&views.pop()).expect("plain data")
+            }),
+            2 => (views, text()).prop_map(|(views, next)| {
+                let page = serde_json::json!({"instances": views, "next_page_token": next});
+                serde_json::to_vec(&page).expect("plain data")
+            }),
+            2 => (text(), text()).prop_map(|(kind, message)| {
+                let error = serde_json::json!({"error": {"kind": kind, "message": message}});
+                serde_json::to_vec(&error).expect("plain data")
+            }),
+            1 => text().prop_map(|message| {
+                let error = serde_json::json!({"error": {"kind": "capacity", "message": message}});
+                serde_json::to_vec(&error).expect("plain data")
+            }),
+            1 => Just(b"[".repeat(100_000)),
+        ]
+    }
+
+    fn headers(retry_after: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = retry_after.parse() {
+            headers.insert(RETRY_AFTER, value);
+        }
+        headers
+    }
+
+    /// Whether an error of a cloud can go into the record, and says no more than is known.
+    fn is_sound(error: &ProviderError, status: StatusCode, effect: Effect) -> bool {
+        let text = &error.message;
+        let short = text.chars().count() <= MAX_WORDS && !text.chars().any(char::is_control);
+        let patient = error.retry_after.is_none_or(|wait| wait <= MAX_RETRY_AFTER);
+        // A call that was answered with success and nonsense may have done what it was to do.
+        let unknown = match effect {
+            Effect::Possible => ProviderErrorKind::OutcomeUnknown,
+            Effect::None => ProviderErrorKind::Transient,
+        };
+        short && patient && (!status.is_success() || error.kind == unknown)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_answer_of_any_server_is_read_or_refused(
+            status in prop_oneof![4 => Just(200_u16), 1 => 100..600_u16],
+            retry_after in "[0-9]{0,25}|-1|soon|\\PC{0,5}",
+            body in body(),
+            effect in prop::sample::select(vec![Effect::None, Effect::Possible]),
+        ) {
+            let status = StatusCode::from_u16(status).expect("in range");
+            let headers = headers(&retry_after);
+            match answer_of::<InstanceView>(status, &headers, &body, effect) {
+                Ok(view) => {
+                    let machine = machine_of(&view);
+                    let id = machine.provider_id.as_str();
+                    prop_assert!(ProviderInstanceId::parse(id).is_ok(), "{id:?}");
+                }
+                Err(error) => prop_assert!(is_sound(&error, status, effect), "{error:?}"),
+            }
+            match answer_of::<Page>(status, &headers, &body, effect) {
+                Ok(page) => {
+                    let fleet = FleetId::new("f");
+                    let mut pages = Pages::of(&fleet, 0);
+                    if let Ok(Some(listing)) = pages.add(Ok(page)) {
+                        for machine in listing.machines {
+                            prop_assert_eq!(machine.fleet.as_ref(), Some(&fleet));
+                            let id = machine.provider_id.as_str();
+                            prop_assert!(ProviderInstanceId::parse(id).is_ok(), "{id:?}");
+                        }
+                    }
+                }
+                Err(error) => prop_assert!(is_sound(&error, status, effect), "{error:?}"),
+            }
+            for effect in [Effect::None, Effect::Possible] {
+                if let Err(error) = answer_of::<Ended>(status, &headers, &body, effect) {
+                    prop_assert!(is_sound(&error, status, effect), "{error:?}");
+                }
+            }
+        }
     }
 }

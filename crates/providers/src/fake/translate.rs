@@ -12,6 +12,10 @@ use crate::Listing;
 /// The most pages of one listing: beyond, the cloud goes round in circles.
 const MAX_PAGES: usize = 10_000;
 
+/// The most machines of one listing. More than any fleet has; a cloud that shows more is not read
+/// into memory to its end.
+const MAX_MACHINES: usize = 1_000_000;
+
 /// The request for the machine of `spec`, whose agent reports to `access`.
 pub(crate) fn request_for(spec: &LaunchSpec, gpus: u32, access: &AgentAccess) -> LaunchRequest {
     let instance = spec.instance.to_string();
@@ -122,7 +126,10 @@ impl Pages {
         if page.next_page_token.is_empty() {
             return Ok(Some(self.end(true)));
         }
-        if page.next_page_token == self.query.page_token || self.read >= MAX_PAGES {
+        if page.next_page_token == self.query.page_token
+            || self.read >= MAX_PAGES
+            || self.machines.len() >= MAX_MACHINES
+        {
             tracing::warn!(pages = self.read, "listing has no end");
             return Ok(Some(self.end(false)));
         }

@@ -62,7 +62,7 @@ fn a_fleet_in_order_has_no_violations() {
     assert_eq!(
         found(|state| {
             edit_incident(state, "inc-1", |worn| {
-                worn.severity = HealthStatus::Degraded
+                worn.severity = HealthStatus::Degraded;
             });
             edit_node(state, "n1", |held| {
                 held.holds.clear();
@@ -256,7 +256,7 @@ fn instances_change_by_the_table_and_keep_their_machine_and_their_count_of_calls
         ["one_machine_per_instance: instance nv-1 was Some(\"m-nv-1\") and is None"]
     );
     for edit in [(|after| after.attempt -= 1) as fn(&mut Instance), |after| {
-        after.launches -= 1
+        after.launches -= 1;
     }] {
         assert_eq!(
             changed_instance(edit),
@@ -321,7 +321,7 @@ fn a_machine_that_may_be_alive_is_not_forgotten() {
     );
     let mut state = small_fleet();
     edit_instance(&mut state, "nv-1", |machine| {
-        machine.phase = Phase::Terminated
+        machine.phase = Phase::Terminated;
     });
     for id in ["nv-1", "nv-7"] {
         let change = Change::ForgetInstance(InstanceId::new(id));

@@ -59,7 +59,7 @@ fn ids_are_made_of_the_bits_they_are_given() {
         ),
         (
             0x0123_4567_89ab_cdef,
-            "nv-fkndrkp6938j",
+            "nv-ffkqt4yc5t82",
             "01234567-89ab-4def-8123-456789abcdef",
         ),
     ] {

@@ -1,11 +1,14 @@
 //! `navarch explain`.
 
-use navarch_api::v1;
+use navarch_api::{Client, v1};
 
 use crate::args::{Explain, Global};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::output::{for_programs, say};
 use crate::values;
+
+/// How many ends and pauses of the control plane a story tells at most, the latest ones.
+const ABSENCES: u32 = 50;
 
 /// `navarch explain`.
 pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
@@ -15,10 +18,11 @@ pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
         node_id: node.clone(),
         limit,
     };
-    let told = match client.explain_node(request).await.doing("explain node") {
+    let mut told = match client.explain_node(request).await.doing("explain node") {
         Ok(told) => told,
         Err(failure) => return Err(suggest(&client, &node, failure).await),
     };
+    add_absences(&client, &mut told).await?;
     if for_programs(global.output, &values::explanation(&told))? {
         return Ok(());
     }
@@ -63,6 +67,39 @@ pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
             line.text
         ));
     }
+    Ok(())
+}
+
+/// Adds the times at which the control plane itself began to run or to run again: every deadline of
+/// the node started anew then.
+async fn add_absences(client: &Client, told: &mut v1::ExplainNodeResponse) -> Result<(), Failure> {
+    let Some(first) = told.lines.first() else {
+        return Ok(());
+    };
+    let filter = v1::EventFilter {
+        kinds: vec!["server.started".to_owned(), "server.paused".to_owned()],
+        ..Default::default()
+    };
+    let request = v1::ListEventsRequest {
+        filter: filter.into(),
+        after_sequence: first.sequence,
+        limit: ABSENCES,
+        latest: true,
+        ..Default::default()
+    };
+    let page = client.list_events(request).await.doing("explain node")?;
+    told.lines
+        .extend(page.events.into_iter().map(|event| v1::ExplainLine {
+            time: event.time,
+            sequence: event.sequence,
+            step: "state".to_owned(),
+            kind: event.kind,
+            text: event.message,
+            count: event.count,
+            last_time: event.last_time,
+            ..Default::default()
+        }));
+    told.lines.sort_by_key(|line| line.sequence);
     Ok(())
 }
 

@@ -41,7 +41,7 @@ fn kill_agents(fleet: &Fleet, nodes: &[String]) {
 }
 
 /// Waits until each node was heard twice more.
-fn until_heard(fleet: &Fleet, nodes: &[String]) {
+pub fn until_heard(fleet: &Fleet, nodes: &[String]) {
     for _ in 0..2 {
         // Nothing, where a control plane that has just started heard nobody yet.
         let heard = |id: &String| fleet.node(id)["last_heartbeat"].to_string();

@@ -4,6 +4,7 @@ mod auth;
 mod away;
 mod copies;
 mod faults;
+mod guards;
 mod holds;
 mod input;
 mod logs;

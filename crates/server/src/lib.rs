@@ -8,6 +8,7 @@ pub mod effects;
 pub mod fleet;
 pub mod handlers;
 pub mod http;
+mod journal;
 pub mod metrics;
 pub mod publish;
 pub mod pulses;

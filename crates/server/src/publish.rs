@@ -154,6 +154,7 @@ impl Published {
 
     /// Publishes committed changes.
     pub(crate) fn apply(&self, changes: &[Change], now: Stamp) {
+        crate::journal::log(changes);
         let mut last_event = 0;
         let mut waits = false;
         {

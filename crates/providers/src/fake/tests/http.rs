@@ -554,7 +554,7 @@ async fn serving_ends_with_its_machines() {
     let process = process_of(directory.path(), &machine, None).await;
     stop.cancel();
     let clock = RealClock::shared();
-    let ended = navarch_time::timeout(&*clock, Duration::from_secs(5), served.notified()).await;
+    let ended = navarch_time::timeout(&*clock, LONG, served.notified()).await;
     assert!(ended.is_ok(), "serving ends in time");
     assert!(process.is_gone());
 }

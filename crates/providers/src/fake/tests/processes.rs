@@ -285,13 +285,13 @@ async fn the_whole_cloud_stops_in_time() {
     let began = clock.monotonic();
     provider.shutdown().await;
     let took = clock.monotonic().saturating_sub(began);
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < LONG, "{took:?}");
     assert!(processes.into_iter().all(Identity::is_gone));
 }
 
 /// The parent is this test again, in a process of its own that is killed.
 #[tokio::test]
-async fn machines_end_within_two_seconds_of_their_parents_death() {
+async fn machines_end_soon_after_their_parents_death() {
     const HOST: &str = "NAVARCH_TEST_HOST";
     const HOSTED: &str = "printf '%s' \"other=$NAVARCH_TEST_HOST.\"; exec cat >/dev/null";
     if let Some(directory) = std::env::var_os(HOST) {
@@ -310,7 +310,7 @@ async fn machines_end_within_two_seconds_of_their_parents_death() {
     }
     let directory = TempDir::new().expect("a directory");
     let this = std::env::current_exe().expect("a program");
-    let name = "fake::tests::processes::machines_end_within_two_seconds_of_their_parents_death";
+    let name = "fake::tests::processes::machines_end_soon_after_their_parents_death";
     let mut command = Command::new(this);
     command
         .args(["--exact", name, "--nocapture"])
@@ -341,7 +341,7 @@ async fn machines_end_within_two_seconds_of_their_parents_death() {
     host.0.wait().expect("a child");
     for name in ["nv-1", "nv-2"] {
         let process = load(name).expect("saved");
-        let gone = is_gone_soon(process, Duration::from_secs(2)).await;
+        let gone = is_gone_soon(process, LONG).await;
         assert!(gone, "{name} outlives its parent: {:?}", state_of(process));
     }
 }

@@ -1,4 +1,4 @@
-//! Fuzzes the fleet: `cargo run -p navarch-sim --example fuzz -- [--seeds N] [--from N] [--minutes N] [--keep-going]`.
+//! Fuzzes the fleet: `cargo run -p navarch-sim --example fuzz -- [--seeds N] [--from N] [--minutes N] [--keep-going] [--trace]`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         number("--minutes", 60),
     );
     let keep_going = arguments.iter().any(|argument| argument == "--keep-going");
+    let whole = arguments.iter().any(|argument| argument == "--trace");
     let mut out = std::io::stdout();
     let mut failed = 0;
     for seed in from..from + seeds {
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
         failed += 1;
         if !keep_going {
             // Nobody reads a closed pipe.
+            if whole {
+                let _ = writeln!(out, "{}", failure.trace);
+            }
             let _ = writeln!(out, "{failure}");
             return ExitCode::FAILURE;
         }

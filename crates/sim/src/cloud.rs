@@ -31,9 +31,10 @@ pub(crate) struct Modes {
 #[derive(Debug, Clone)]
 pub(crate) struct Rented {
     pub(crate) id: ProviderInstanceId,
-    pub(crate) instance: InstanceId,
-    pub(crate) fleet: FleetId,
-    pub(crate) pool: PoolName,
+    /// Whose it is, if it has a tag of ours or of another fleet.
+    pub(crate) instance: Option<InstanceId>,
+    pub(crate) fleet: Option<FleetId>,
+    pub(crate) pool: Option<PoolName>,
     pub(crate) status: CloudStatus,
     /// When it was gone.
     pub(crate) gone: Option<Time>,
@@ -50,8 +51,8 @@ impl Rented {
     fn shown(&self) -> Machine {
         Machine {
             provider_id: self.id.clone(),
-            instance: Some(self.instance.clone()),
-            fleet: Some(self.fleet.clone()),
+            instance: self.instance.clone(),
+            fleet: self.fleet.clone(),
             status: self.status,
         }
     }
@@ -83,6 +84,8 @@ pub(crate) struct Cloud {
 
 /// How long a terminated machine is still shown.
 const SHOWN_AFTER_END_MICROS: i64 = 600_000_000;
+/// How long a token of a machine that ended is remembered.
+const FORGOTTEN_AFTER_END_MICROS: i64 = 24 * 3_600_000_000;
 /// Earlier listings that are remembered.
 const MAX_PAST: usize = 64;
 
@@ -116,13 +119,22 @@ impl Cloud {
             .collect()
     }
 
-    /// Remembers what it would list now, for stale answers later.
-    pub(crate) fn remember(&mut self, now: Time) {
-        let shown = self.visible(now);
-        if self.past.len() == MAX_PAST {
-            self.past.remove(0);
+    /// Remembers what it would list now, if it is to give stale answers later, and forgets what
+    /// ended long ago.
+    pub(crate) fn remember(&mut self, now: Time, lies: bool) {
+        if lies {
+            let shown = self.visible(now);
+            if self.past.len() == MAX_PAST {
+                self.past.remove(0);
+            }
+            self.past.push((now, shown));
         }
-        self.past.push((now, shown));
+        // What ended long ago is asked for no more.
+        self.machines.retain(|_, machine| {
+            machine
+                .gone
+                .is_none_or(|gone| now.0 - gone.0 < FORGOTTEN_AFTER_END_MICROS)
+        });
     }
 
     /// Carries a call out. Answers what it did, and what the cloud says.
@@ -218,19 +230,19 @@ impl Cloud {
             return (Done::Nothing, Err(error(kind, "as ordered")));
         }
         if self.honours_tokens
-            && let Some(known) = self
-                .machines
-                .values()
-                .find(|machine| machine.instance == spec.instance)
+            && let Some(known) = self.machines.values().find(|machine| {
+                machine.instance.as_ref() == Some(&spec.instance)
+                    && machine.fleet.as_ref() == Some(&spec.fleet)
+            })
         {
             return (Done::Nothing, Ok(known.shown()));
         }
         self.made += 1;
         let rented = Rented {
             id: ProviderInstanceId::new(format!("m-{}", self.made)),
-            instance: spec.instance.clone(),
-            fleet: spec.fleet.clone(),
-            pool: spec.pool.clone(),
+            instance: Some(spec.instance.clone()),
+            fleet: Some(spec.fleet.clone()),
+            pool: Some(spec.pool.clone()),
             status: CloudStatus::Running,
             gone: None,
             boots: now >= self.modes.duds,
@@ -245,6 +257,26 @@ impl Cloud {
             Ok(shown)
         };
         (Done::Made(id), answer)
+    }
+
+    /// Somebody else rents a machine in the account: without a tag, or with that of a fleet that is
+    /// none of ours.
+    pub(crate) fn stranger(&mut self, fleet: Option<FleetId>) -> ProviderInstanceId {
+        self.made += 1;
+        let id = ProviderInstanceId::new(format!("m-{}", self.made));
+        let rented = Rented {
+            id: id.clone(),
+            instance: fleet
+                .as_ref()
+                .map(|_| InstanceId::new(format!("nv-strange-{}", self.made))),
+            fleet,
+            pool: None,
+            status: CloudStatus::Running,
+            gone: None,
+            boots: false,
+        };
+        self.machines.insert(id.clone(), rented);
+        id
     }
 
     fn terminate(

@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use navarch_core::Settings;
 use navarch_model::Idempotency;
+use navarch_store::Retention;
 
-use crate::crash::Bug;
+use crate::bugs::Bug;
 use crate::streams::Stream;
+
+/// How often time alone is fed in production.
+const TICK: Duration = Duration::from_secs(1);
+/// What an agent's spool takes in production.
+const SPOOL_BYTES: usize = 64 * 1024 * 1024;
 
 /// The trouble that the world makes. Each seed draws a subset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,11 +62,31 @@ pub enum Trouble {
     Pause,
     /// The control plane dies between two turns.
     Crash,
+    /// A machine shows many XIDs at once.
+    Burst,
+    /// Half of the machines are cut off for a while.
+    HalfSilent,
+    /// The control plane is frozen for long.
+    Freeze,
+    /// People and other systems set and lift named holds.
+    Holds,
+    /// People adopt and end machines that nobody claims, and end instances.
+    Orphans,
+    /// An operator has a machine run a diagnostic.
+    Diagnose,
+    /// An operator resets breakers, or says of a silent machine that it is dead.
+    People,
+    /// The store is copied.
+    Backup,
+    /// The last copy of the store is put back.
+    Restore,
+    /// Somebody else rents machines in the same account.
+    Strangers,
 }
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 32] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -83,6 +109,16 @@ impl Trouble {
         Self::Automation,
         Self::Pause,
         Self::Crash,
+        Self::Burst,
+        Self::HalfSilent,
+        Self::Freeze,
+        Self::Holds,
+        Self::Orphans,
+        Self::Diagnose,
+        Self::People,
+        Self::Backup,
+        Self::Restore,
+        Self::Strangers,
     ];
 }
 
@@ -103,6 +139,20 @@ pub struct Config {
     pub lost: f64,
     /// Whether agents poll for commands.
     pub polls: bool,
+    /// The most bytes that an agent keeps of what nobody took.
+    pub spool_bytes: usize,
+    /// Whether another control plane, with a fleet of its own, uses the same cloud.
+    pub neighbour: bool,
+    /// Whether every promise over the whole state is checked after every input, and every plan
+    /// compared with one of all pools; otherwise after every plan, and once a minute.
+    pub thorough: bool,
+    /// Whether machines that only repeat themselves are advanced in bulk.
+    pub bulk: bool,
+    /// How often time alone is fed to the control plane: a second in production. More than
+    /// `guards.pause_gap` looks like a pause to it.
+    pub tick: Duration,
+    /// How long the store keeps what is over; none for ever.
+    pub retention: Option<Retention>,
     /// A bug planted in the shell.
     pub bug: Option<Bug>,
 }
@@ -118,7 +168,55 @@ impl Config {
             crash_per_turn: 0.0,
             lost: 0.0,
             polls: false,
+            spool_bytes: SPOOL_BYTES,
+            neighbour: false,
+            thorough: true,
+            bulk: false,
+            tick: TICK,
+            retention: None,
             bug: None,
+        }
+    }
+
+    /// A fleet of `nodes` machines with eight GPUs each, with the guards of production and without
+    /// trouble, in which quiet machines are advanced in bulk. Agents beat and report as often as
+    /// said, and the control plane is fed time every `tick`.
+    pub fn large(nodes: u32, beat: Duration, report: Duration, tick: Duration) -> Self {
+        let gap = tick.saturating_mul(3).max(Duration::from_secs(5));
+        let yaml = format!(
+            "server:
+  heartbeat_interval: {}s
+  heartbeat_timeout: {}s
+  health_check_interval: {}s
+guards:
+  pause_gap: {}s
+providers:
+  fake:
+    type: fake
+    gpu_count: 8
+pools:
+  main:
+    provider: fake
+    instance_type: gpu
+    region: here
+    min_nodes: {nodes}
+    max_nodes: {}
+    budget: 10%
+    max_launches_per_hour: {}
+",
+            beat.as_secs(),
+            beat.as_secs() * 3,
+            report.as_secs(),
+            gap.as_secs(),
+            nodes + nodes / 20 + 1,
+            nodes * 2,
+        );
+        Self {
+            yaml,
+            thorough: false,
+            bulk: true,
+            tick,
+            ..Self::calm(1, 1)
         }
     }
 
@@ -146,6 +244,12 @@ impl Config {
             crash_per_turn: [0.0, 0.002, 0.02][draw.below(3) as usize],
             lost: [0.0, 0.01, 0.1][draw.below(3) as usize],
             polls: draw.chance(0.2),
+            spool_bytes: if draw.chance(0.3) { 1_500 } else { SPOOL_BYTES },
+            neighbour: draw.chance(0.15),
+            thorough: true,
+            bulk: draw.chance(0.5),
+            tick: TICK,
+            retention: None,
             bug: None,
         };
         // Pools share the fleet's budget, its witnesses and its cloud.

@@ -1,41 +1,28 @@
 //! The control plane as a process that dies: how it drives the core, where it crashes, and the
-//! bugs that tests plant in it.
+//! copies of its store that are put back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use navarch_core::liveness::{Liveness, Transition};
 use navarch_core::{Effect, Fleet, Input, Rejection, Reply};
-use navarch_model::{Change, CloudStatus, Node, Phase, Stamp, State, TerminateAnswer, Time};
-use navarch_store::{MemoryDisk, MemoryStore, Store as _};
+use navarch_model::{
+    Change, CloudStatus, CommandState, NodeCommandType, Phase, Stamp, State, Time,
+};
+use navarch_store::{History as _, MemoryDisk, MemoryStore, Retention, Store as _};
 
+use crate::bugs::Bug;
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 
 /// Unix time at the start of every simulation.
 const WALL_ORIGIN_MICROS: i64 = 1_767_225_600_000_000;
-/// How often time alone is fed, as in production.
-const TICK_MICROS: i64 = 1_000_000;
 /// Least time between two plans of what changed.
 const PLAN_MICROS: i64 = 100_000;
+/// Time between two removals of what is old from the store.
+const PRUNE: Duration = Duration::from_secs(3600);
 /// Time between two plans of everything.
 const FULL_PLAN_MICROS: i64 = 60_000_000;
-
-/// A bug in how a shell drives the core, planted to see that the simulator finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
-    /// The intent to launch is left out of the commit.
-    LaunchIntentDropped,
-    /// Effects start before the commit, which a crash then loses.
-    EffectsBeforeCommit,
-    /// Replies leave before the commit, which a crash then loses.
-    RepliesBeforeCommit,
-    /// A changed hold is left out of the commit.
-    HoldChangeDropped,
-    /// A listing that is partial or failed is handed over as empty and complete.
-    EmptyListingComplete,
-    /// An accepted termination is handed over as a finished one.
-    AcceptedIsGone,
-}
 
 /// Where a process dies in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +43,7 @@ pub(crate) struct Process {
     started: Time,
     next_tick: Time,
     next_full: Time,
+    next_prune: Time,
     last_plan: Time,
     next_wake: Option<Time>,
     /// When the queue will wake it.
@@ -68,6 +56,21 @@ impl Process {
             core: self.origin + now.since(self.started),
             wall: Time(WALL_ORIGIN_MICROS + now.0),
         }
+    }
+
+    /// Removes from the store what is older than it is kept, once an hour.
+    fn prune(&mut self, now: Time, keep: Option<&Retention>) {
+        let Some(keep) = keep.filter(|_| now >= self.next_prune) else {
+            return;
+        };
+        self.next_prune = now + PRUNE;
+        let wall = self.stamp(now).wall;
+        // A store that another process took over is found at the next commit.
+        while self
+            .store
+            .prune(self.epoch, wall, keep)
+            .is_ok_and(|pruned| pruned.more)
+        {}
     }
 
     /// When it has something to do by itself.
@@ -100,6 +103,12 @@ pub(crate) struct Plane {
     pub(crate) released: State,
     /// The changes of the turn that the last crash cut off after its commit.
     unreleased: Vec<Change>,
+    /// The last copy of the disk.
+    copy: Option<MemoryDisk>,
+    /// The last process that ran before a copy was put back.
+    pub(crate) restored: u64,
+    /// A copy was put back, and no person has switched automation since.
+    pub(crate) waits_for_person: bool,
 }
 
 impl Plane {
@@ -113,6 +122,9 @@ impl Plane {
             crashes: Stream::named(seed, "crashes"),
             released: state,
             unreleased: Vec::new(),
+            copy: None,
+            restored: 0,
+            waits_for_person: false,
         }
     }
 }
@@ -141,6 +153,8 @@ impl Sim {
         self.plane.released = state.clone();
         self.plane.unreleased.clear();
         self.seen = state.clone();
+        self.next = state.clone();
+        self.check_all();
         self.plane.life += 1;
         let mut liveness = Liveness::default();
         let origin = state.meta.core_time;
@@ -151,8 +165,9 @@ impl Sim {
             epoch,
             origin,
             started: self.now,
-            next_tick: self.now + std::time::Duration::from_micros(TICK_MICROS as u64),
+            next_tick: self.now + self.config.tick,
             next_full: Time(i64::MIN),
+            next_prune: Time(0),
             last_plan: Time(i64::MIN),
             next_wake: None,
             woken_at: None,
@@ -194,17 +209,58 @@ impl Sim {
         }
     }
 
+    /// A copy of the store is made, beside the running control plane.
+    pub(crate) fn back_up(&mut self) {
+        self.plane.copy = Some(self.plane.disk.copy());
+        self.note("human", format_args!("backs the store up"));
+    }
+
+    /// The last copy is put in the place of the store: what was bought and ended since is not on
+    /// its record. A person looks at the fleet before automation goes on.
+    pub(crate) fn restore(&mut self) {
+        let Some(copy) = &self.plane.copy else {
+            return;
+        };
+        let mut disk = copy.copy();
+        if self.config.bug != Some(Bug::RestoredGoesOn) {
+            disk = disk.restored(Time(WALL_ORIGIN_MICROS + self.now.0));
+        }
+        self.crash("to be restored");
+        self.note("human", format_args!("restores the store"));
+        match MemoryStore::open(&disk).load() {
+            Ok(state) => self.plane.released = state,
+            Err(error) => self.violated("store", format!("the copy does not load: {error}")),
+        }
+        self.plane.unreleased.clear();
+        self.plane.restored = self.plane.life;
+        self.plane.waits_for_person = true;
+        self.plane.disk = disk;
+    }
+
     /// The process dies. Its calls that are under way may still reach the cloud.
     pub(crate) fn crash(&mut self, why: &str) {
-        if self.plane.process.take().is_none() {
+        if self.plane.process.is_none() {
             return;
         }
-        self.note("plane", format_args!("dies {why}"));
         let down = if self.plane.crashes.chance(0.2) {
             self.plane.crashes.between(60_000, 900_000)
         } else {
             self.plane.crashes.between(500, 20_000)
         };
+        self.end(why, down);
+    }
+
+    /// No process runs for a while.
+    pub(crate) fn away(&mut self, down: Duration) {
+        if self.plane.process.is_some() {
+            self.end("and stays away", down);
+        }
+    }
+
+    fn end(&mut self, why: &str, down: Duration) {
+        self.wake_all();
+        self.plane.process = None;
+        self.note("plane", format_args!("dies {why}"));
         self.queue.push(self.now + down, Event::Start);
     }
 
@@ -233,7 +289,10 @@ impl Sim {
         };
         process.woken_at = None;
         if now >= process.next_tick {
-            process.next_tick = Time(now.0 + TICK_MICROS);
+            process.next_tick = now + self.config.tick;
+            if self.config.bulk {
+                self.hear_quiet();
+            }
             if self.turn(vec![Input::Tick]).is_none() {
                 return;
             }
@@ -265,13 +324,15 @@ impl Sim {
         if full || ((process.fleet.is_dirty() || woken) && rested) {
             if full {
                 process.next_full = Time(now.0 + FULL_PLAN_MICROS);
+                process.prune(now, self.config.retention.as_ref());
             }
-            let all = process.fleet.plan_all(stamp);
-            let plan = if full {
-                all
-            } else {
-                let plan = process.fleet.plan(stamp);
-                if plan.actions != all.actions {
+            // A plan of what changed is compared with the plan of everything; in long runs once a
+            // minute.
+            let thorough = self.config.thorough;
+            let all = (full || thorough).then(|| process.fleet.plan_all(stamp));
+            let part = (!full || !thorough).then(|| process.fleet.plan(stamp));
+            let plan = match (part, all) {
+                (Some(plan), Some(all)) if plan.actions != all.actions => {
                     let what = format!(
                         "{:?} is planned, and {:?} is due",
                         plan.actions, all.actions
@@ -279,7 +340,9 @@ impl Sim {
                     self.violated("a plan of what changed is the plan of all", what);
                     return;
                 }
-                plan
+                (_, Some(all)) if full => all,
+                (Some(plan), _) | (None, Some(plan)) => plan,
+                (None, None) => return,
             };
             process.fleet.planned(&plan);
             process.next_wake = plan.report.next_wake;
@@ -289,6 +352,9 @@ impl Sim {
             let inputs: Vec<Input> = plan.actions.into_iter().map(Input::Act).collect();
             if !inputs.is_empty() {
                 self.turn(inputs);
+            }
+            if !self.config.thorough {
+                self.check_all();
             }
         }
     }
@@ -301,13 +367,13 @@ impl Sim {
         let mut effects = Vec::new();
         let mut replies = Vec::new();
         for input in inputs {
+            self.wake_for(&input);
+            let asked = self.asked(&input);
             let input = self.mistaken(input);
             let process = self.plane.process.as_mut()?;
             let stamp = process.stamp(now);
-            let applied = process
-                .fleet
-                .apply(input.clone(), stamp, &mut self.plane.ids);
-            self.check_step(&input, &applied, stamp);
+            let applied = process.fleet.apply(input, stamp, &mut self.plane.ids);
+            self.check_step(asked, &applied, stamp);
             changes.extend(applied.changes);
             effects.extend(applied.effects);
             replies.push(applied.reply);
@@ -368,6 +434,12 @@ impl Sim {
             {
                 process.liveness.forget(&node.id);
             }
+            if let Change::Command(command) = change
+                && command.state == CommandState::Pending
+                && command.kind == NodeCommandType::RunDiagnostic
+            {
+                self.push_commands(&command.node);
+            }
         }
     }
 
@@ -377,68 +449,13 @@ impl Sim {
         }
     }
 
-    /// What is handed to the core by a shell with a bug.
-    fn mistaken(&self, input: Input) -> Input {
-        match (self.config.bug, input) {
-            (
-                Some(Bug::EmptyListingComplete),
-                Input::ListResult {
-                    provider,
-                    began,
-                    result: Ok((_, false)) | Err(_),
-                },
-            ) => Input::ListResult {
-                provider,
-                began,
-                result: Ok((Vec::new(), true)),
-            },
-            (
-                Some(Bug::AcceptedIsGone),
-                Input::TerminateResult {
-                    key,
-                    result: Ok(TerminateAnswer::Accepted),
-                },
-            ) => Input::TerminateResult {
-                key,
-                result: Ok(TerminateAnswer::Gone),
-            },
-            (_, input) => input,
-        }
-    }
-
-    /// What is committed by a shell with a bug.
-    fn durable(&self, changes: &[Change]) -> Vec<Change> {
-        let forgets = |change: &Change| match (self.config.bug, change) {
-            (Some(Bug::LaunchIntentDropped), Change::Instance(instance)) => {
-                instance.phase == Phase::Launching
-            }
-            (Some(Bug::HoldChangeDropped), Change::Node(node)) => self
-                .plane
-                .released
-                .nodes
-                .get(&node.id)
-                .is_some_and(|before: &Arc<Node>| before.holds != node.holds),
-            _ => false,
-        };
-        changes
-            .iter()
-            .filter(|change| !forgets(change))
-            .cloned()
-            .collect()
-    }
-
     /// The intent of a launch is durable before the call is made.
     pub(crate) fn check_intent(&mut self, effect: &Effect) {
         let Effect::Launch { key, .. } = effect else {
             return;
         };
-        let state = MemoryStore::open(&self.plane.disk).load();
-        let known = state.ok().and_then(|state| {
-            state
-                .instances
-                .get(&key.instance)
-                .map(|instance| (instance.phase, instance.attempt))
-        });
+        let stored = self.plane.disk.instance(&key.instance).ok().flatten();
+        let known = stored.map(|instance| (instance.phase, instance.attempt));
         let durable = known
             .is_some_and(|(phase, attempt)| phase != Phase::Requested && attempt >= key.attempt);
         if !durable {

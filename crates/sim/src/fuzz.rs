@@ -6,8 +6,8 @@ use std::time::Duration;
 use navarch_model::Time;
 use navarch_model::invariants::Violation;
 
+use crate::bugs::Bug;
 use crate::config::Config;
-use crate::crash::Bug;
 use crate::world::Sim;
 
 /// How long after the trouble the fleet may take to come to rest: the longest breaker wait, the
@@ -17,7 +17,7 @@ const CALM_LIMIT: Duration = Duration::from_secs(4 * 3600);
 const CALM_STEP: Duration = Duration::from_secs(300);
 /// More plans than this in one step are a loop that does not end.
 const MAX_PLANS_PER_STEP: u64 = 1500;
-/// Lines of the trace in a failure.
+/// Lines of the trace that a failure shows.
 const TAIL_LINES: usize = 60;
 
 /// A broken promise.
@@ -29,14 +29,17 @@ pub struct Failure {
     pub violations: Vec<Violation>,
     /// The configuration that the seed drew.
     pub config: String,
-    /// The last lines of the trace.
-    pub tail: String,
+    /// The whole trace.
+    pub trace: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}\n{}", self.seed, self.config)?;
-        writeln!(f, "{}", self.tail)?;
+        let lines: Vec<&str> = self.trace.lines().collect();
+        for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+            writeln!(f, "{line}")?;
+        }
         for violation in &self.violations {
             writeln!(
                 f,
@@ -57,12 +60,14 @@ impl std::error::Error for Failure {}
 /// The first broken promise.
 pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure>> {
     let shown = format!(
-        "troubles {:?} every {:?}, crash {} lost {}, tokens {}\n{}",
+        "troubles {:?} every {:?}, crash {} lost {}, tokens {}, neighbour {}, spool {}\n{}",
         config.troubles,
         config.trouble_every,
         config.crash_per_turn,
         config.lost,
         config.honours_tokens,
+        config.neighbour,
+        config.spool_bytes,
         config.yaml
     );
     let failure = |sim: &Sim, violations: Vec<Violation>| {
@@ -70,7 +75,7 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
             seed,
             violations,
             config: shown.clone(),
-            tail: sim.tail(TAIL_LINES),
+            trace: sim.trace().to_owned(),
         })
     };
     let mut sim = Sim::new(seed, config).map_err(|errors| {
@@ -81,7 +86,7 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
                 what: errors.to_string(),
             }],
             config: shown.clone(),
-            tail: String::new(),
+            trace: String::new(),
         })
     })?;
     sim.run(Time(0) + Duration::from_secs(60 * minutes));
@@ -89,9 +94,13 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
         sim.calm_down(seed.is_multiple_of(2));
     }
     let limit = sim.now() + CALM_LIMIT;
+    let tidy = sim.now() + CALM_LIMIT / 4;
     let mut rested = 0;
     loop {
         let plans = sim.plans();
+        if seed.is_multiple_of(2) && sim.now() >= tidy {
+            sim.end_orphans();
+        }
         sim.run(sim.now() + CALM_STEP);
         if !sim.violations().is_empty() {
             return Err(failure(&sim, sim.violations().to_vec()));

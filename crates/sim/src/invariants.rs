@@ -1,18 +1,23 @@
 //! The promises, as predicates over the world and the fleet's state together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use navarch_core::fleet::automation;
 use navarch_core::{Action, Applied, Effect, Input, Report};
 use navarch_model::invariants;
 use navarch_model::{
-    Automation, BootId, Change, DrainCause, EndCause, HoldKind, Instance, InstanceId, Lifecycle,
-    Node, NodeCommandType, NodeId, NodeStatus, Phase, PoolName, Stamp, State,
+    Automation, BootId, Change, DrainCause, EndCause, Hold, HoldKind, Instance, InstanceId,
+    LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, NodeStatus, Phase, PoolName,
+    ProviderInstanceId, Stamp, State, Unclaimed,
 };
 
+use crate::cloud::Cloud;
 use crate::crash::is_accepted;
 use crate::world::Sim;
 
+/// How late a command may be found to be past its time.
+const COMMAND_GRACE: Duration = Duration::from_secs(10);
 /// Guards in which a fleet may rest for good, because a human or a witness is needed.
 const RESTS: [&str; 6] = [
     "operator_hold",
@@ -25,63 +30,102 @@ const RESTS: [&str; 6] = [
 
 impl Sim {
     /// Checks one applied input: its changes, its effects and the state after it.
-    pub(crate) fn check_step(&mut self, input: &Input, applied: &Applied, _now: Stamp) {
-        if let Input::Report(report) = input
+    pub(crate) fn check_step(&mut self, asked: Asked, applied: &Applied, now: Stamp) {
+        if let Some(shown) = asked.shows_well
             && applied.reply.is_ok()
         {
-            self.gate_evidence(report);
+            self.passed.insert(shown);
+        }
+        if matches!(asked.input, Input::SetAutomation { .. }) && applied.reply.is_ok() {
+            self.plane.waits_for_person = false;
         }
         let mut found: Vec<(&'static str, String)> = Vec::new();
         if applied.changes.is_empty() && applied.effects.is_empty() {
             return;
         }
-        let mut after = self.seen.clone();
+        let mut after = std::mem::replace(&mut self.next, State::new(self.fleet.clone()));
         for change in &applied.changes {
             for violation in invariants::check_change(&after, change) {
                 found.push((violation.invariant, violation.what));
             }
             after.apply(change);
         }
-        for violation in invariants::check(&after) {
-            found.push((violation.invariant, violation.what));
+        if self.config.thorough {
+            for violation in invariants::check(&after) {
+                found.push((violation.invariant, violation.what));
+            }
         }
         let step = Step {
             sim: self,
             before: &self.seen,
             after: &after,
-            input,
+            input: &asked.input,
+            now,
         };
         for change in &applied.changes {
             match change {
                 Change::Instance(instance) => step.instance(instance, &mut found),
                 Change::Node(node) => step.node(node, &mut found),
+                Change::Unclaimed(machine) => step.unclaimed(machine, &mut found),
                 _ => {}
             }
         }
         for effect in &applied.effects {
             step.effect(effect, &mut found);
         }
-        self.seen = after;
+        self.changed += applied.changes.len() as u64;
+        for change in &applied.changes {
+            self.seen.apply(change);
+            if let Change::Node(node) = change {
+                self.wake_node(&node.id, false);
+                let id = self.by_node.get(&node.id);
+                if let Some(host) = id.and_then(|id| self.hosts.get_mut(id)) {
+                    host.settled = false;
+                }
+            }
+            if let Change::ForgetNode(node) = change {
+                let first = (node.clone(), BootId::new(""));
+                let of = self.passed.range(first..).take_while(|(id, _)| id == node);
+                let of: Vec<_> = of.cloned().collect();
+                for shown in of {
+                    self.passed.remove(&shown);
+                }
+            }
+        }
+        self.next = after;
         for (invariant, what) in found {
             self.violated(invariant, what);
         }
     }
 
-    /// Remembers boots that showed that they are well, judged by the readings alone.
-    fn gate_evidence(&mut self, report: &Report) {
-        let (Some(node), Some(boot), true) = (&report.node, &report.boot, report.full) else {
-            return;
-        };
-        let number = |name: &str, metrics: &BTreeMap<String, String>| {
-            metrics.get(name).and_then(|text| text.parse::<u32>().ok())
-        };
-        let sick = report.facts.iter().any(|fact| {
-            number("temperature", &fact.metrics).is_some_and(|celsius| celsius >= 95)
-                || number("ecc_dbe_count", &fact.metrics).is_some_and(|count| count > 0)
-                || number("gpu_count", &fact.metrics) == Some(0)
-        });
-        if !sick {
-            self.passed.insert((node.clone(), boot.clone()));
+    /// Checks every promise over the whole state.
+    pub(crate) fn check_all(&mut self) {
+        for violation in invariants::check(&self.seen) {
+            self.violated(violation.invariant, violation.what);
+        }
+    }
+
+    /// What the checks need to know of an input, before a shell with a bug changes it.
+    pub(crate) fn asked(&self, input: &Input) -> Asked {
+        match input {
+            Input::Report(report) => Asked {
+                shows_well: shows_well(report),
+                input: Input::Report(short(report)),
+            },
+            Input::ListResult {
+                provider, began, ..
+            } => Asked {
+                shows_well: None,
+                input: Input::ListResult {
+                    provider: provider.clone(),
+                    began: *began,
+                    result: Ok((Vec::new(), false)),
+                },
+            },
+            other => Asked {
+                shows_well: None,
+                input: other.clone(),
+            },
         }
     }
 
@@ -92,7 +136,11 @@ impl Sim {
         }
         let mut machines: BTreeMap<&InstanceId, u32> = BTreeMap::new();
         for rented in self.cloud.alive() {
-            *machines.entry(&rented.instance).or_default() += 1;
+            if let (Some(instance), true) =
+                (&rented.instance, rented.fleet.as_ref() == Some(&self.fleet))
+            {
+                *machines.entry(instance).or_default() += 1;
+            }
         }
         let twins = machines.into_iter().find(|(_, count)| *count > 1);
         if let Some(what) = twins.map(|(id, count)| format!("{count} machines for {id}")) {
@@ -100,32 +148,84 @@ impl Sim {
         }
     }
 
-    /// P1: every machine that costs money is on record. Answers those that are not.
+    /// P1: every machine that costs money is on record, or shown as one that nobody claims.
+    /// Answers those that are not.
     pub fn leaks(&self) -> Vec<String> {
-        self.cloud
+        let mut leaks = self.leaks_in(&self.cloud);
+        if let Some(other) = &self.neighbour {
+            leaks.extend(other.leaks_in(&self.cloud));
+        }
+        leaks
+    }
+
+    fn leaks_in(&self, cloud: &Cloud) -> Vec<String> {
+        cloud
             .alive()
+            .filter(|rented| rented.fleet.as_ref() == Some(&self.fleet))
             .filter(|rented| {
-                !self
-                    .seen
-                    .instances
-                    .get(&rented.instance)
-                    .is_some_and(|instance| {
+                let own = rented.instance.as_ref();
+                let known = own.and_then(|id| self.seen.instances.get(id));
+                let as_tagged = known.is_some_and(|instance| {
+                    instance.phase.may_be_alive()
+                        && instance
+                            .provider_id
+                            .as_ref()
+                            .is_none_or(|id| *id == rented.id)
+                });
+                // A machine that was adopted may have another id than its tag.
+                let adopted = || {
+                    self.seen.instances.values().any(|instance| {
                         instance.phase.may_be_alive()
-                            && instance
-                                .provider_id
-                                .as_ref()
-                                .is_none_or(|id| *id == rented.id)
+                            && instance.provider_id.as_ref() == Some(&rented.id)
                     })
+                };
+                let shown = || self.seen.unclaimed.keys().any(|(_, id)| *id == rented.id);
+                !(as_tagged || adopted() || shown())
             })
-            .map(|rented| format!("{} of {} is on no record", rented.id, rented.instance))
+            .map(|rented| format!("{} of {:?} is on no record", rented.id, rented.instance))
             .collect()
+    }
+
+    /// Whether only a person can say what becomes of a machine that nobody claims: no intent
+    /// explains it, and no agent of its own speaks for it.
+    fn waits_for_a_person(&self, id: &ProviderInstanceId, instance: Option<&InstanceId>) -> bool {
+        let Some(instance) = instance else {
+            return true;
+        };
+        if self.seen.instances.contains_key(instance) {
+            return false;
+        }
+        let twins = self
+            .seen
+            .unclaimed
+            .values()
+            .filter(|machine| machine.instance.as_ref() == Some(instance))
+            .count();
+        let host = self.hosts.get(id);
+        twins > 1 || host.is_none_or(|host| host.agent.is_none())
     }
 
     /// P8: what the fleet still lacks, unless it rests in a wait that the plan report names.
     pub fn unconverged(&self) -> Vec<String> {
         let mut lacks = Vec::new();
+        if let Some(other) = &self.neighbour {
+            lacks.extend(other.unconverged());
+        }
         for ((_, id), unclaimed) in &self.seen.unclaimed {
-            lacks.push(format!("{id} of {:?} is unclaimed", unclaimed.instance));
+            if !self.waits_for_a_person(id, unclaimed.instance.as_ref()) {
+                lacks.push(format!("{id} of {:?} is unclaimed", unclaimed.instance));
+            }
+        }
+        let core = self
+            .plane
+            .process
+            .as_ref()
+            .map(|process| process.stamp(self.now).core);
+        for command in self.seen.commands.values() {
+            let late = core.is_some_and(|core| core.since(command.expires) > COMMAND_GRACE);
+            if late && !command.state.is_final() {
+                lacks.push(format!("command {} is past its time", command.id));
+            }
         }
         for (pool, settings) in &self.settings.pools {
             let report = self.report.pools.get(pool);
@@ -157,7 +257,19 @@ impl Sim {
                     )),
                 }
             }
-            if well < settings.min_nodes() {
+            // Machines that wait for a person or a witness hold the last launches of an offering.
+            let held = report.is_some_and(|report| {
+                let waits = |about: &str, guard: &str| {
+                    let mut waits = report.waits.iter();
+                    waits.any(|wait| wait.about == about && wait.guard == guard)
+                };
+                waits(pool.as_str(), "launch_breaker")
+                    && members(&self.seen, pool).any(|instance| {
+                        let node = node_of(&self.seen, instance);
+                        !instance.was_active && node.is_some_and(|node| rests(node.id.as_str()))
+                    })
+            });
+            if well < settings.min_nodes() && !held {
                 let waits: Vec<String> = report
                     .into_iter()
                     .flat_map(|report| &report.waits)
@@ -169,6 +281,42 @@ impl Sim {
         }
         lacks
     }
+}
+
+/// An input as it was meant.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    input: Input,
+    /// The boot that the report shows to be well.
+    shows_well: Option<(NodeId, BootId)>,
+}
+
+/// A report without what it says.
+fn short(report: &Report) -> Report {
+    Report {
+        node: report.node.clone(),
+        boot: report.boot.clone(),
+        session: report.session.clone(),
+        sequence: report.sequence,
+        full: report.full,
+        ..Report::default()
+    }
+}
+
+/// The boot of which a report shows that it is well, judged by the readings alone.
+fn shows_well(report: &Report) -> Option<(NodeId, BootId)> {
+    let (Some(node), Some(boot), true) = (&report.node, &report.boot, report.full) else {
+        return None;
+    };
+    let number = |name: &str, metrics: &BTreeMap<String, String>| {
+        metrics.get(name).and_then(|text| text.parse::<u32>().ok())
+    };
+    let sick = report.facts.iter().any(|fact| {
+        number("temperature", &fact.metrics).is_some_and(|celsius| celsius >= 95)
+            || number("ecc_dbe_count", &fact.metrics).is_some_and(|count| count > 0)
+            || number("gpu_count", &fact.metrics) == Some(0)
+    });
+    (!sick).then(|| (node.clone(), boot.clone()))
 }
 
 fn members<'a>(state: &'a State, pool: &'a PoolName) -> impl Iterator<Item = &'a Instance> {
@@ -197,11 +345,25 @@ struct Step<'a> {
     before: &'a State,
     after: &'a State,
     input: &'a Input,
+    now: Stamp,
 }
 
 impl Step<'_> {
-    fn mode(&self, pool: &PoolName) -> Automation {
-        automation(self.before, &self.sim.settings, pool)
+    /// P11: nothing of our own choosing is done, because automation is not on, or because a copy
+    /// was put back and no person has said anything since.
+    fn must_rest(&self, pool: &PoolName) -> bool {
+        let mode = automation(self.before, &self.sim.settings, pool);
+        mode != Automation::On || self.sim.plane.waits_for_person
+    }
+
+    /// P1: a machine that nobody claims is one of this fleet.
+    fn unclaimed(&self, machine: &Unclaimed, found: &mut Vec<(&'static str, String)>) {
+        let rented = self.sim.cloud.machines.get(&machine.provider_id);
+        let other = rented.filter(|rented| rented.fleet.as_ref() != Some(&self.sim.fleet));
+        if let Some(rented) = other {
+            let what = format!("{} of {:?} is unclaimed", rented.id, rented.fleet);
+            found.push(("P1 other fleets are untouched", what));
+        }
     }
 
     fn instance(&self, after: &Instance, found: &mut Vec<(&'static str, String)>) {
@@ -219,7 +381,7 @@ impl Step<'_> {
             ),
             _ => false,
         };
-        if chosen && self.mode(&after.pool) != Automation::On {
+        if chosen && self.must_rest(&after.pool) {
             found.push((
                 "P11 stoppable",
                 format!(
@@ -229,7 +391,10 @@ impl Step<'_> {
                 ),
             ));
         }
-        let ours = matches!(after.end, Some(EndCause::Repair { .. } | EndCause::Shrink));
+        let ours = matches!(
+            after.end,
+            Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::NeverRegistered)
+        );
         let node = node_of(self.before, after);
         if after.phase == Phase::Terminating
             && ours
@@ -238,7 +403,12 @@ impl Step<'_> {
             let what = format!("{} is let go and {:?} stand", after.id, node.hold_names());
             found.push(("P5 we undo only what we did", what));
         }
-        if let (None, Some(settings)) = (from, self.sim.settings.pools.get(&after.pool)) {
+        // A machine that is adopted exists already.
+        if let (None, Some(settings), true) = (
+            from,
+            self.sim.settings.pools.get(&after.pool),
+            after.cause != LaunchCause::Adopted,
+        ) {
             let alive = members(self.after, &after.pool)
                 .filter(|instance| instance.phase.may_be_alive())
                 .count();
@@ -250,7 +420,10 @@ impl Step<'_> {
         }
         let cloud = &self.sim.cloud;
         if !after.phase.may_be_alive() && cloud.honours_tokens && !cloud.lied {
-            let alive = cloud.alive().find(|rented| rented.instance == after.id);
+            let alive = cloud.alive().find(|rented| {
+                rented.instance.as_ref() == Some(&after.id)
+                    && rented.fleet.as_ref() == Some(&self.sim.fleet)
+            });
             if let Some(alive) = alive {
                 let what = format!(
                     "{} is {} and {} lives",
@@ -289,11 +462,12 @@ impl Step<'_> {
         let Some(before) = before.filter(|_| after.lifecycle == Lifecycle::Registered) else {
             return;
         };
-        if before.lifecycle == Lifecycle::Terminated || self.is_uncordon(&after.id) {
+        if before.lifecycle == Lifecycle::Terminated {
             return;
         }
-        for kind in before.holds.keys().filter(|kind| kind.is_operators()) {
-            if !after.holds.contains_key(kind) {
+        for (kind, hold) in &before.holds {
+            let lifted = kind.is_operators() && !after.holds.contains_key(kind);
+            if lifted && !self.may_lift(&after.id, kind, hold) {
                 let what = format!(
                     "{} of {} was lifted by {:?}",
                     kind.name(),
@@ -305,8 +479,21 @@ impl Step<'_> {
         }
     }
 
-    fn is_uncordon(&self, id: &NodeId) -> bool {
-        matches!(self.input, Input::Command { node, kind: NodeCommandType::Uncordon, .. } if node == id)
+    /// Whether the input is one that lifts a hold which somebody else set: what its owner says, or
+    /// its own end.
+    fn may_lift(&self, id: &NodeId, kind: &HoldKind, hold: &Hold) -> bool {
+        let HoldKind::Named { name, .. } = kind else {
+            let uncordon = NodeCommandType::Uncordon;
+            return matches!(self.input, Input::Command { node, kind, .. } if node == id && *kind == uncordon);
+        };
+        match self.input {
+            Input::RemoveHold {
+                node, name: lifted, ..
+            } => node == id && lifted == name,
+            Input::AddHold { node, hold } => node == id && hold.name == *name,
+            Input::Tick => hold.expires.is_some_and(|at| self.now.core >= at),
+            _ => false,
+        }
     }
 
     /// P4: a drain of ours begins only while a slot is free.
@@ -316,7 +503,7 @@ impl Step<'_> {
             return;
         }
         let Some(pool) = &after.pool else { return };
-        if self.mode(pool) != Automation::On {
+        if self.must_rest(pool) {
             let what = format!("{} is drained with automation off", after.id);
             found.push(("P11 stoppable", what));
         }

@@ -5,19 +5,24 @@
 //! promises of the design are checked after every step. The same seed, configuration and build
 //! give the same bytes of trace.
 
+mod agents;
+mod bugs;
+mod calls;
 mod cloud;
 mod config;
 mod crash;
 pub mod fuzz;
 mod invariants;
 mod machine;
+mod people;
 mod queue;
+mod quiet;
 pub mod scenario;
 mod streams;
 mod trace;
 mod trouble;
 mod world;
 
+pub use bugs::Bug;
 pub use config::{Config, Trouble};
-pub use crash::Bug;
 pub use world::Sim;

@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use navarch_core::agent::{Agent, Kept, Spool, SpoolLimits};
-use navarch_core::{Fact, Registration};
+use std::time::Duration;
+
+use navarch_core::agent::{Agent, Kept, Losses, Outgoing, Spool, SpoolLimits};
+use navarch_core::{Fact, Registration, Report};
 use navarch_model::{
-    BootId, Capabilities, Description, Gpu, HealthEventType, HealthWatchSystem, InstanceId, NodeId,
-    SessionId, Time,
+    BootId, Capabilities, CommandId, Description, Gpu, HealthEventType, HealthWatchSystem,
+    InstanceId, NodeId, PoolName, SessionId, Time,
 };
 
+use crate::bugs::Bug;
+use crate::config::Config;
+use crate::quiet::Quiet;
 use crate::streams::Stream;
 
 /// What is broken now.
@@ -26,6 +31,9 @@ pub(crate) struct Faults {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) instance: InstanceId,
+    pub(crate) node: NodeId,
+    /// The pool that its label names.
+    pool: Option<PoolName>,
     pub(crate) gpus: u32,
     pub(crate) boots: u32,
     starts: u32,
@@ -37,19 +45,82 @@ pub(crate) struct Host {
     /// It is cut off until then.
     pub(crate) cut_until: Time,
     pub(crate) jitter: Stream,
+    /// How long its calls take, and what is lost on the way.
+    pub(crate) network: Stream,
     /// When the agent is to be asked again.
     pub(crate) wake: Option<Time>,
     /// Whether it hangs or was stopped, for good.
     pub(crate) dead: bool,
     polls: bool,
-    /// What the agent kept on disk.
-    kept: Vec<Kept>,
+    limits: SpoolLimits,
+    /// What the agent kept on disk: facts, losses, finished commands.
+    kept: (Vec<Kept>, Losses, Vec<CommandId>),
+    /// Commands that the present agent carries out, and those that were carried out on the machine.
+    pub(crate) running: BTreeSet<CommandId>,
+    pub(crate) done: BTreeSet<CommandId>,
+    /// Faults that happened and that no control plane took, by their time.
+    unheard: BTreeSet<i64>,
+    happened: i64,
+    /// Losses that a control plane was told of, and by which report last.
+    told_lost: u64,
+    told_by: Option<(SessionId, u64)>,
+    /// Calls that are not answered.
+    pub(crate) under_way: u32,
+    /// Whether the last full report changed nothing, nor anything else the node since.
+    pub(crate) settled: bool,
+    /// When the last full report that the control plane was told of reached it.
+    pub(crate) last_full: Time,
+    /// Its traffic, while it is quiet.
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// How a call travels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) there: Duration,
+    pub(crate) back: Duration,
+    pub(crate) request_lost: bool,
+    pub(crate) reply_lost: bool,
+}
+
+/// What a report tells of faults and of losses.
+#[derive(Debug)]
+pub(crate) struct Told {
+    by: Option<(SessionId, u64)>,
+    happened: Vec<i64>,
+    lost: u64,
+}
+
+impl Told {
+    pub(crate) fn of(report: &Report) -> Self {
+        let xids = report.facts.iter().filter(|fact| fact.count > 0);
+        let lost = report.facts.iter().filter_map(|fact| {
+            let lost = fact.metrics.get("events_lost")?;
+            lost.parse::<u64>().ok()
+        });
+        Self {
+            by: report
+                .session
+                .clone()
+                .map(|session| (session, report.sequence)),
+            happened: xids.map(|fact| fact.happened).collect(),
+            lost: lost.sum(),
+        }
+    }
 }
 
 impl Host {
-    pub(crate) fn new(instance: InstanceId, gpus: u32, jitter: Stream, polls: bool) -> Self {
+    pub(crate) fn new(
+        instance: InstanceId,
+        pool: Option<PoolName>,
+        gpus: u32,
+        (jitter, network): (Stream, Stream),
+        config: &Config,
+    ) -> Self {
         Self {
+            node: NodeId::new(instance.as_str()),
             instance,
+            pool,
             gpus,
             boots: 1,
             starts: 0,
@@ -58,42 +129,167 @@ impl Host {
             faults: Faults::default(),
             cut_until: Time(0),
             jitter,
+            network,
             wake: None,
             dead: false,
-            polls,
-            kept: Vec::new(),
+            polls: config.polls,
+            limits: SpoolLimits {
+                bytes: config.spool_bytes,
+            },
+            kept: Default::default(),
+            running: BTreeSet::new(),
+            done: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            happened: 0,
+            told_lost: 0,
+            told_by: None,
+            under_way: 0,
+            settled: false,
+            last_full: Time(0),
+            quiet: None,
         }
     }
 
     pub(crate) fn node(&self) -> NodeId {
-        NodeId::new(self.instance.as_str())
+        self.node.clone()
+    }
+
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.agent.as_ref().map(|agent| agent.session().clone())
+    }
+
+    /// Whether nothing is to be expected of it but beats and the reports that it sent before.
+    pub(crate) fn is_steady(&self, now: Time) -> bool {
+        let agent = self.agent.as_ref();
+        let rests = agent.is_some_and(|agent| agent.is_registered() && agent.spool().is_empty());
+        let whole = self.faults.ecc.is_empty()
+            && self.faults.lost.is_empty()
+            && self.faults.hot.values().all(|until| *until <= now);
+        rests
+            && whole
+            && self.settled
+            && self.quiet.is_none()
+            && self.under_way == 0
+            && self.running.is_empty()
+            && self.cut_until <= now
+            && !self.dead
+            && !self.polls
     }
 
     pub(crate) fn boot(&self) -> BootId {
         BootId::new(format!("{}-boot-{}", self.instance, self.boots))
     }
 
+    /// How the next call travels. It draws the same whatever the chance of a loss.
+    pub(crate) fn way(&mut self, lost: f64) -> Way {
+        Self::way_of(&mut self.network, lost)
+    }
+
+    pub(crate) fn way_of(network: &mut Stream, lost: f64) -> Way {
+        Way {
+            there: network.between(1, 40),
+            back: network.between(1, 40),
+            request_lost: network.chance(lost),
+            reply_lost: network.chance(lost),
+        }
+    }
+
     /// Starts the agent, with what an earlier one kept on disk.
-    pub(crate) fn start_agent(&mut self, now: Time) {
+    pub(crate) fn start_agent(&mut self, now: Time, bug: Option<Bug>) {
         self.starts += 1;
         self.life += 1;
+        self.wake = None;
+        self.under_way = 0;
+        self.settled = false;
+        self.running.clear();
         let session = SessionId::new(format!("{}-session-{}", self.instance, self.starts));
-        if let Some(old) = &self.agent {
-            self.kept = old.spool().iter().cloned().collect();
+        self.keep();
+        let (facts, mut losses, mut finished) = std::mem::take(&mut self.kept);
+        match bug {
+            Some(Bug::LossesForgotten) => losses = Losses::default(),
+            Some(Bug::CommandsForgotten) => finished = Vec::new(),
+            _ => {}
         }
-        let spool = Spool::load(SpoolLimits::default(), std::mem::take(&mut self.kept));
-        let mut agent = Agent::new(session, spool, Vec::new());
+        let spool = Spool::load(self.limits, facts).with_losses(losses);
+        let mut agent = Agent::new(session, spool, finished);
         agent.push(!self.polls, now);
         self.agent = Some(agent);
+    }
+
+    /// Writes down what an agent leaves when it ends.
+    fn keep(&mut self) {
+        if let Some(old) = self.agent.take() {
+            self.kept = (
+                old.spool().iter().cloned().collect(),
+                old.spool().losses(),
+                old.finished().cloned().collect(),
+            );
+        }
     }
 
     /// The machine goes dark: nothing of the agent's life is heard again.
     pub(crate) fn go_dark(&mut self) {
         self.life += 1;
-        if let Some(old) = self.agent.take() {
-            self.kept = old.spool().iter().cloned().collect();
-        }
+        self.keep();
         self.wake = None;
+    }
+
+    /// A control plane took a report.
+    pub(crate) fn told(&mut self, told: Told) {
+        for happened in told.happened {
+            self.unheard.remove(&happened);
+        }
+        if told.lost > 0 && self.told_by != told.by {
+            self.told_lost += told.lost;
+            self.told_by = told.by;
+        }
+    }
+
+    /// Faults that nobody heard of, that are not kept and that are not counted as lost.
+    pub(crate) fn untold_losses(&self) -> Option<String> {
+        let spool = self.agent.as_ref()?.spool();
+        let losses = spool.losses();
+        let counted = losses.shed + losses.refused + self.told_lost;
+        let known = spool.len() as u64 + counted;
+        let unheard = self.unheard.len() as u64;
+        (unheard > known).then(|| {
+            format!(
+                "{unheard} events were not heard, {} are kept and {counted} are told as lost",
+                spool.len()
+            )
+        })
+    }
+
+    /// Reads every watch for the agent.
+    pub(crate) fn read(&mut self, now: Time) {
+        let readings = self.read_all(now);
+        if let Some(agent) = &mut self.agent {
+            agent.read(readings, now, &mut self.jitter);
+        }
+    }
+
+    /// What a full report of a machine without faults says.
+    pub(crate) fn readings(&self, now: Time) -> Vec<Fact> {
+        self.read_all(now)
+    }
+
+    /// A report as it goes over the wire. One that a quiet machine sent for the first time has its
+    /// readings filled in.
+    pub(crate) fn report(&self, report: Outgoing, now: Time) -> Report {
+        let facts = if report.full && report.facts.is_empty() {
+            self.read_all(now)
+        } else {
+            report.facts
+        };
+        Report {
+            node: Some(self.node()),
+            results: Vec::new(),
+            facts,
+            boot: Some(self.boot()),
+            session: self.agent.as_ref().map(|agent| agent.session().clone()),
+            sequence: report.sequence,
+            full: report.full,
+        }
     }
 
     pub(crate) fn registration(&self) -> Registration {
@@ -114,6 +310,11 @@ impl Host {
                 gpus,
                 hostname: self.instance.to_string(),
                 machine_id: format!("machine-{}", self.instance),
+                labels: self
+                    .pool
+                    .iter()
+                    .map(|pool| ("pool".to_owned(), pool.to_string()))
+                    .collect(),
                 capabilities: Capabilities {
                     full_reports: true,
                     command_results: true,
@@ -128,7 +329,7 @@ impl Host {
     }
 
     /// A reading of every watch.
-    pub(crate) fn read_all(&self, now: Time) -> Vec<Fact> {
+    fn read_all(&self, now: Time) -> Vec<Fact> {
         let boot = self.boot();
         let quiet = |watch: &str| Fact {
             happened: now.0,
@@ -170,9 +371,12 @@ impl Host {
     }
 
     /// An XID as the kernel log shows it.
-    pub(crate) fn xid(&self, now: Time, code: u32, gpu: u32) -> Fact {
+    pub(crate) fn xid(&mut self, now: Time, code: u32, gpu: u32) -> Fact {
+        // No two events of a machine have one time, so that each is known again.
+        self.happened = now.0.max(self.happened + 1);
+        self.unheard.insert(self.happened);
         Fact {
-            happened: now.0,
+            happened: self.happened,
             gpu: Some(gpu as i32),
             gpu_uuid: format!("GPU-fake-{}-{gpu}", self.instance),
             event_type: HealthEventType::Xid,

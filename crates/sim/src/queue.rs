@@ -32,6 +32,11 @@ impl<T> Queue<T> {
         self.entries.remove(&key)
     }
 
+    /// When the next entry is due.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.entries.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Takes the next entry that is due at or before `until`.
     pub(crate) fn pop(&mut self, until: Time) -> Option<(Time, T)> {
         let next = self.entries.first_entry()?;

@@ -1,9 +1,12 @@
 //! Scenarios: a script in, the trace out.
 //!
 //! One step a line: `run 5m`, `xid 79 gpu 0`, `hang`, `vanish`, `repair`, `cut 10m`, `pause 30s`,
-//! `duds 1h`, `outage 3h`, `crash`, `cordon`, `uncordon`, `confirm`, `automation off`. What concerns a
-//! machine takes the oldest one alive, or the one at a place: `hang 1`. `storm 79 1m` shows the XID on
-//! every machine, spread over the time; `dark 5` hangs so many machines at once. Lines that begin
+//! `duds 1h`, `outage 3h`, `crash`, `away 1h`, `cordon`, `uncordon`, `confirm`, `automation off`,
+//! `diagnose`. What concerns a machine takes the oldest one alive, or the one at a place: `hang 1`.
+//! `storm 79 1m` shows the XID on every machine, spread over the time; `dark 5` hangs so many
+//! machines at once, `apart 5 10m` cuts so many off. `hold 0 upgrade 1h` sets a named hold, `lift 0
+//! upgrade` lifts it. `copy` copies the store, `restore` puts the copy back, `end-orphans` ends the
+//! machines that nobody claims. `other hang` is a step of the other control plane. Lines that begin
 //! with `#` are comments.
 
 use std::time::Duration;
@@ -90,6 +93,45 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             }
             return Some(());
         }
+        "apart" => {
+            let until = sim.now() + span(2)?;
+            sim.wake_all();
+            for host in sim.hosts.values_mut().take(number(1)? as usize) {
+                host.cut_until = until;
+            }
+            let (many, seconds) = (number(1)?, span(2)?.as_secs());
+            sim.note("fault", format_args!("{many} cut off for {seconds} s"));
+            return Some(());
+        }
+        "other" => return sim.as_neighbour(|other| step(other, &words[1..]))?,
+        "away" => {
+            sim.away(span(1)?);
+            return Some(());
+        }
+        "copy" => {
+            sim.back_up();
+            return Some(());
+        }
+        "restore" => {
+            sim.restore();
+            return Some(());
+        }
+        "end-orphans" => {
+            sim.end_orphans();
+            sim.schedule_plane();
+            return Some(());
+        }
+        "hold" | "lift" => {
+            let id = host(sim, number(1)? as usize)?;
+            let (node, name) = (sim.hosts.get(&id)?.node(), words.get(2)?);
+            if words[0] == "lift" {
+                sim.lift(node, name);
+            } else {
+                sim.hold(node, name, "ops", false, span(3));
+            }
+            sim.schedule_plane();
+            return Some(());
+        }
         "confirm" => {
             let id = host(sim, number(1)? as usize)?;
             let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
@@ -102,10 +144,14 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             sim.schedule_plane();
             return Some(());
         }
-        word @ ("cordon" | "uncordon" | "drain" | "terminate") => {
+        word @ ("cordon" | "uncordon" | "drain" | "terminate" | "diagnose") => {
             let id = host(sim, number(1)? as usize)?;
             let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
-            sim.command(node, NodeCommandType::from_short(word)?);
+            let kind = match word {
+                "diagnose" => NodeCommandType::RunDiagnostic,
+                word => NodeCommandType::from_short(word)?,
+            };
+            sim.command(node, kind);
             sim.schedule_plane();
             return Some(());
         }

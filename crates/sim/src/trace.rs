@@ -1,26 +1,68 @@
 //! The trace: what happened, line by line, the same bytes for the same seed.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::io::Write;
 
 use navarch_model::{Event, Time};
 
 /// Lines of `[hours:minutes:seconds.milliseconds] who what`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Trace {
     text: String,
+    /// Where the lines go instead of being kept.
+    to: Option<Box<dyn Write>>,
+    /// Of every byte so far.
+    fingerprint: Fingerprint,
+    /// Whose lines come now: nothing for the first control plane's.
+    whose: &'static str,
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace")
+            .field("kept", &self.text.len())
+            .field("fingerprint", &self.fingerprint.0)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The 64-bit FNV-1a hash of a text.
+#[derive(Debug, Clone, Copy)]
+struct Fingerprint(u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 impl Trace {
-    pub(crate) fn line(&mut self, at: Time, who: &str, what: std::fmt::Arguments<'_>) {
+    pub(crate) fn line(&mut self, at: Time, who: &str, what: fmt::Arguments<'_>) {
         let millis = at.0 / 1000;
         let (seconds, minutes, hours) =
             (millis / 1000 % 60, millis / 60_000 % 60, millis / 3_600_000);
+        let begins = self.text.len();
         // Writing to a string cannot fail.
         let _ = writeln!(
             self.text,
-            "[{hours:02}:{minutes:02}:{seconds:02}.{:03}] {who:<5} {what}",
-            millis % 1000
+            "[{hours:02}:{minutes:02}:{seconds:02}.{:03}] {}{who:<5} {what}",
+            millis % 1000,
+            self.whose
         );
+        self.fingerprint.take(&self.text.as_bytes()[begins..]);
+        if let Some(to) = &mut self.to {
+            // A trace that nobody can write down is found by its reader.
+            let _ = to.write_all(self.text.as_bytes());
+            self.text.clear();
+        }
     }
 
     /// One entry of the fleet's own record.
@@ -40,13 +82,22 @@ impl Trace {
         );
     }
 
+    /// Says whose lines come now.
+    pub(crate) const fn whose(&mut self, whose: &'static str) {
+        self.whose = whose;
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The last `count` lines.
-    pub(crate) fn tail(&self, count: usize) -> String {
-        let lines: Vec<&str> = self.text.lines().collect();
-        lines[lines.len().saturating_sub(count)..].join("\n")
+    /// Sends the lines somewhere from now on.
+    pub(crate) fn stream(&mut self, to: Box<dyn Write>) {
+        self.text.clear();
+        self.to = Some(to);
+    }
+
+    pub(crate) const fn fingerprint(&self) -> u64 {
+        self.fingerprint.0
     }
 }

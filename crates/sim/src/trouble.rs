@@ -1,17 +1,17 @@
 //! Trouble: faults of machines, of the cloud and of the network, and what operators do.
 
-use std::time::Duration;
-
-use navarch_core::Input;
 use navarch_model::{
-    Automation, CloudStatus, NodeCommandType, NodeId, PoolName, ProviderErrorKind,
+    Automation, CloudStatus, FleetId, NodeCommandType, NodeId, ProviderErrorKind,
     ProviderInstanceId, Time,
 };
 
 use crate::cloud::Listing;
 use crate::config::Trouble;
+use crate::machine::Host;
 use crate::world::{Event, Sim};
 
+/// The most XIDs of one burst.
+const BURST: u32 = 40;
 /// XIDs that come by themselves, from harmless to fatal.
 const XIDS: [u32; 8] = [79, 48, 74, 31, 13, 94, 63, 119];
 
@@ -46,6 +46,9 @@ impl Sim {
         until: Time,
         number: u32,
     ) {
+        if matches!(kind, Trouble::Pause | Trouble::Freeze | Trouble::HalfSilent) {
+            self.wake_all();
+        }
         let modes = &mut self.cloud.modes;
         match kind {
             Trouble::LaunchErrors => {
@@ -83,6 +86,61 @@ impl Sim {
                 self.automation(Automation::ALL[number as usize % 3]);
                 return;
             }
+            Trouble::HalfSilent => {
+                for host in self.hosts.values_mut() {
+                    if self.weather.chance(0.5) {
+                        host.cut_until = host.cut_until.max(until);
+                    }
+                }
+            }
+            Trouble::Freeze => {
+                // Tens of minutes where other trouble lasts minutes.
+                let frozen = self.now + until.since(self.now) * 15;
+                self.plane.paused_until = frozen;
+                self.note(
+                    "fault",
+                    format_args!("frozen until {}", frozen.0 / 1_000_000),
+                );
+                return;
+            }
+            Trouble::Holds => {
+                self.hold_at_random();
+                return;
+            }
+            Trouble::Orphans => {
+                self.orphans_at_random();
+                return;
+            }
+            Trouble::Diagnose => {
+                let nodes: Vec<NodeId> = self.seen.nodes.keys().cloned().collect();
+                if let Some(node) = self.operators.pick(&nodes).cloned() {
+                    self.command(node, NodeCommandType::RunDiagnostic);
+                }
+                return;
+            }
+            Trouble::People => {
+                self.person_at_random();
+                return;
+            }
+            Trouble::Backup => {
+                if self.plane.process.is_some() {
+                    self.back_up();
+                }
+                return;
+            }
+            Trouble::Restore => {
+                // Nobody restores every few minutes.
+                if number.is_multiple_of(3) {
+                    self.restore_at_random();
+                }
+                return;
+            }
+            Trouble::Strangers => {
+                let fleet = (number % 2 == 0).then(|| FleetId::new(format!("fleet-{number}")));
+                let id = self.cloud.stranger(fleet);
+                self.note("fault", format_args!("somebody else rents {id}"));
+                return;
+            }
             _ => {
                 if let Some(host) = host {
                     self.harm(kind, host, until, number);
@@ -99,6 +157,7 @@ impl Sim {
     /// Makes trouble for one machine.
     fn harm(&mut self, kind: Trouble, id: &ProviderInstanceId, until: Time, number: u32) {
         let now = self.now;
+        self.wake_up(id, true);
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
@@ -128,18 +187,13 @@ impl Sim {
                     self.queue.push(now + wait, Event::Boot(id.clone()));
                 }
             }
-            Trouble::AgentRestart => {
-                if host.agent.is_some() {
-                    host.start_agent(now);
-                    let life = host.life;
-                    self.queue.push(
-                        now + Duration::from_secs(1),
-                        Event::Agent {
-                            host: id.clone(),
-                            life,
-                        },
-                    );
+            Trouble::AgentRestart => self.restart_agent(id),
+            Trouble::Burst => {
+                for at in 0..1 + number % BURST {
+                    let code = XIDS[(at as usize + (number >> 8) as usize) % XIDS.len()];
+                    self.xid(id, code, gpu);
                 }
+                return;
             }
             Trouble::Hang => {
                 host.dead = true;
@@ -167,7 +221,9 @@ impl Sim {
     /// The kernel log of a machine shows an XID.
     pub(crate) fn xid(&mut self, id: &ProviderInstanceId, code: u32, gpu: u32) {
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else {
+        self.wake_up(id, true);
+        let watched = |host: &&mut Host| host.agent.is_some();
+        let Some(host) = self.hosts.get_mut(id).filter(watched) else {
             return;
         };
         let fact = host.xid(now, code, gpu);
@@ -179,83 +235,5 @@ impl Sim {
             format_args!("XID {code} on GPU {gpu} of {instance} ({id})"),
         );
         self.wake_agent(id, life);
-    }
-
-    /// An operator commands.
-    pub(crate) fn command(&mut self, node: NodeId, kind: NodeCommandType) {
-        self.note("human", format_args!("{} {node}", kind.short()));
-        self.operate(Input::Command {
-            node,
-            kind,
-            parameters: [("reason".to_owned(), "because".to_owned())].into(),
-        });
-    }
-
-    /// An operator says that a silent machine is dead.
-    pub(crate) fn confirm(&mut self, node: NodeId) {
-        self.note("human", format_args!("confirm that {node} is dead"));
-        self.operate(Input::ConfirmDead {
-            node,
-            reason: "because".to_owned(),
-        });
-    }
-
-    /// An operator chooses the mode of the fleet.
-    pub(crate) fn automation(&mut self, mode: Automation) {
-        self.note("human", format_args!("automation {}", mode.word()));
-        self.operate(Input::SetAutomation {
-            pool: None,
-            mode,
-            reason: "because".to_owned(),
-        });
-    }
-
-    fn operate(&mut self, input: Input) {
-        if self.plane.process.is_some() && self.now >= self.plane.paused_until {
-            self.turn(vec![input]);
-        }
-    }
-
-    /// Trouble stops: what is broken stays broken, and nothing else breaks. The control plane
-    /// runs, automation is on, and calls are answered.
-    pub fn calm_down(&mut self, uncordon: bool) {
-        self.troubled = false;
-        self.cloud.modes = crate::cloud::Modes::default();
-        self.plane.paused_until = self.now;
-        for host in self.hosts.values_mut() {
-            host.cut_until = self.now;
-        }
-        self.note("fault", format_args!("trouble stops"));
-        if self.plane.process.is_none() {
-            self.start_plane();
-        }
-        self.automation(Automation::On);
-        let pools: Vec<PoolName> = self.settings.pools.keys().cloned().collect();
-        for pool in pools {
-            if self
-                .seen
-                .pools
-                .get(&pool)
-                .is_some_and(|pool| pool.automation.is_some())
-            {
-                self.operate(Input::SetAutomation {
-                    pool: Some(pool),
-                    mode: Automation::On,
-                    reason: "because".to_owned(),
-                });
-            }
-        }
-        if uncordon {
-            let held: Vec<NodeId> = self
-                .seen
-                .nodes
-                .values()
-                .filter(|node| node.terminated.is_none() && node.is_held_by_operator())
-                .map(|node| node.id.clone())
-                .collect();
-            for node in held {
-                self.command(node, NodeCommandType::Uncordon);
-            }
-        }
     }
 }

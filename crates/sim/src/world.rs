@@ -2,53 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_core::agent::{Intervals, Outcome, Step};
-use navarch_core::liveness::{Deaf, Transition};
-use navarch_core::{
-    CallKey, Effect, Input, PlanReport, Registration, RejectionCode, Reply, Report, Settings,
-};
+use navarch_core::{Effect, Input, PlanReport, Settings};
 use navarch_model::ids::fresh;
 use navarch_model::invariants::Violation;
 use navarch_model::{
-    BootId, CloudStatus, FleetId, NodeId, ProviderError, ProviderErrorKind, ProviderInstanceId,
-    SessionId, State, Time,
+    Automation, BootId, CloudStatus, CommandId, FleetId, NodeId, ProviderInstanceId, State, Time,
 };
 use navarch_policy::HealthPolicy;
 use navarch_store::MemoryDisk;
 
-use crate::cloud::{Cloud, Done};
-use crate::config::Config;
+use crate::agents::{Answer, Call, Kind};
+use crate::cloud::Cloud;
+use crate::config::{Config, Trouble};
 use crate::crash::Plane;
 use crate::machine::Host;
 use crate::queue::Queue;
 use crate::streams::Stream;
 use crate::trace::Trace;
-
-/// How long a call to the cloud may take.
-const CLOUD_DEADLINE: Duration = Duration::from_secs(30);
-/// How long an agent waits for an answer.
-const AGENT_DEADLINE: Duration = Duration::from_secs(10);
-
-/// What an agent asks of the control plane.
-#[derive(Debug, Clone)]
-pub(crate) enum Call {
-    Register(Box<Registration>),
-    Beat(NodeId, SessionId),
-    Send(Report),
-    Poll(NodeId),
-}
-
-/// The kinds of calls, for their answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Register,
-    Beat,
-    Send,
-    Poll,
-}
 
 /// What is due at a moment.
 #[derive(Debug)]
@@ -87,23 +61,41 @@ pub(crate) enum Event {
         host: ProviderInstanceId,
         life: u64,
         kind: Kind,
-        outcome: Outcome,
+        answer: Answer,
     },
+    /// Commands that wait go out to an agent.
+    Push(ProviderInstanceId),
+    /// An agent carried a command out.
+    Ran {
+        host: ProviderInstanceId,
+        life: u64,
+        command: CommandId,
+    },
+    /// A person who looked at a restored fleet turns automation on.
+    Looked,
     /// Trouble comes by itself.
     Trouble,
     /// The cloud's listing is remembered.
     Remember,
 }
 
+/// Tells the seed of the other control plane from the first one's.
+const NEIGHBOUR: u64 = 0x6e65_6967_6862_6f75;
+
 /// A simulated fleet.
 pub struct Sim {
     pub(crate) config: Config,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) fleet: FleetId,
     pub(crate) now: Time,
     pub(crate) queue: Queue<Event>,
     pub(crate) plane: Plane,
     pub(crate) cloud: Cloud,
     pub(crate) hosts: BTreeMap<ProviderInstanceId, Host>,
+    /// The newest machine of each node id.
+    pub(crate) by_node: BTreeMap<NodeId, ProviderInstanceId>,
+    /// Another control plane with a fleet of its own, at the same cloud.
+    pub(crate) neighbour: Option<Box<Sim>>,
     pub(crate) network: Stream,
     pub(crate) weather: Stream,
     pub(crate) boots: Stream,
@@ -112,8 +104,12 @@ pub struct Sim {
     pub(crate) violations: Vec<Violation>,
     /// The state as of the last applied input, as the checks saw it.
     pub(crate) seen: State,
+    /// The same state; a step is made in it before it is made in `seen`.
+    pub(crate) next: State,
     /// Boots whose full report was applied and not unhealthy.
     pub(crate) passed: BTreeSet<(NodeId, BootId)>,
+    /// How many changes were made.
+    pub(crate) changed: u64,
     /// The last plan's report.
     pub(crate) report: PlanReport,
     pub(crate) plans: u64,
@@ -136,14 +132,25 @@ impl Sim {
     ///
     /// What the configuration file says wrong.
     pub fn new(seed: u64, config: Config) -> Result<Self, navarch_config::ConfigErrors> {
+        let neighbour = if config.neighbour {
+            let mut config = config.clone();
+            config.neighbour = false;
+            Some(Box::new(Self::new(seed ^ NEIGHBOUR, config)?))
+        } else {
+            None
+        };
         let settings = config.settings()?;
         let mut names = Stream::named(seed, "fleet");
         let fleet = FleetId::new(fresh("fleet", &mut names));
         let state = State::new(fleet.clone());
         let cloud = Cloud::new(config.honours_tokens);
         let mut sim = Self {
-            plane: Plane::new(seed, MemoryDisk::new(fleet), state.clone()),
+            plane: Plane::new(seed, MemoryDisk::new(fleet.clone()), state.clone()),
+            fleet,
+            next: state.clone(),
             seen: state,
+            by_node: BTreeMap::new(),
+            neighbour,
             settings,
             now: Time(0),
             queue: Queue::new(),
@@ -156,6 +163,7 @@ impl Sim {
             trace: Trace::default(),
             violations: Vec::new(),
             passed: BTreeSet::new(),
+            changed: 0,
             report: PlanReport::default(),
             plans: 0,
             troubled: true,
@@ -170,14 +178,47 @@ impl Sim {
     /// Lets time pass until `until`, or until a promise is broken.
     pub fn run(&mut self, until: Time) {
         while self.violations.is_empty() {
-            let Some((at, event)) = self.queue.pop(until) else {
+            let other = self.neighbour.as_ref().and_then(|other| other.queue.due());
+            let own = self.queue.due();
+            if let Some(other) = other.filter(|at| own.is_none_or(|own| at < &own))
+                && other <= until
+            {
+                self.now = other;
+                self.as_neighbour(Self::next);
+                continue;
+            }
+            if own.is_none_or(|own| own > until) {
                 self.now = self.now.max(until);
                 return;
-            };
-            self.now = at;
-            self.step(event);
-            self.schedule_plane();
+            }
+            self.next();
         }
+    }
+
+    /// What is due next happens.
+    fn next(&mut self) {
+        let Some((at, event)) = self.queue.pop(Time::NEVER) else {
+            return;
+        };
+        self.now = at;
+        self.step(event);
+        self.schedule_plane();
+    }
+
+    /// Does something as the other control plane, in the same cloud and the same trace.
+    pub(crate) fn as_neighbour<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let mut other = self.neighbour.take()?;
+        other.now = self.now;
+        std::mem::swap(&mut self.cloud, &mut other.cloud);
+        std::mem::swap(&mut self.trace, &mut other.trace);
+        other.trace.whose("other ");
+        let done = act(&mut other);
+        other.trace.whose("");
+        std::mem::swap(&mut self.cloud, &mut other.cloud);
+        std::mem::swap(&mut self.trace, &mut other.trace);
+        self.violations.append(&mut other.violations);
+        self.neighbour = Some(other);
+        Some(done)
     }
 
     /// The present moment, from the start of the simulation.
@@ -188,11 +229,6 @@ impl Sim {
     /// What happened so far: the same bytes for the same seed, configuration and build.
     pub fn trace(&self) -> &str {
         self.trace.text()
-    }
-
-    /// The last lines of the trace.
-    pub fn tail(&self, lines: usize) -> String {
-        self.trace.tail(lines)
     }
 
     /// Promises that were broken.
@@ -214,6 +250,27 @@ impl Sim {
         HealthPolicy::builtin()
     }
 
+    /// How many changes were made.
+    pub const fn changes(&self) -> u64 {
+        self.changed
+    }
+
+    /// How many machines cost money, and how many of those are quiet.
+    pub fn machines(&self) -> (usize, usize) {
+        let quiet = self.hosts.values().filter(|host| host.quiet.is_some());
+        (self.cloud.alive().count(), quiet.count())
+    }
+
+    /// The fingerprint of the trace so far.
+    pub const fn fingerprint(&self) -> u64 {
+        self.trace.fingerprint()
+    }
+
+    /// Writes the trace to a file or the like as it grows, and keeps none of it.
+    pub fn stream(&mut self, to: Box<dyn Write>) {
+        self.trace.stream(to);
+    }
+
     pub(crate) fn note(&mut self, who: &str, what: fmt::Arguments<'_>) {
         self.trace.line(self.now, who, what);
     }
@@ -222,6 +279,16 @@ impl Sim {
         self.trace
             .line(self.now, "CHECK", format_args!("{invariant}: {what}"));
         self.violations.push(Violation { invariant, what });
+    }
+
+    /// A person who looked at a restored fleet turns automation on, once the control plane runs.
+    fn looked(&mut self) {
+        if !self.plane.waits_for_person {
+            return;
+        }
+        self.automation(Automation::On);
+        let again = self.now + Duration::from_secs(60);
+        self.queue.push(again, Event::Looked);
     }
 
     fn step(&mut self, event: Event) {
@@ -253,8 +320,15 @@ impl Sim {
                 host,
                 life,
                 kind,
-                outcome,
-            } => self.heard(&host, life, kind, outcome),
+                answer,
+            } => self.heard(&host, life, kind, answer),
+            Event::Push(host) => self.push(&host),
+            Event::Ran {
+                host,
+                life,
+                command,
+            } => self.ran(&host, life, command),
+            Event::Looked => self.looked(),
             Event::Trouble => {
                 if self.troubled {
                     self.trouble();
@@ -262,426 +336,11 @@ impl Sim {
                 }
             }
             Event::Remember => {
-                self.cloud.remember(self.now);
+                let lies = self.config.troubles.contains(&Trouble::StaleListings);
+                self.cloud.remember(self.now, lies);
                 self.queue
                     .push(self.now + Duration::from_secs(60), Event::Remember);
             }
         }
-    }
-
-    // Calls to the cloud.
-
-    /// An effect takes its turn: while the cloud is slow, launches wait behind other calls.
-    pub(crate) fn start_effect(&mut self, effect: Effect) {
-        let life = self.plane.life;
-        if let Effect::CancelLaunch { key } = &effect {
-            self.cancel_launch(life, key);
-            return;
-        }
-        let slow = self.now < self.cloud.modes.slow;
-        if slow && matches!(effect, Effect::Launch { .. }) {
-            let turn = self.now + self.network.between(0, 240_000);
-            self.queue.push(turn, Event::Begin { life, effect });
-        } else {
-            self.begin_effect(life, effect);
-        }
-    }
-
-    /// A launch that waits for its turn is not begun.
-    fn cancel_launch(&mut self, life: u64, key: &CallKey) {
-        let waiting = self.queue.take(|event| {
-            matches!(event, Event::Begin { life: of, effect: Effect::Launch { key: waiting, .. } }
-                if *of == life && waiting == key)
-        });
-        if let Some(Event::Begin { effect, .. }) = waiting {
-            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
-            let input = Box::new(failed(&effect, error));
-            self.queue.push(self.now, Event::Answer { life, input });
-        }
-    }
-
-    /// A call begins, if the process that asked for it still runs and it is not too late for it.
-    fn begin_effect(&mut self, life: u64, effect: Effect) {
-        let now = self.now;
-        let Some(process) = &self.plane.process else {
-            return;
-        };
-        if life != self.plane.life {
-            return;
-        }
-        if let Effect::Launch { deadline, .. } = &effect
-            && process.stamp(now).core > *deadline
-        {
-            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
-            self.answer(life, Box::new(failed(&effect, error)));
-            return;
-        }
-        let slow = now < self.cloud.modes.slow;
-        let (low, high) = if slow { (5_000, 60_000) } else { (20, 400) };
-        let there = self.network.between(low, high);
-        let back = self.network.between(low, high);
-        let answer = there + back <= CLOUD_DEADLINE;
-        if !answer {
-            let error = ProviderError::new(ProviderErrorKind::OutcomeUnknown, "no answer in time");
-            let input = Box::new(failed(&effect, error));
-            self.queue
-                .push(self.now + CLOUD_DEADLINE, Event::Answer { life, input });
-        }
-        self.queue.push(
-            self.now + there,
-            Event::AtCloud {
-                life,
-                effect,
-                back,
-                answer,
-            },
-        );
-    }
-
-    fn at_cloud(&mut self, life: u64, effect: &Effect, back: Duration, answer: bool) {
-        let orphan = life != self.plane.life || self.plane.process.is_none();
-        if orphan && self.network.chance(0.5) {
-            return;
-        }
-        self.check_intent(effect);
-        let (done, input) = self.cloud.call(self.now, effect);
-        match done {
-            Done::Nothing => {}
-            Done::Made(id) => self.made(&id),
-            Done::Ending(id) => {
-                self.note("cloud", format_args!("{id} is terminating"));
-                let wait = self.boots.between(3_000, 40_000);
-                self.queue.push(self.now + wait, Event::Gone(id));
-            }
-        }
-        if answer {
-            let input = Box::new(input);
-            self.queue
-                .push(self.now + back, Event::Answer { life, input });
-        }
-    }
-
-    fn made(&mut self, id: &ProviderInstanceId) {
-        let Some(rented) = self.cloud.machines.get(id) else {
-            return;
-        };
-        let (instance, boots) = (rented.instance.clone(), rented.boots);
-        self.note("cloud", format_args!("made {id} for {instance}"));
-        let wait = self.boots.between(20_000, 60_000);
-        if boots {
-            self.queue.push(self.now + wait, Event::Boot(id.clone()));
-        }
-        self.check_twins();
-    }
-
-    fn answer(&mut self, life: u64, input: Box<Input>) {
-        if life != self.plane.life {
-            return;
-        }
-        if self.now < self.plane.paused_until {
-            let at = self.plane.paused_until;
-            self.queue.push(at, Event::Answer { life, input });
-            return;
-        }
-        self.turn(vec![*input]);
-    }
-
-    // Machines.
-
-    fn boot(&mut self, id: &ProviderInstanceId) {
-        let Some(rented) = self
-            .cloud
-            .machines
-            .get(id)
-            .filter(|rented| rented.is_alive())
-        else {
-            return;
-        };
-        let instance = rented.instance.clone();
-        let host = match self.hosts.get_mut(id) {
-            Some(host) if host.dead => return,
-            Some(host) => host,
-            None => {
-                let pool = self.settings.pools.get(&rented.pool);
-                let gpus = pool.and_then(|pool| pool.gpus);
-                let jitter = self.network.child(id.as_str());
-                let polls = self.config.polls;
-                let host = Host::new(instance, gpus.unwrap_or(1), jitter, polls);
-                self.hosts.entry(id.clone()).or_insert(host)
-            }
-        };
-        host.start_agent(self.now);
-        let life = host.life;
-        self.note("host", format_args!("{id} boots"));
-        self.wake_agent(id, life);
-    }
-
-    /// A machine is gone, and everything on it.
-    pub(crate) fn gone(&mut self, id: &ProviderInstanceId, status: CloudStatus) {
-        let now = self.now;
-        let Some(rented) = self
-            .cloud
-            .machines
-            .get_mut(id)
-            .filter(|rented| rented.is_alive())
-        else {
-            return;
-        };
-        rented.status = status;
-        rented.gone = Some(now);
-        self.hosts.remove(id);
-        self.note("cloud", format_args!("{id} is gone ({})", status.word()));
-    }
-
-    pub(crate) fn wake_agent(&mut self, id: &ProviderInstanceId, life: u64) {
-        let now = self.now;
-        loop {
-            let Some(host) = self.hosts.get_mut(id).filter(|host| host.life == life) else {
-                return;
-            };
-            let readings = host.read_all(now);
-            let (node, boot, registration) = (host.node(), host.boot(), host.registration());
-            let Some(agent) = &mut host.agent else { return };
-            let session = agent.session().clone();
-            let call = match agent.next(now) {
-                Step::Wait(at) => {
-                    if at < Time::NEVER && host.wake.is_none_or(|wake| wake <= now || at < wake) {
-                        host.wake = Some(at);
-                        let host = id.clone();
-                        self.queue.push(at, Event::Agent { host, life });
-                    }
-                    return;
-                }
-                Step::ReadAll => {
-                    agent.read(readings, now, &mut host.jitter);
-                    continue;
-                }
-                Step::Register => Call::Register(Box::new(registration)),
-                Step::Beat => Call::Beat(node, session),
-                Step::Send(report) => Call::Send(Report {
-                    node: Some(node),
-                    results: Vec::new(),
-                    facts: report.facts,
-                    boot: Some(boot),
-                    session: Some(session),
-                    sequence: report.sequence,
-                    full: report.full,
-                }),
-                Step::Poll => Call::Poll(node),
-            };
-            self.send(id, life, call);
-        }
-    }
-
-    fn send(&mut self, id: &ProviderInstanceId, life: u64, call: Call) {
-        let cut = self
-            .hosts
-            .get(id)
-            .is_some_and(|host| self.now < host.cut_until);
-        let lost = if self.troubled { self.config.lost } else { 0.0 };
-        let (there, back) = (self.network.between(1, 40), self.network.between(1, 40));
-        let (request_lost, reply_lost) = (self.network.chance(lost), self.network.chance(lost));
-        let kind = call.kind();
-        let host = id.clone();
-        if cut || request_lost || reply_lost {
-            let failed = Event::Heard {
-                host: host.clone(),
-                life,
-                kind,
-                outcome: Outcome::Failed,
-            };
-            self.queue.push(self.now + AGENT_DEADLINE, failed);
-        }
-        if cut || request_lost {
-            return;
-        }
-        let back = (!reply_lost).then_some(back);
-        let request = Event::Request {
-            host,
-            life,
-            call,
-            back,
-        };
-        self.queue.push(self.now + there, request);
-    }
-
-    fn request(
-        &mut self,
-        host: ProviderInstanceId,
-        life: u64,
-        call: Call,
-        mut back: Option<Duration>,
-    ) {
-        let kind = call.kind();
-        let failed = Event::Heard {
-            host: host.clone(),
-            life,
-            kind,
-            outcome: Outcome::Failed,
-        };
-        if self.plane.process.is_none() {
-            if let Some(back) = back {
-                self.queue.push(self.now + back, failed);
-            }
-            return;
-        }
-        if self.now < self.plane.paused_until {
-            let at = self.plane.paused_until;
-            if back.is_some() && at.since(self.now) > AGENT_DEADLINE {
-                self.queue.push(self.now + AGENT_DEADLINE, failed);
-                back = None;
-            }
-            let request = Event::Request {
-                host,
-                life,
-                call,
-                back,
-            };
-            self.queue.push(at, request);
-            return;
-        }
-        let outcome = self.serve(call);
-        match (outcome, back) {
-            (Some(outcome), Some(back)) => {
-                let heard = Event::Heard {
-                    host,
-                    life,
-                    kind,
-                    outcome,
-                };
-                self.queue.push(self.now + back, heard);
-            }
-            (None, Some(_)) => self.queue.push(self.now + AGENT_DEADLINE, failed),
-            (_, None) => {}
-        }
-    }
-
-    /// Serves a call as the handlers do; none when the process died first.
-    fn serve(&mut self, call: Call) -> Option<Outcome> {
-        match call {
-            Call::Register(registration) => {
-                let (node, session) = (registration.node.clone()?, registration.session.clone());
-                let replies = self.turn(vec![Input::Register(*registration)])?;
-                let outcome = outcome(replies.first()?);
-                let stored = self.seen.nodes.get(&node);
-                let silent = stored.is_some_and(|node| node.silent_since.is_some());
-                let incarnation = stored.map_or(1, |node| node.incarnation);
-                let now = self.now;
-                let process = self.plane.process.as_mut()?;
-                if outcome == Outcome::Taken {
-                    let stamp = process.stamp(now);
-                    let liveness = &mut process.liveness;
-                    liveness.register(node, session, incarnation, silent, stamp);
-                }
-                Some(outcome)
-            }
-            Call::Beat(node, session) => {
-                let now = self.now;
-                let process = self.plane.process.as_mut()?;
-                let stamp = process.stamp(now);
-                match process.liveness.beat(&node, Some(&session), None, stamp) {
-                    Ok(None) => Some(Outcome::Taken),
-                    Ok(Some(Transition::Back(node))) => {
-                        self.turn(vec![Input::Back { node }])?;
-                        Some(Outcome::Taken)
-                    }
-                    Ok(Some(Transition::Silent(..))) => Some(Outcome::Taken),
-                    Err(Deaf::Unknown) => Some(Outcome::Unknown),
-                    Err(Deaf::Superseded) => Some(Outcome::Superseded),
-                }
-            }
-            Call::Send(report) => {
-                let replies = self.turn(vec![Input::Report(report)])?;
-                Some(outcome(replies.first()?))
-            }
-            Call::Poll(node) => {
-                let replies = self.turn(vec![Input::Poll { node, session: None }])?;
-                Some(outcome(replies.first()?))
-            }
-        }
-    }
-
-    fn heard(&mut self, id: &ProviderInstanceId, life: u64, kind: Kind, outcome: Outcome) {
-        let now = self.now;
-        let settings = &self.settings;
-        let intervals = Intervals {
-            beat: settings.heartbeat_interval,
-            full: settings.health_check_interval,
-        };
-        let Some(host) = self.hosts.get_mut(id).filter(|host| host.life == life) else {
-            return;
-        };
-        let Some(agent) = &mut host.agent else { return };
-        let ids = &mut host.jitter;
-        match kind {
-            Kind::Register => agent.registered(outcome, Some(intervals), now, ids),
-            Kind::Beat => agent.beaten(outcome, now, ids),
-            Kind::Send => agent.sent(outcome, now, ids),
-            Kind::Poll => agent.polled(outcome, now, ids),
-        }
-        self.wake_agent(id, life);
-    }
-}
-
-impl Call {
-    const fn kind(&self) -> Kind {
-        match self {
-            Self::Register(_) => Kind::Register,
-            Self::Beat(..) => Kind::Beat,
-            Self::Send(_) => Kind::Send,
-            Self::Poll(_) => Kind::Poll,
-        }
-    }
-}
-
-/// What an agent makes of a reply.
-fn outcome(reply: &Result<Reply, navarch_core::Rejection>) -> Outcome {
-    match reply {
-        Ok(_) => Outcome::Taken,
-        Err(rejection) => match rejection.code {
-            RejectionCode::NotFound => Outcome::Unknown,
-            RejectionCode::InvalidArgument => Outcome::Refused,
-            RejectionCode::FailedPrecondition if rejection.message.contains("superseded") => {
-                Outcome::Superseded
-            }
-            RejectionCode::FailedPrecondition | RejectionCode::AlreadyExists => Outcome::Failed,
-        },
-    }
-}
-
-/// The input that says how a call failed.
-fn failed(effect: &Effect, error: ProviderError) -> Input {
-    match effect {
-        Effect::Launch { key, .. } | Effect::CancelLaunch { key } => Input::LaunchResult {
-            key: key.clone(),
-            result: Err(error),
-        },
-        Effect::Lookup { key, .. } => Input::LookupResult {
-            key: key.clone(),
-            result: Err(error),
-        },
-        Effect::Terminate { key, .. } => Input::TerminateResult {
-            key: key.clone(),
-            result: Err(error),
-        },
-        Effect::List {
-            provider, began, ..
-        } => Input::ListResult {
-            provider: provider.clone(),
-            began: *began,
-            result: Err(error),
-        },
-        Effect::TerminateUnclaimed {
-            provider,
-            provider_id,
-        } => Input::UnclaimedResult {
-            provider: provider.clone(),
-            machine: provider_id.clone(),
-            result: Err(error),
-        },
-        Effect::AskDrained { node, .. } => Input::DrainResult {
-            node: node.clone(),
-            drained: Err(error.to_string()),
-        },
     }
 }

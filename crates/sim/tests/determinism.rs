@@ -22,6 +22,37 @@ fn the_same_seed_gives_the_same_bytes() {
     }
 }
 
+/// What is advanced in bulk is what happens call by call.
+#[test]
+fn machines_that_are_advanced_in_bulk_leave_the_same_bytes() {
+    let mut quiet = 0;
+    for seed in 0..24 {
+        let traces = [false, true].map(|bulk| {
+            let mut config = Config::drawn(seed);
+            config.lost = 0.0;
+            config.polls = false;
+            config.bulk = bulk;
+            let mut sim = Sim::new(seed, config).expect("a drawn configuration loads");
+            for minutes in 1..=20 {
+                sim.run(Time(0) + Duration::from_secs(60 * minutes));
+                quiet += sim.machines().1;
+            }
+            sim.calm_down(true);
+            sim.run(Time(0) + Duration::from_secs(2400));
+            sim.trace().to_owned()
+        });
+        let [mut one, mut other] = traces.each_ref().map(|trace| trace.lines());
+        loop {
+            let lines = (one.next(), other.next());
+            assert_eq!(lines.0, lines.1, "seed {seed}");
+            if lines == (None, None) {
+                break;
+            }
+        }
+    }
+    assert!(quiet > 100, "nothing was ever quiet");
+}
+
 #[test]
 fn different_seeds_differ() {
     assert_ne!(trace(1), trace(2));

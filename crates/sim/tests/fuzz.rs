@@ -73,3 +73,60 @@ fn a_failed_listing_handed_over_as_empty_and_complete_is_caught() {
 fn an_accepted_termination_handed_over_as_finished_is_caught() {
     caught(Bug::AcceptedIsGone, 8, &["P1 ended means gone"], |_| ());
 }
+
+#[test]
+fn a_listing_with_the_machines_of_another_fleet_is_caught() {
+    let promises = ["P1 other fleets are untouched"];
+    caught(Bug::NeighbourTagged, 4, &promises, |config| {
+        config.neighbour = true;
+    });
+}
+
+#[test]
+fn a_launch_that_is_made_though_it_was_called_back_is_caught() {
+    caught(Bug::CancelIgnored, 20, &["P11 stoppable"], |config| {
+        config.troubles = vec![Trouble::SlowCloud, Trouble::Automation, Trouble::Vanish];
+        config.trouble_every = Duration::from_secs(20);
+    });
+}
+
+#[test]
+fn a_restored_store_that_does_not_wait_for_a_person_is_caught() {
+    caught(Bug::RestoredGoesOn, 8, &["P11 stoppable"], |config| {
+        config.troubles = vec![
+            Trouble::Backup,
+            Trouble::Restore,
+            Trouble::Stop,
+            Trouble::Vanish,
+        ];
+        config.trouble_every = Duration::from_secs(60);
+    });
+}
+
+#[test]
+fn holds_of_others_that_end_when_a_node_is_heard_again_are_caught() {
+    let promises = ["P5 we undo only what we did"];
+    caught(Bug::BackLiftsHolds, 8, &promises, |config| {
+        config.troubles = vec![Trouble::Holds, Trouble::Operator, Trouble::HalfSilent];
+        config.trouble_every = Duration::from_secs(60);
+    });
+}
+
+#[test]
+fn an_agent_that_forgets_the_commands_that_it_finished_is_caught() {
+    let promises = ["a command is carried out once"];
+    caught(Bug::CommandsForgotten, 8, &promises, |config| {
+        config.troubles = vec![Trouble::Diagnose, Trouble::AgentRestart];
+        config.trouble_every = Duration::from_secs(15);
+        config.lost = 0.3;
+    });
+}
+
+#[test]
+fn an_agent_that_forgets_what_its_spool_lost_is_caught() {
+    caught(Bug::LossesForgotten, 8, &["P10 a loss is told"], |config| {
+        config.troubles = vec![Trouble::Burst, Trouble::AgentRestart, Trouble::HalfSilent];
+        config.trouble_every = Duration::from_secs(20);
+        config.spool_bytes = 1_500;
+    });
+}

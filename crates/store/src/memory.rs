@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use navarch_model::{
-    Change, Command, CommandId, Event, FleetId, Incident, IncidentId, Instance, InstanceId, Meta,
-    Node, NodeId, State, Time,
+    Automation, AutomationSetting, Change, Command, CommandId, Event, FleetId, Incident,
+    IncidentId, Instance, InstanceId, Meta, Node, NodeId, Stamp, State, Time,
 };
 
 use crate::query::clamp;
@@ -26,9 +26,18 @@ struct Record<T> {
     live: bool,
 }
 
+impl<T> Clone for Record<T> {
+    fn clone(&self) -> Self {
+        Self {
+            value: Arc::clone(&self.value),
+            live: self.live,
+        }
+    }
+}
+
 type Table<K, T> = BTreeMap<K, Record<T>>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Contents {
     /// The live records, kept up to date, so that a load is a copy of pointers.
     state: State,
@@ -52,6 +61,32 @@ impl MemoryDisk {
             events: BTreeMap::new(),
             events_bytes: 0,
         })))
+    }
+
+    /// A copy of what is on the disk now, as a backup makes it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.contents().clone())))
+    }
+
+    /// Turns the disk into one that was restored from a copy: automation is off until a person has
+    /// looked at the fleet.
+    #[must_use]
+    pub fn restored(self, wall: Time) -> Self {
+        {
+            let mut contents = self.contents();
+            let meta = Arc::make_mut(&mut contents.state.meta);
+            meta.automation = AutomationSetting {
+                mode: Automation::Off,
+                reason: "restored from a backup; look at the fleet, then turn automation on"
+                    .to_owned(),
+                since: Some(Stamp {
+                    core: meta.core_time,
+                    wall,
+                }),
+            };
+        }
+        self
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {

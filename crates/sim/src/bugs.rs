@@ -1,0 +1,126 @@
+//! Bugs that tests plant in the shells, to see that the simulator finds them.
+
+use std::sync::Arc;
+
+use navarch_core::Input;
+use navarch_model::{Change, HoldKind, Node, NodeCommandType, NodeId, Phase, TerminateAnswer};
+
+use crate::world::Sim;
+
+/// A bug in a shell, in how it drives the core, planted to see that the simulator finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The intent to launch is left out of the commit.
+    LaunchIntentDropped,
+    /// Effects start before the commit, which a crash then loses.
+    EffectsBeforeCommit,
+    /// Replies leave before the commit, which a crash then loses.
+    RepliesBeforeCommit,
+    /// A changed hold is left out of the commit.
+    HoldChangeDropped,
+    /// A listing that is partial or failed is handed over as empty and complete.
+    EmptyListingComplete,
+    /// An accepted termination is handed over as a finished one.
+    AcceptedIsGone,
+    /// Machines of other fleets are handed over with the id of this one.
+    NeighbourTagged,
+    /// Launches that are called back while they wait for their turn are made all the same.
+    CancelIgnored,
+    /// A restored store goes on with the automation of its copy.
+    RestoredGoesOn,
+    /// A node that is heard again loses the holds that others set.
+    BackLiftsHolds,
+    /// An agent that starts again does not know which commands it finished.
+    CommandsForgotten,
+    /// An agent that starts again does not know what its spool lost.
+    LossesForgotten,
+}
+
+impl Sim {
+    /// What is handed to the core by a shell with a bug.
+    pub(crate) fn mistaken(&self, input: Input) -> Input {
+        match (self.config.bug, input) {
+            (
+                Some(Bug::EmptyListingComplete),
+                Input::ListResult {
+                    provider,
+                    began,
+                    result: Ok((_, false)) | Err(_),
+                },
+            ) => Input::ListResult {
+                provider,
+                began,
+                result: Ok((Vec::new(), true)),
+            },
+            (
+                Some(Bug::AcceptedIsGone),
+                Input::TerminateResult {
+                    key,
+                    result: Ok(TerminateAnswer::Accepted),
+                },
+            ) => Input::TerminateResult {
+                key,
+                result: Ok(TerminateAnswer::Gone),
+            },
+            (
+                Some(Bug::NeighbourTagged),
+                Input::ListResult {
+                    provider,
+                    began,
+                    result: Ok((mut machines, complete)),
+                },
+            ) => {
+                for machine in &mut machines {
+                    machine.fleet = Some(self.fleet.clone());
+                }
+                Input::ListResult {
+                    provider,
+                    began,
+                    result: Ok((machines, complete)),
+                }
+            }
+            (Some(Bug::BackLiftsHolds), Input::Back { node }) => self.lifting(node),
+            (_, input) => input,
+        }
+    }
+
+    /// What lifts a hold that somebody else set, if there is one.
+    fn lifting(&self, node: NodeId) -> Input {
+        let known = self.seen.nodes.get(&node);
+        let held = known.and_then(|known| known.holds.keys().find(|kind| kind.is_operators()));
+        match held {
+            None => Input::Back { node },
+            Some(HoldKind::Named { name, .. }) => Input::RemoveHold {
+                name: name.clone(),
+                node,
+                reason: String::new(),
+            },
+            Some(_) => Input::Command {
+                node,
+                kind: NodeCommandType::Uncordon,
+                parameters: [].into(),
+            },
+        }
+    }
+
+    /// What is committed by a shell with a bug.
+    pub(crate) fn durable(&self, changes: &[Change]) -> Vec<Change> {
+        let forgets = |change: &Change| match (self.config.bug, change) {
+            (Some(Bug::LaunchIntentDropped), Change::Instance(instance)) => {
+                instance.phase == Phase::Launching
+            }
+            (Some(Bug::HoldChangeDropped), Change::Node(node)) => self
+                .plane
+                .released
+                .nodes
+                .get(&node.id)
+                .is_some_and(|before: &Arc<Node>| before.holds != node.holds),
+            _ => false,
+        };
+        changes
+            .iter()
+            .filter(|change| !forgets(change))
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,353 @@
+//! Quiet machines: agents that only beat and report what they reported before are advanced in bulk.
+//!
+//! Nothing of their traffic reaches the queue. The agent's core, its randomness and the ways of its
+//! calls are the same as elsewhere; what the control plane would learn, when a machine was last
+//! heard and last reported in full, is told to it before it looks. Whatever concerns the machine,
+//! its node or the control plane wakes it up, with its calls under way back in the queue. Traces
+//! are the same bytes with and without this; a test compares them.
+
+use std::time::Duration;
+
+use navarch_core::agent::{Agent, Outcome, Step};
+use navarch_core::{Action, Input, Report};
+use navarch_model::{HealthStatus, NodeId, ProviderInstanceId, Time};
+
+use crate::agents::{Call, Kind};
+use crate::machine::Host;
+use crate::streams::Stream;
+use crate::world::{Event, Sim};
+
+/// What comes next at a quiet machine.
+#[derive(Debug, Clone, Copy)]
+enum Coming {
+    /// The agent has something to do.
+    Wake,
+    /// A heartbeat reaches the control plane, and how long its answer takes.
+    Beat(Duration),
+    /// A full report does.
+    Report(Duration, u64),
+    /// An answer reaches the agent.
+    Heard(Kind),
+}
+
+/// The traffic of a quiet machine.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    /// In no order, and never more than a handful.
+    coming: Vec<(Time, u64, Coming)>,
+    scheduled: u64,
+    /// The last heartbeat and the last full report that reached the control plane and that it was
+    /// not told of.
+    beat: Option<Time>,
+    report: Option<Time>,
+}
+
+impl Quiet {
+    fn new(wake: Time) -> Self {
+        Self {
+            coming: vec![(wake, 0, Coming::Wake)],
+            scheduled: 0,
+            beat: None,
+            report: None,
+        }
+    }
+
+    fn push(&mut self, at: Time, coming: Coming) {
+        self.scheduled += 1;
+        self.coming.push((at, self.scheduled, coming));
+    }
+
+    /// Takes what comes first, if it comes before a moment.
+    fn pop(&mut self, before: Time) -> Option<(Time, Coming)> {
+        let first = self
+            .coming
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, (at, order, _))| (*at, *order))
+            .map(|(place, _)| place)?;
+        if self.coming[first].0 >= before {
+            return None;
+        }
+        let (at, _, coming) = self.coming.swap_remove(first);
+        Some((at, coming))
+    }
+
+    /// Lets an agent live until a moment.
+    fn advance(
+        &mut self,
+        agent: &mut Agent,
+        (jitter, network): (&mut Stream, &mut Stream),
+        until: Time,
+    ) {
+        while let Some((now, coming)) = self.pop(until) {
+            match coming {
+                Coming::Wake => {}
+                Coming::Beat(back) => {
+                    self.beat = Some(now);
+                    self.push(now + back, Coming::Heard(Kind::Beat));
+                    continue;
+                }
+                Coming::Report(back, _) => {
+                    self.report = Some(now);
+                    self.push(now + back, Coming::Heard(Kind::Send));
+                    continue;
+                }
+                Coming::Heard(Kind::Beat) => agent.beaten(Outcome::Taken, now, jitter),
+                Coming::Heard(_) => agent.sent(Outcome::Taken, now, jitter),
+            }
+            loop {
+                match agent.next(now) {
+                    Step::Wait(at) => {
+                        // An earlier wake stands; a later one is found when that comes.
+                        let wakes = |(at, _, coming): &(Time, u64, Coming)| {
+                            matches!(coming, Coming::Wake).then_some(*at)
+                        };
+                        let wakes = self.coming.iter().find_map(wakes);
+                        if at < Time::NEVER && wakes.is_none_or(|wake| at < wake) {
+                            self.coming
+                                .retain(|(_, _, coming)| !matches!(coming, Coming::Wake));
+                            self.push(at, Coming::Wake);
+                        }
+                        break;
+                    }
+                    // The reading is the one that the control plane has.
+                    Step::ReadAll => agent.read(Vec::new(), now, jitter),
+                    Step::Beat => {
+                        let way = Host::way_of(network, 0.0);
+                        self.push(now + way.there, Coming::Beat(way.back));
+                    }
+                    Step::Send(report) => {
+                        let way = Host::way_of(network, 0.0);
+                        let coming = Coming::Report(way.back, report.sequence);
+                        self.push(now + way.there, coming);
+                    }
+                    // A registered agent to which commands are pushed does neither.
+                    Step::Register | Step::Poll => break,
+                }
+            }
+        }
+    }
+}
+
+impl Sim {
+    /// Lets a machine fall quiet, if nothing is to be expected of it but what it said before.
+    pub(crate) fn fall_quiet(&mut self, id: &ProviderInstanceId, wake: Time) {
+        let now = self.now;
+        let running = self.plane.process.is_some() && now >= self.plane.paused_until;
+        let lossless = self.config.lost == 0.0 || !self.troubled;
+        if !(self.config.bulk && running && lossless) {
+            return;
+        }
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.is_steady(now)) else {
+            return;
+        };
+        let (node, session) = (host.node(), host.session());
+        let steady = self.seen.nodes.get(&node).is_some_and(|node| {
+            node.session == session
+                && node.silent_since.is_none()
+                && node.holds.is_empty()
+                && node.open_incidents.is_empty()
+                && node.reported == HealthStatus::Healthy
+        });
+        let ordered = || {
+            let mut commands = self.seen.commands.values();
+            commands.any(|command| command.node == node && !command.state.is_final())
+        };
+        if steady && self.by_node.get(&node) == Some(id) && !ordered() {
+            host.quiet = Some(Quiet::new(wake));
+            host.wake = None;
+        }
+    }
+
+    /// Tells the control plane what quiet machines let it know, as far as it is about to look.
+    pub(crate) fn hear_quiet(&mut self) {
+        let now = self.now;
+        let settings = &self.settings;
+        let patience = settings.health_check_interval * settings.guards.stale_report_intervals;
+        // Long before the report that it was told of last is too old.
+        let old = patience
+            .saturating_sub(settings.health_check_interval.mul_f64(1.2))
+            .saturating_sub(self.config.tick * 2);
+        let mut late = Vec::new();
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        for (id, host) in &mut self.hosts {
+            let (session, node) = (host.session(), &host.node);
+            let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) else {
+                continue;
+            };
+            quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
+            if let Some(at) = quiet.beat.take() {
+                let stamp = process.stamp(at);
+                // A quiet machine is known and heard: there is nothing to tell.
+                let _ = process.liveness.beat(node, session.as_ref(), None, stamp);
+            }
+            if quiet.report.is_some() && now.since(host.last_full) >= old {
+                late.push(id.clone());
+            }
+        }
+        for id in late {
+            self.tell_report(&id);
+        }
+    }
+
+    /// Tells the control plane of a quiet machine's last full report, at the time of that report:
+    /// a reading that finds nothing has the same consequences as the one that found the same.
+    fn tell_report(&mut self, id: &ProviderInstanceId) {
+        let Some(host) = self.hosts.get_mut(id) else {
+            return;
+        };
+        let (node, boot, session) = (host.node(), host.boot(), host.session());
+        let Some(at) = host.quiet.as_mut().and_then(|quiet| quiet.report.take()) else {
+            return;
+        };
+        host.last_full = at;
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        let report = Input::Report(Report {
+            node: Some(node),
+            boot: Some(boot),
+            session,
+            full: true,
+            ..Report::default()
+        });
+        let stamp = process.stamp(at);
+        let applied = process.fleet.apply(report, stamp, &mut self.plane.ids);
+        if !applied.changes.is_empty() || applied.reply.is_err() {
+            let what = format!("the report of {id} led to {:?}", applied.reply);
+            self.violated("a quiet machine changes nothing", what);
+        }
+    }
+
+    /// Wakes a machine up: what it sent is known, and what is under way is in the queue.
+    pub(crate) fn wake_up(&mut self, id: &ProviderInstanceId, tell: bool) {
+        let (now, life) = (self.now, self.hosts.get(id).map_or(0, |host| host.life));
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.quiet.is_some()) else {
+            return;
+        };
+        let session = host.session();
+        if let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) {
+            quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
+            if let (Some(at), Some(process)) = (quiet.beat.take(), &mut self.plane.process) {
+                let stamp = process.stamp(at);
+                let _ = process
+                    .liveness
+                    .beat(&host.node, session.as_ref(), None, stamp);
+            }
+        }
+        if tell {
+            self.tell_report(id);
+        }
+        let Some(host) = self.hosts.get_mut(id) else {
+            return;
+        };
+        let Some(mut quiet) = host.quiet.take() else {
+            return;
+        };
+        quiet.coming.sort_by_key(|(at, order, _)| (*at, *order));
+        for (at, _, coming) in quiet.coming {
+            let event = match coming {
+                Coming::Wake => {
+                    host.wake = Some(at);
+                    Event::Agent {
+                        host: id.clone(),
+                        life,
+                    }
+                }
+                Coming::Beat(back) => {
+                    host.under_way += 1;
+                    let Some(session) = session.clone() else {
+                        continue;
+                    };
+                    Event::Request {
+                        host: id.clone(),
+                        life,
+                        call: Call::Beat(host.node(), session),
+                        back: Some(back),
+                    }
+                }
+                Coming::Report(back, sequence) => {
+                    host.under_way += 1;
+                    let facts = host.readings(now);
+                    Event::Request {
+                        host: id.clone(),
+                        life,
+                        call: Call::Send(Report {
+                            node: Some(host.node()),
+                            facts,
+                            boot: Some(host.boot()),
+                            session: session.clone(),
+                            sequence,
+                            full: true,
+                            ..Report::default()
+                        }),
+                        back: Some(back),
+                    }
+                }
+                Coming::Heard(kind) => {
+                    host.under_way += 1;
+                    Event::Heard {
+                        host: id.clone(),
+                        life,
+                        kind,
+                        answer: (Outcome::Taken, Vec::new()),
+                    }
+                }
+            };
+            self.queue.push(at, event);
+        }
+    }
+
+    /// Wakes every machine up, because the control plane or the network will not be what it was.
+    pub(crate) fn wake_all(&mut self) {
+        let quiet = self.hosts.iter().filter(|(_, host)| host.quiet.is_some());
+        let quiet: Vec<ProviderInstanceId> = quiet.map(|(id, _)| id.clone()).collect();
+        for id in quiet {
+            self.wake_up(&id, true);
+        }
+    }
+
+    /// Wakes the machine of a node up.
+    pub(crate) fn wake_node(&mut self, node: &NodeId, tell: bool) {
+        if self.config.bulk
+            && let Some(id) = self.by_node.get(node).cloned()
+        {
+            self.wake_up(&id, tell);
+        }
+    }
+
+    /// Wakes the machine up that an input is about.
+    pub(crate) fn wake_for(&mut self, input: &Input) {
+        if !self.config.bulk {
+            return;
+        }
+        let instance = match input {
+            Input::Report(Report {
+                node: Some(node), ..
+            })
+            | Input::Silent { node, .. }
+            | Input::Back { node }
+            | Input::Poll { node, .. }
+            | Input::Acknowledge { node, .. }
+            | Input::Command { node, .. }
+            | Input::ConfirmDead { node, .. }
+            | Input::AddHold { node, .. }
+            | Input::RemoveHold { node, .. }
+            | Input::DrainResult { node, .. }
+            | Input::Act(
+                Action::Drain { node, .. }
+                | Action::AskDrained { node }
+                | Action::CancelDrain { node },
+            ) => {
+                self.wake_node(&node.clone(), true);
+                return;
+            }
+            Input::Act(Action::Terminate { instance, .. })
+            | Input::EndInstance { instance, .. } => instance,
+            _ => return,
+        };
+        self.wake_node(&NodeId::new(instance.as_str()), true);
+    }
+}

@@ -183,28 +183,32 @@ fn nodes_name_their_holders() {
     };
     let job = || named("job", "slurm", true);
     let disk = || named("disk", "storage", false);
-    // holds, somebody beside us holds it, by whom
-    for (holds, held, holders) in [
-        (vec![HoldKind::AdmissionGate], false, None),
+    // holds, somebody beside us holds it, by whom, status
+    for (holds, held, holders, status) in [
+        (vec![HoldKind::AdmissionGate], false, None, "cordoned"),
         (
             vec![HoldKind::OperatorDrain],
             true,
             Some("an operator holds the node"),
+            "draining",
         ),
         (
             vec![job()],
             true,
             Some("the hold job of slurm stands on the node"),
+            "draining",
         ),
         (
             vec![disk(), job()],
             true,
             Some("the hold disk of storage, job of slurm stands on the node"),
+            "draining",
         ),
         (
             vec![HoldKind::OperatorCordon, job()],
             true,
             Some("an operator and the hold job of slurm hold the node"),
+            "draining",
         ),
     ] {
         let mut held_node = node("n1");
@@ -225,6 +229,7 @@ fn nodes_name_their_holders() {
             holds.contains(&job()).then(job).as_ref()
         );
         assert_eq!(held_node.our_drain(), None);
+        assert_eq!(held_node.status().short(), status, "{holds:?}");
     }
     let mut drained = node("n1");
     drained

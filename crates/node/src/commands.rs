@@ -14,6 +14,9 @@ use crate::state::{Found, StateDir};
 /// The file of the state directory.
 const NAME: &str = "commands.json";
 
+/// The most results that a file may bring. The agent's core remembers fewer.
+const MAX_RESULTS: usize = 256;
+
 /// The most bytes of a result that are kept and sent.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024;
 
@@ -105,13 +108,20 @@ impl Ledger {
     ///
     /// When it cannot be read. A damaged one is set aside.
     pub(crate) fn open(state: Option<Arc<StateDir>>) -> Result<(Self, Vec<CommandId>), AgentError> {
-        let stored = match &state {
+        let mut stored = match &state {
             Some(state) => match state.read::<Vec<Finished>>(NAME)? {
                 Found::Value(stored) => stored,
                 Found::Nothing | Found::Damaged => Vec::new(),
             },
             None => Vec::new(),
         };
+        // What no agent wrote is not believed: ids that are none, and more than there can be.
+        stored.retain(|finished| CommandId::parse(finished.id.as_str()).is_ok());
+        stored.drain(..stored.len().saturating_sub(MAX_RESULTS));
+        for finished in &mut stored {
+            let output = &mut finished.output;
+            output.truncate(output.floor_char_boundary(MAX_OUTPUT_BYTES));
+        }
         let ids = stored.iter().map(|finished| finished.id.clone()).collect();
         let results = stored
             .into_iter()
@@ -235,5 +245,30 @@ mod tests {
     fn long_output_is_cut() {
         let made = Finished::new(CommandId::new("c"), true, "é".repeat(100_000));
         assert!(made.output.len() <= MAX_OUTPUT_BYTES && made.output.ends_with('é'));
+    }
+
+    #[test]
+    fn a_file_that_no_agent_wrote_brings_no_more_than_one_could() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut rows: Vec<_> = (0..1000)
+            .map(|number| {
+                let output = "é".repeat(MAX_OUTPUT_BYTES);
+                serde_json::json!({"id": format!("c{number}"), "succeeded": true, "output": output})
+            })
+            .collect();
+        rows.push(serde_json::json!({"id": "\u{1b}[2J", "succeeded": true, "output": ""}));
+        rows.push(serde_json::json!({"id": "x".repeat(9999), "succeeded": true, "output": ""}));
+        let text = serde_json::to_vec(&rows).expect("plain data");
+        std::fs::write(dir.path().join(NAME), text).expect("it is written");
+        let state = Arc::new(StateDir::open(dir.path()).expect("it opens"));
+        let (ledger, ids) = Ledger::open(Some(state)).expect("it opens");
+        let newest: Vec<_> = (1000 - MAX_RESULTS..1000)
+            .map(|number| CommandId::new(format!("c{number}")))
+            .collect();
+        assert_eq!(ids, newest);
+        assert_eq!(ledger.results.len(), MAX_RESULTS);
+        for result in ledger.results.values() {
+            assert!(result.output.len() <= MAX_OUTPUT_BYTES);
+        }
     }
 }

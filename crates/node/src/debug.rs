@@ -244,3 +244,84 @@ impl Debug {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use navarch_gpu::FakeBackend;
+    use navarch_gpu::fake::FakeOptions;
+    use navarch_time::VirtualClock;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A body that is nearly one: fields of faults with values of every sort.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let field = prop::sample::select(vec![
+            "gpu",
+            "code",
+            "message",
+            "temperature",
+            "sbe",
+            "dbe",
+            "link",
+            "missing",
+            "failed",
+            "action",
+            "kind",
+            "x",
+        ]);
+        let value = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (0..9_i64).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+            Just(Value::from("m".repeat(2000))),
+            Just(Value::Null),
+            Just(json!([{}])),
+        ];
+        prop_oneof![
+            1 => prop::collection::vec(any::<u8>(), 0..40),
+            4 => prop::collection::btree_map(field, value, 0..4)
+                .prop_map(|fields| serde_json::to_vec(&fields).expect("plain data")),
+            1 => Just(b"[".repeat(50_000)),
+            1 => Just(b"{\"gpu\":".repeat(5_000)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any body is a fault of the kind in the path, or refused in few words; a fault that the
+        /// machine cannot have changes nothing.
+        #[test]
+        fn any_body_is_a_fault_or_refused(
+            kind in prop_oneof![
+                6 => prop::sample::select(FaultKind::ALL.to_vec()).prop_map(|kind| kind.word().to_owned()),
+                1 => ".{0,200}",
+            ],
+            body in body(),
+        ) {
+            match parse(&kind, &body) {
+                Ok(fault) => {
+                    prop_assert_eq!(FaultKind::from_word(&kind), Some(fault.kind()));
+                    let options = FakeOptions::new("m", VirtualClock::new().shared());
+                    let fake = FakeBackend::new(options).expect("a good machine");
+                    let before = fake.state();
+                    match fake.inject(&fault) {
+                        Ok(()) => prop_assert_eq!(fake.state().faults.len(), 1),
+                        Err(error) => {
+                            prop_assert_eq!(fake.state(), before);
+                            prop_assert!(error.to_string().len() < 300, "{}", error);
+                        }
+                    }
+                }
+                Err(Refusal(status, message)) => {
+                    prop_assert!(status.is_client_error());
+                    prop_assert!(message.len() < 2600, "{} bytes", message.len());
+                }
+            }
+        }
+    }
+}

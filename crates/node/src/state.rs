@@ -137,6 +137,9 @@ fn private_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -190,5 +193,72 @@ mod tests {
         let error = StateDir::open(&path.join("x")).expect_err("a file is in the way");
         assert!(error.to_string().contains("file/x"), "{error}");
         assert_eq!(error.exit_code(), 1);
+    }
+
+    /// Reads a file twice: what is no value is damaged once, and gone then.
+    fn opened_twice<T: serde::de::DeserializeOwned>(state: &StateDir, content: &[u8]) -> bool {
+        std::fs::write(state.file("x.json"), content).expect("it is written");
+        match state.read::<T>("x.json").expect("a file is no failure") {
+            Found::Value(_) => matches!(state.read::<T>("x.json"), Ok(Found::Value(_))),
+            Found::Damaged => matches!(state.read::<T>("x.json"), Ok(Found::Nothing)),
+            Found::Nothing => false,
+        }
+    }
+
+    /// Files as this agent writes them.
+    fn samples() -> [Vec<u8>; 4] {
+        let machine = navarch_gpu::fake::FakeState::new("m", 8, "NVIDIA H100");
+        let finished = crate::commands::Finished::new(
+            navarch_model::CommandId::new("cmd-1"),
+            true,
+            "fine".to_owned(),
+        );
+        let position = crate::shell::KernelLogPosition {
+            boot: "b".to_owned(),
+            position: 7,
+        };
+        let json = |made: Result<Vec<u8>, serde_json::Error>| made.expect("plain data");
+        [
+            json(serde_json::to_vec_pretty(&machine)),
+            json(serde_json::to_vec(&[finished])),
+            json(serde_json::to_vec(&position)),
+            b"\"0123456789abcdef0123456789abcdef\"".to_vec(),
+        ]
+    }
+
+    /// As many cases as are asked for, or the usual number.
+    fn cases(usual: u32) -> u32 {
+        let asked = std::env::var("PROPTEST_CASES").ok();
+        asked.and_then(|count| count.parse().ok()).unwrap_or(usual)
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { cases: cases(64), failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any file in place of any of ours is read or set aside.
+        #[test]
+        fn any_file_is_read_or_set_aside_once(
+            which in 0..4_usize,
+            bytes in vec(any::<u8>(), 0..60),
+            places in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            deep in proptest::bool::weighted(0.05),
+        ) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let state = StateDir::open(dir.path()).expect("it opens");
+            let mut content = samples()[which].clone();
+            for (place, byte) in &places {
+                *place.get_mut(&mut content) = *byte;
+            }
+            let deep = deep.then(|| b"[".repeat(100_000));
+            for content in [Some(content), Some(bytes), deep].into_iter().flatten() {
+                let read = [
+                    opened_twice::<navarch_gpu::fake::FakeState>(&state, &content),
+                    opened_twice::<Vec<crate::commands::Finished>>(&state, &content),
+                    opened_twice::<crate::shell::KernelLogPosition>(&state, &content),
+                    opened_twice::<String>(&state, &content),
+                ];
+                prop_assert_eq!(read, [true; 4]);
+            }
+        }
     }
 }

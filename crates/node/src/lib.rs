@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod debug;
 mod error;
+mod freshness;
 mod log;
 mod machine;
 mod reading;

@@ -330,7 +330,7 @@ impl Scribe {
     }
 
     /// Links that are down count when others of the GPU are up: a board without a bridge has all
-    /// of them down. Errors count while they grow.
+    /// of them down. Errors count while they grow, as replays of PCIe do.
     fn nvlink(&self, readings: &Readings, before: Counters, wall: Time) -> Option<Fact> {
         let mut fact = self.quiet(watch::NVLINK, wall);
         optional(&mut fact, "nvlinks_active", readings.nvlinks_active);
@@ -348,12 +348,15 @@ impl Scribe {
         if some_down || more > 0 {
             fact.event_type = HealthEventType::Nvlink;
             fact.system = HealthWatchSystem::Nvlink;
+        } else if is_first(before.nvlink_errors, readings.nvlink_errors_total) {
+            return None;
         }
         Some(fact)
     }
 
     /// Replays count while they grow. Width and generation are told only: links slow down when
-    /// they are idle.
+    /// they are idle. The first reading after a start cannot know whether they grow, and does not
+    /// end what an earlier one found.
     fn pcie(&self, readings: &Readings, before: Counters, wall: Time) -> Option<Fact> {
         let mut fact = self.quiet(watch::PCIE, wall);
         optional(&mut fact, "pcie_replays", readings.pcie_replays_total);
@@ -366,6 +369,9 @@ impl Scribe {
         if fact.metrics.is_empty() {
             return None;
         }
+        if is_first(before.pcie_replays, readings.pcie_replays_total) {
+            return None;
+        }
         let more = growth(before.pcie_replays, readings.pcie_replays_total);
         if more > 0 {
             metric(&mut fact, "pcie_replays_new", more);
@@ -375,11 +381,26 @@ impl Scribe {
         Some(fact)
     }
 
+    /// What is drawn is told only: how much is too much is for nobody to say. A brake that the
+    /// power supply applies is a fact of its own.
     fn power(&self, readings: &Readings, wall: Time) -> Option<Fact> {
         let mut fact = self.quiet(watch::POWER, wall);
-        metric(&mut fact, "power_watts", readings.power_watts?);
+        optional(&mut fact, "power_watts", readings.power_watts);
+        optional(&mut fact, "power_brake", readings.power_brake);
+        if fact.metrics.is_empty() {
+            return None;
+        }
+        if readings.power_brake == Some(true) {
+            fact.event_type = HealthEventType::Power;
+            fact.system = HealthWatchSystem::Power;
+        }
         Some(fact)
     }
+}
+
+/// Whether this is the first reading of a counter that counted something already.
+fn is_first(before: Option<u64>, now: Option<u64>) -> bool {
+    before.is_none() && now.is_some_and(|now| now > 0)
 }
 
 /// By how much a counter grew. One that was not known before, or that went back, did not.

@@ -16,6 +16,7 @@ use navarch_time::{CancellationToken, OsRng, RealClock, SharedClock, Tasks, spaw
 use tokio::sync::mpsc;
 
 use crate::debug::{self, Debug, FAKE_STATE};
+use crate::freshness::system_boot_time;
 use crate::log::start_logging;
 use crate::machine::{Identity, Ids, Sources, kernel_boot_id};
 use crate::shell::{KERNEL_LOG, KernelLogPosition, Parts, Shell};
@@ -111,6 +112,7 @@ async fn run_until(
     let (worker, selected) = Worker::start(make).map_err(AgentError::Thread)?;
     let shell = Shell::new(Parts {
         clock: Arc::clone(clock),
+        boot_time: system_boot_time(),
         ids,
         client,
         identity,

@@ -374,7 +374,7 @@ async fn an_xid_outlives_the_control_planes_absence_and_the_agents_death() {
 }
 
 /// Kind, body, and the reading or event that it leads to: watch, GPU, event type.
-const FAULTS: [(&str, &str, &str, i32, &str); 9] = [
+const FAULTS: [(&str, &str, &str, i32, &str); 14] = [
     (
         "xid",
         r#"{"gpu":3,"code":79}"#,
@@ -436,6 +436,29 @@ const FAULTS: [(&str, &str, &str, i32, &str); 9] = [
         "{}",
         "device_count",
         -1,
+        "HEALTH_EVENT_TYPE_UNKNOWN",
+    ),
+    (
+        "row-remap",
+        r#"{"gpu":4}"#,
+        "memory",
+        4,
+        "HEALTH_EVENT_TYPE_MEMORY",
+    ),
+    (
+        "row-remap",
+        r#"{"gpu":4,"failed":true}"#,
+        "memory",
+        4,
+        "HEALTH_EVENT_TYPE_MEMORY",
+    ),
+    ("pcie", r#"{"gpu":7}"#, "pcie", 7, "HEALTH_EVENT_TYPE_PCIE"),
+    ("power", "", "power", 0, "HEALTH_EVENT_TYPE_POWER"),
+    (
+        "recovery-action",
+        r#"{"gpu":2,"action":1}"#,
+        "driver",
+        2,
         "HEALTH_EVENT_TYPE_UNKNOWN",
     ),
 ];
@@ -561,7 +584,7 @@ async fn bad_requests_to_the_debug_api_are_refused_and_not_recorded() {
     let huge = " ".repeat(70_000);
     for (method, path, body, status, part) in [
         ("POST", "/debug/inject/fire", "", 404, "unknown fault kind"),
-        ("POST", "/debug/inject/power", "", 404, "unknown fault kind"),
+        ("POST", "/debug/inject/fan", "", 404, "unknown fault kind"),
         ("POST", "/debug/inject/XID", "", 404, "unknown fault kind"),
         ("POST", "/debug/clear/fire", "", 404, "unknown fault kind"),
         ("POST", "/debug/inject/xid", "{", 400, "the body is no JSON"),

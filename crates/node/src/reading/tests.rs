@@ -138,6 +138,36 @@ fn every_fault_that_a_reading_shows_is_graded_as_it_should() {
             "nvlink",
         ),
         (
+            r#"{"kind":"row-remap","gpu":1}"#,
+            "memory 1 memory/mem",
+            Degraded,
+            "row-remap-pending",
+        ),
+        (
+            r#"{"kind":"row-remap","gpu":1,"failed":true}"#,
+            "memory 1 memory/mem",
+            Unhealthy,
+            "row-remap-failed",
+        ),
+        (
+            r#"{"kind":"power","gpu":2}"#,
+            "power 2 power/power",
+            Degraded,
+            "power",
+        ),
+        (
+            r#"{"kind":"recovery-action","gpu":2}"#,
+            "driver 2 unknown/driver",
+            Unhealthy,
+            "driver-action",
+        ),
+        (
+            r#"{"kind":"recovery-action","gpu":2,"action":3}"#,
+            "driver 2 unknown/driver",
+            Degraded,
+            "driver-action-app",
+        ),
+        (
             r#"{"kind":"backend-error"}"#,
             "driver - driver_error/driver",
             Unhealthy,
@@ -221,6 +251,42 @@ fn the_event_of_every_fault_is_graded_as_it_should() {
             Degraded,
             "nvlink",
         ),
+        (
+            r#"{"kind":"row-remap","gpu":1}"#,
+            "memory 1 memory/mem",
+            Degraded,
+            "row-remap-pending",
+        ),
+        (
+            r#"{"kind":"row-remap","gpu":1,"failed":true}"#,
+            "memory 1 memory/mem",
+            Unhealthy,
+            "row-remap-failed",
+        ),
+        (
+            r#"{"kind":"pcie","gpu":3}"#,
+            "pcie 3 pcie/pcie",
+            Degraded,
+            "pcie",
+        ),
+        (
+            r#"{"kind":"power","gpu":3}"#,
+            "power 3 power/power",
+            Degraded,
+            "power",
+        ),
+        (
+            r#"{"kind":"recovery-action","gpu":3,"action":2}"#,
+            "driver 3 unknown/driver",
+            Unhealthy,
+            "driver-action",
+        ),
+        (
+            r#"{"kind":"xid","gpu":3,"code":154,"message":"NVRM: Xid (PCI:0000:13:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)"}"#,
+            " 3 xid/driver",
+            Unhealthy,
+            "xid-reboot",
+        ),
     ] {
         let machine = machine();
         let known = gpus(&Reading::take(&machine), &[]);
@@ -264,6 +330,20 @@ fn counters_count_while_they_grow() {
     };
     // The first look knows no earlier one, and a board without a bridge has no link up.
     assert!(shown(10, 5).is_empty());
+    // What it cannot know it does not call quiet, or it would end what an earlier agent found.
+    let first = |errors, replays| -> Vec<String> {
+        let facts = self::scribe().full(&reading(errors, replays), &[], Time(0));
+        let counted =
+            |fact: &&Fact| fact.gpu.is_some() && ["nvlink", "pcie"].contains(&&*fact.watch);
+        facts
+            .iter()
+            .filter(counted)
+            .map(|fact| fact.watch.clone())
+            .collect()
+    };
+    assert_eq!(first(10, 5), Vec::<String>::new());
+    assert_eq!(first(0, 5), ["nvlink"]);
+    assert_eq!(first(10, 0), ["pcie"]);
     assert_eq!(shown(11, 5), ["nvlink 0 nvlink/nvlink"]);
     assert_eq!(shown(11, 9), ["pcie 0 pcie/pcie"]);
     // The driver was loaded again.

@@ -9,6 +9,7 @@ use navarch_core::liveness::GpuSample;
 use navarch_model::{Gpu, NodeStatus};
 
 use super::{Done, Shell};
+use crate::freshness::Made;
 use crate::reading::{self, Reading};
 use crate::usage::Usage;
 use crate::watch::{self, Heard};
@@ -80,8 +81,20 @@ impl Shell {
         self.agent.beaten(outcome, now, &mut self.ids);
     }
 
-    pub(super) fn read(&mut self, reading: Result<Reading, NoAnswer>, took: Duration) {
+    pub(super) fn read(&mut self, reading: Result<Reading, NoAnswer>, made: Made) {
         let (now, wall) = (self.now(), self.wall());
+        let took = made.ended.since(made.began);
+        let lost = matches!(reading, Err(NoAnswer::Late(limit)) if made.was_paused(limit));
+        // Once: a driver that hangs on a machine that pauses all the time is a finding in the end.
+        if lost && !std::mem::replace(&mut self.paused, true) {
+            tracing::info!(
+                ?took,
+                "the agent was paused while it read the GPUs; reading again"
+            );
+            self.begin_read();
+            return;
+        }
+        self.paused = false;
         let facts = match &reading {
             Ok(reading) => {
                 let facts = self.scribe.full(reading, &self.gpus, wall);
@@ -103,6 +116,7 @@ impl Shell {
                 true
             }
         };
+        self.newest = Some((made, facts.len()));
         self.agent.read(facts, now, &mut self.ids);
         self.reading = false;
         if std::mem::take(&mut self.read_again) {

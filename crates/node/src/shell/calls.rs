@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_core::agent::Outgoing;
+use navarch_core::agent::{Outcome, Outgoing};
+use navarch_gpu::GpuBackend;
 
 use super::{CALL_LIMIT, Done, IDENTIFY_LIMIT, READ_LIMIT, SAMPLE_LIMIT, Shell, bounded};
+use crate::freshness::{Made, Moment};
 use crate::reading::{self, Reading};
 use crate::watch;
 use crate::wire as message;
@@ -59,14 +61,43 @@ impl Shell {
         self.reading = true;
         self.read_again = false;
         let (clock, worker) = (Arc::clone(&self.clock), self.worker.clone());
-        let began = self.clock.monotonic();
+        let (began, boot_time) = (self.moment(), Arc::clone(&self.boot_time));
         self.calls.push(Box::pin(async move {
-            let reading = worker.ask(&*clock, READ_LIMIT, Reading::take).await;
-            Done::Read(reading, clock.monotonic().saturating_sub(began))
+            let (at, since_boot) = (Arc::clone(&clock), Arc::clone(&boot_time));
+            // The driver's thread notes when it answered: it may take long until we hear.
+            let question = move |backend: &dyn GpuBackend| {
+                let reading = Reading::take(backend);
+                (reading, Moment::now(&*at, &since_boot))
+            };
+            let (reading, ended) = match worker.ask(&*clock, READ_LIMIT, question).await {
+                Ok((reading, ended)) => (Ok(reading), ended),
+                Err(error) => (Err(error), Moment::now(&*clock, &boot_time)),
+            };
+            Done::Read(reading, Made { began, ended })
         }));
     }
 
-    pub(super) fn begin_send(&mut self, outgoing: Outgoing) {
+    pub(super) fn begin_send(&mut self, mut outgoing: Outgoing) {
+        if let Some((made, facts)) = self.newest.filter(|_| outgoing.full) {
+            let now = self.moment();
+            let interval = self.agent.intervals().full;
+            if made.is_old(now, interval, READ_LIMIT) {
+                tracing::info!(
+                    age = ?now.since(made.ended),
+                    "a reading is too old to be sent; reading again"
+                );
+                // What happened is sent all the same; it has its own time.
+                let left = outgoing.facts.len().saturating_sub(facts);
+                outgoing.facts.truncate(left);
+                outgoing.full = false;
+                let now = self.now();
+                self.agent.read_soon(now);
+                if outgoing.facts.is_empty() {
+                    self.agent.sent(Outcome::Taken, now, &mut self.ids);
+                    return;
+                }
+            }
+        }
         let (clock, client) = (Arc::clone(&self.clock), self.client.clone());
         let (full, facts) = (outgoing.full, outgoing.facts.len());
         let request = message::report(

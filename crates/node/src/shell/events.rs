@@ -54,6 +54,7 @@ impl Shell {
         self.watching = false;
         self.reading = false;
         self.read_again = false;
+        self.newest = None;
         self.hung = false;
         self.status = None;
     }

@@ -28,6 +28,7 @@ pub(crate) use events::{KERNEL_LOG, KernelLogPosition};
 use crate::AgentError;
 use crate::commands::{Finished, Ledger};
 use crate::debug::Nudge;
+use crate::freshness::{BootTime, Made, Moment};
 use crate::machine::{Identity, Ids};
 use crate::reading::{Reading, Scribe};
 use crate::spool::Journal;
@@ -52,6 +53,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 /// What the shell is made of. Nothing is optional but what a machine may lack.
 pub(crate) struct Parts {
     pub(crate) clock: SharedClock,
+    pub(crate) boot_time: BootTime,
     pub(crate) ids: Ids,
     pub(crate) client: Client,
     pub(crate) identity: Identity,
@@ -75,7 +77,7 @@ enum Done {
         usage: crate::usage::Usage,
         took: Duration,
     },
-    Read(Result<Reading, NoAnswer>, Duration),
+    Read(Result<Reading, NoAnswer>, Made),
     Sent {
         result: Result<wire::ReportHealthResponse, ClientError>,
         full: bool,
@@ -90,6 +92,7 @@ enum Done {
 /// The agent, shell and core.
 pub(crate) struct Shell {
     clock: SharedClock,
+    boot_time: BootTime,
     ids: Ids,
     client: Client,
     identity: Arc<Identity>,
@@ -112,6 +115,10 @@ pub(crate) struct Shell {
     /// A full reading is under way, and whether something changed since it began.
     reading: bool,
     read_again: bool,
+    /// The newest reading that the core was given: when it was made, and its number of facts.
+    newest: Option<(Made, usize)>,
+    /// The reading that was to come last time was lost in a pause.
+    paused: bool,
     watching: bool,
     watch_failures: u32,
     wake: Arc<Notify>,
@@ -138,6 +145,7 @@ impl Shell {
     pub(crate) fn new(parts: Parts) -> Result<Self, AgentError> {
         let Parts {
             clock,
+            boot_time,
             mut ids,
             client,
             identity,
@@ -173,6 +181,7 @@ impl Shell {
             scribe: Scribe::new(BootId::new(kernel_boot.as_str())),
             identity: Arc::new(identity),
             clock,
+            boot_time,
             ids,
             client,
             worker,
@@ -188,6 +197,8 @@ impl Shell {
             hung: false,
             reading: false,
             read_again: false,
+            newest: None,
+            paused: false,
             watching: false,
             watch_failures: 0,
             wake: Arc::new(Notify::new()),
@@ -246,6 +257,10 @@ impl Shell {
 
     fn now(&self) -> Time {
         Time(i64::try_from(self.clock.monotonic().as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::now(&*self.clock, &self.boot_time)
     }
 
     fn wall(&self) -> Time {
@@ -307,7 +322,7 @@ impl Shell {
                 usage,
                 took,
             } => self.beaten(result, samples, usage, took),
-            Done::Read(reading, took) => self.read(reading, took),
+            Done::Read(reading, made) => self.read(reading, made),
             Done::Sent {
                 result,
                 full,

@@ -4,6 +4,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use navarch_api::ApiError;
@@ -84,6 +85,8 @@ impl GpuBackend for Hanging {
 struct Rig {
     double: Double,
     clock: VirtualClock,
+    /// For how many seconds the machine was suspended.
+    suspended: Arc<AtomicU64>,
     gate: Arc<Gate>,
     backend: Arc<Hanging>,
     stop: CancellationToken,
@@ -96,6 +99,7 @@ impl Rig {
     async fn start(hangs_at_start: bool) -> Self {
         let double = Double::start().await;
         let clock = VirtualClock::new();
+        let suspended = Arc::new(AtomicU64::new(0));
         let gate = Arc::new(Gate::default());
         gate.set(hangs_at_start);
         let fake = FakeBackend::new(FakeOptions {
@@ -129,8 +133,12 @@ impl Rig {
             kernel_version: String::new(),
             machine_id: "m".to_owned(),
         };
+        let (running, slept) = (clock.shared(), Arc::clone(&suspended));
         let shell = Shell::new(Parts {
             clock: clock.shared(),
+            boot_time: Arc::new(move || {
+                running.monotonic() + Duration::from_secs(slept.load(Ordering::Relaxed))
+            }),
             ids: Ids(Box::new(SeededRng::named(7, "agent"))),
             client: Client::builder(double.url())
                 .build()
@@ -150,6 +158,7 @@ impl Rig {
         Self {
             double,
             clock,
+            suspended,
             gate,
             backend,
             stop,
@@ -440,4 +449,67 @@ async fn it_ends_while_the_driver_is_still_starting() {
     let late = tasks.shutdown(&RealClock::new(), support::PATIENCE).await;
     assert!(late.is_empty());
     gate.set(false);
+}
+
+/// The temperature of GPU 0 in every full report.
+fn temperatures(recorded: &Recorded) -> Vec<String> {
+    let full = recorded.reports.iter().filter(|report| report.full);
+    full.flat_map(|report| &report.events)
+        .filter(|event| event.watch == "temperature" && event.gpu_index == 0)
+        .map(|event| event.metrics["temperature"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_reading_from_before_a_pause_is_not_sent() {
+    for suspended in [false, true] {
+        let rig = Rig::start(false).await;
+        rig.settle().await;
+        rig.double.set(|recorded| recorded.mood = Mood::Away);
+        // A reading waits for the control plane; then nothing runs for an hour.
+        let calls = rig.double.look(|recorded| recorded.refusals);
+        rig.nudge(Change::Reading).await;
+        let refused = |recorded: &Recorded| (recorded.refusals > calls).then_some(());
+        rig.pass_until("a report that nobody takes", refused).await;
+        let told = rig.double.look(temperatures).len();
+        let hot: Fault = serde_json::from_str(r#"{"kind":"thermal"}"#).expect("a fault");
+        rig.backend.fake.inject(&hot).expect("it can be");
+        rig.double.set(|recorded| recorded.mood = Mood::Normal);
+        if suspended {
+            rig.suspended.store(3600, Ordering::Relaxed);
+        } else {
+            rig.clock.advance(Duration::from_secs(3600));
+        }
+        let (after, _) = rig
+            .pass_until("a full report", |recorded| {
+                Some(temperatures(recorded)).filter(|all| all.len() > told)
+            })
+            .await;
+        let fresh = after[told..].iter().all(|celsius| celsius == "98");
+        assert!(fresh, "suspended: {suspended}: {:?}", &after[told..]);
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pause_in_the_middle_of_a_reading_is_no_hung_driver() {
+    let rig = Rig::start(false).await;
+    rig.settle().await;
+    let full = |recorded: &Recorded| recorded.reports.iter().filter(|report| report.full).count();
+    let before = rig.double.look(full);
+    rig.gate.set(true);
+    rig.nudge(Change::Reading).await;
+    // Longer than the driver may take, and not so long that the reading is old.
+    rig.clock.advance(Duration::from_secs(40));
+    for _ in 0..10 {
+        rig.moment().await;
+    }
+    rig.gate.set(false);
+    let (found, _) = rig
+        .pass_until("a full report", |recorded| {
+            (full(recorded) > before).then(|| driver(recorded))
+        })
+        .await;
+    assert_eq!(found, Some((0, String::new())));
+    rig.end().await;
 }

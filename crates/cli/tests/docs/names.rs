@@ -111,20 +111,27 @@ fn kinds_of_events_and_keys_of_the_configuration_exist() {
     assert!(found > 8, "{found} kinds and keys found");
 }
 
+/// Every source below a folder.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("the sources") {
+        let path = entry.expect("a file").path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else {
+            into.push_str(&std::fs::read_to_string(path).expect("text"));
+        }
+    }
+}
+
 #[test]
 fn messages_that_alerts_look_for_are_logged() {
     let mut source = String::new();
-    for entry in std::fs::read_dir(SERVER).expect("the sources") {
-        let path = entry.expect("a file").path();
-        if path.is_file() {
-            source.push_str(&std::fs::read_to_string(path).expect("text"));
-        }
-    }
+    sources(Path::new(SERVER), &mut source);
     let mut found = 0;
     for page in pages() {
         for message in code(&page).filter_map(|word| word.strip_prefix("log: ")) {
             assert!(
-                source.contains(&format!("\"{message}\"")),
+                source.contains(&format!("\"{message}")),
                 "docs/{}: nothing logs {message:?}",
                 page.name
             );
@@ -149,10 +156,12 @@ fn first_texts(source: &str, call: &str) -> BTreeSet<String> {
 
 /// The names of the guards in the code that asks them.
 fn guards() -> BTreeSet<String> {
-    let plan = Path::new(CRATES).join("core/src/plan");
     let mut files = vec![Path::new(CRATES).join("policy/src/guards.rs")];
-    for entry in std::fs::read_dir(plan).expect("the sources") {
-        files.push(entry.expect("a file").path());
+    for folder in ["core/src/plan", "policy/src/guards"] {
+        let folder = Path::new(CRATES).join(folder);
+        for entry in std::fs::read_dir(folder).expect("the sources") {
+            files.push(entry.expect("a file").path());
+        }
     }
     let mut guards = BTreeSet::new();
     for file in files.iter().filter(|file| file.is_file()) {

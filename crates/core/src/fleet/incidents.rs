@@ -9,7 +9,7 @@ use navarch_model::{
     Incident, IncidentId, Node, Repair, Subject,
 };
 
-use super::report::HEARTBEAT_WATCH;
+use super::report::{HEARTBEAT_WATCH, SILENCE};
 use super::{Fleet, OVERFLOW, OVERFLOW_LATCHED};
 use crate::input::{Rejection, Reply};
 
@@ -301,6 +301,15 @@ impl Fleet {
                 incident.key.node
             )));
         };
+        // What opened it still stands, and nobody would tell of it again.
+        if incident.key.class == SILENCE && node.silent_since.is_some() {
+            return Err(Rejection::precondition(format!(
+                "incident {id} stands for the silence of node {0}, which is not heard yet: it ends \
+                 once the node is heard and well; if the machine is dead, `navarch node \
+                 confirm-dead {0}` says so",
+                node.id
+            )));
+        }
         self.close(&mut node, incident, Ending::Operator { reason });
         self.put_node(node, "an operator closed the incident");
         Ok(Reply::Done)

@@ -314,10 +314,23 @@ fn touched(state: &State, change: &Change) -> BTreeSet<InstanceId> {
 pub(crate) struct Witnesses {
     /// Since when each node that is heard has been heard.
     fresh: Vec<Time>,
+    /// Since when each node that was silent once has been heard again, and when it registered.
+    returned: Vec<(Time, Time)>,
     /// Since when each silent node has been silent.
     silent: Vec<Time>,
     /// From when each silent node had been heard before.
     silent_fresh: Vec<Time>,
+}
+
+/// What the other nodes say of a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Testimony {
+    /// Nodes that were fresh when the silence began.
+    pub fresh_then: usize,
+    /// Those of them that stayed fresh, or have been fresh again for as long as a silence must last.
+    pub stayed_fresh: usize,
+    /// When the next of those that fell silent meanwhile has been fresh again for so long.
+    pub next: Option<Time>,
 }
 
 impl Witnesses {
@@ -328,7 +341,13 @@ impl Witnesses {
                 continue;
             }
             match node.silent_since {
-                None => found.fresh.push(node.fresh_since.core),
+                None => {
+                    let (fresh, registered) = (node.fresh_since.core, node.registered.core);
+                    found.fresh.push(fresh);
+                    if fresh > registered {
+                        found.returned.push((fresh, registered));
+                    }
+                }
                 Some(silent) => {
                     found.silent.push(silent.core);
                     // The last beat may have come a moment before the return was told.
@@ -339,44 +358,74 @@ impl Witnesses {
             }
         }
         found.fresh.sort_unstable();
+        found.returned.sort_unstable();
         found.silent.sort_unstable();
         found.silent_fresh.sort_unstable();
         found
     }
 
-    /// The witnesses for a machine that has no node of its own, as [`Self::at`] counts them.
-    pub(crate) fn of_lost(&self, since: Time, timeout: Duration) -> (usize, usize) {
-        let fresh_until = since - timeout;
-        let before = |times: &[Time]| times.partition_point(|time| *time < since);
-        let stayed = before(&self.fresh);
-        let fallen = self.silent.partition_point(|time| *time < fresh_until);
-        let fell = (self.silent.len() - fallen)
-            .saturating_sub(self.silent_fresh.len() - before(&self.silent_fresh));
-        (stayed + fell, stayed)
-    }
-
-    /// Of the nodes other than `node` that were fresh before `since`: how many there are that did
-    /// not fall silent before, and how many of them are still heard. Nodes are fresh until `timeout`
-    /// passed since they were heard: those that one event silenced fall silent at their last beats,
-    /// one after the other, and the last of them must not take the survivors for the whole fleet.
-    pub(crate) fn at(&self, node: &Node, since: Time, timeout: Duration) -> (usize, usize) {
+    /// Of the nodes other than `node`, if it is one: which were fresh before `since`, and which of
+    /// them stayed so. Nodes are fresh until `timeout` passed since they were heard: those that one
+    /// event silenced fall silent at their last beats, one after the other, and the last of them must
+    /// not take the survivors for the whole fleet. Nor may the first of them that is heard again
+    /// leave the others without it: it fell silent as they did, and is a witness again once it has
+    /// been fresh for `period`.
+    pub(crate) fn at(
+        &self,
+        node: Option<&Node>,
+        since: Time,
+        timeout: Duration,
+        period: Duration,
+        now: Time,
+    ) -> Testimony {
         let fresh_until = since - timeout;
         let before = |times: &[Time]| times.partition_point(|time| *time < since);
         let mut stayed = before(&self.fresh);
         // Who was fresh only since then also fell silent only since then.
         let fallen = self.silent.partition_point(|time| *time < fresh_until);
-        let mut fell =
-            (self.silent.len() - fallen) - (self.silent_fresh.len() - before(&self.silent_fresh));
-        match node.silent_since {
-            None if node.fresh_since.core < since => stayed -= 1,
-            Some(silent)
-                if silent.core >= fresh_until && node.fresh_since.core.min(silent.core) < since =>
-            {
-                fell -= 1;
-            }
-            _ => {}
+        let mut fell = (self.silent.len() - fallen)
+            .saturating_sub(self.silent_fresh.len() - before(&self.silent_fresh));
+        let own = node.filter(|node| node.silent_since.is_none());
+        match node {
+            Some(node) => match node.silent_since {
+                None if node.fresh_since.core < since => stayed -= 1,
+                Some(silent)
+                    if silent.core >= fresh_until
+                        && node.fresh_since.core.min(silent.core) < since =>
+                {
+                    fell = fell.saturating_sub(1);
+                }
+                _ => {}
+            },
+            None => {}
         }
-        (stayed + fell, stayed)
+        let mut next = None;
+        let later = self.returned.partition_point(|(fresh, _)| *fresh < since);
+        let mut skipped = own.is_none();
+        for (fresh, registered) in &self.returned[later..] {
+            if *registered >= since {
+                continue;
+            }
+            let itself = own.is_some_and(|node| {
+                (node.fresh_since.core, node.registered.core) == (*fresh, *registered)
+            });
+            if itself && !skipped {
+                skipped = true;
+                continue;
+            }
+            let due = *fresh + period;
+            if now >= due {
+                stayed += 1;
+            } else {
+                fell += 1;
+                next = next.or(Some(due));
+            }
+        }
+        Testimony {
+            fresh_then: stayed + fell,
+            stayed_fresh: stayed,
+            next,
+        }
     }
 }
 

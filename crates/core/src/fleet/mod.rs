@@ -33,7 +33,7 @@ use index::Index;
 
 pub(crate) use cloud::PROOF_LISTINGS;
 pub(crate) use incidents::describe;
-pub(crate) use index::Witnesses;
+pub(crate) use index::{Testimony, Witnesses};
 
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
@@ -132,6 +132,8 @@ pub struct Fleet {
     pub(crate) unlisted: BTreeSet<InstanceId>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
+    /// Before this moment no node can be found without full reports; none if that is not known.
+    pub(crate) stale_due: Option<Time>,
     /// Reasons on record that still hold.
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
     /// Nothing that waits is due less than a full period after this moment.
@@ -171,6 +173,7 @@ impl Fleet {
             alerted: BTreeSet::new(),
             unlisted: BTreeSet::new(),
             unclaimed_asked: BTreeMap::new(),
+            stale_due: None,
             notes: BTreeMap::new(),
             grace: core_time,
             disk_free: None,
@@ -410,6 +413,9 @@ impl Fleet {
 
     /// Notes which pools a change concerns.
     fn mark(&mut self, change: &Change) {
+        if !matches!(change, Change::Meta(_) | Change::Event(_)) {
+            self.stale_due = None;
+        }
         let state = &self.state;
         let pool_of = |id: &InstanceId| state.instances.get(id).map(|one| one.pool.clone());
         let mut pools: Vec<Option<PoolName>> = Vec::new();
@@ -475,6 +481,7 @@ impl Fleet {
 
     /// Notes that everything has to be looked at.
     pub(crate) fn look_at_all(&mut self) {
+        self.stale_due = None;
         self.due.any = true;
         self.due.all = true;
     }

@@ -423,7 +423,11 @@ impl Fleet {
             settings.heartbeat_interval,
             settings.heartbeat_timeout,
         );
-        let stale: Vec<_> = self
+        // Reports only move what is due, so that nothing is missed between two scans.
+        if self.stale_due.is_some_and(|due| self.now.core < due) {
+            return;
+        }
+        let could_be: Vec<_> = self
             .state
             .nodes
             .values()
@@ -432,7 +436,6 @@ impl Fleet {
                     && node.silent_since.is_none()
                     && !self.is_leaving(node)
                     && node.description.capabilities.full_reports
-                    && self.now.core >= self.last_full(node) + limit
                     && !node.open_incidents.keys().any(|id| {
                         self.state
                             .incidents
@@ -440,8 +443,15 @@ impl Fleet {
                             .is_some_and(|incident| incident.key.class == STALE_REPORTS)
                     })
             })
-            .map(|node| Node::clone(node))
+            .map(|node| (self.last_full(node) + limit, node))
             .collect();
+        let next = could_be.iter().map(|(due, _)| *due).min();
+        let stale: Vec<_> = could_be
+            .into_iter()
+            .filter(|(due, _)| self.now.core >= *due)
+            .map(|(_, node)| Node::clone(node))
+            .collect();
+        self.stale_due = Some(next.unwrap_or(Time::NEVER));
         for mut node in stale {
             let message = format!(
                 "heartbeats, but no full report for {} s",

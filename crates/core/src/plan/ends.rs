@@ -1,12 +1,13 @@
 //! May a machine go? Asked once when planning, again when acting.
 
 use navarch_model::{
-    CloudStatus, DrainCause, EndCause, Instance, Phase, PoolName, ProviderInstanceId, ProviderName,
-    Time,
+    CloudStatus, DrainCause, EndCause, Instance, Node, Phase, PoolName, ProviderInstanceId,
+    ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block, Silence};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Testimony};
+use crate::settings::PoolSettings;
 
 impl Fleet {
     /// Whether a machine may be let go by our own choosing.
@@ -41,14 +42,18 @@ impl Fleet {
     pub(super) fn is_dead(&self, instance: &Instance, now: Time) -> Result<(), Block> {
         let settings = self.known_pool(&instance.pool)?;
         let since = instance.phase_since.core;
-        let timeout = self.settings.heartbeat_timeout;
-        let (fresh_then, stayed_fresh) = self.witnesses().of_lost(since, timeout);
+        let testimony = self.testimony(None, since, settings, now);
         let facts = Silence {
             since: self.graced(since),
             sighting: instance.sighting,
-            fresh_then,
-            stayed_fresh,
-            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
+            fresh_then: testimony.fresh_then,
+            stayed_fresh: testimony.stayed_fresh,
+            next: testimony.next,
+            witnesses: self
+                .settings
+                .guards
+                .silence_witnesses
+                .at_least(testimony.fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: false,
         };
@@ -56,6 +61,23 @@ impl Fleet {
         guards::silence(&facts, now)
             .map(drop)
             .map_err(|block| told(block, &way_out))
+    }
+
+    /// What the other nodes say of a silence that began at `since`.
+    pub(super) fn testimony(
+        &self,
+        node: Option<&Node>,
+        since: Time,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Testimony {
+        let timeout = self.settings.heartbeat_timeout;
+        let period = settings
+            .config
+            .health
+            .silence_replace_after
+            .unwrap_or_default();
+        self.witnesses().at(node, since, timeout, period, now)
     }
 
     /// Whether a machine that nobody claims may be asked to go now. A question that was asked a

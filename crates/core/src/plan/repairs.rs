@@ -90,7 +90,7 @@ impl Fleet {
             if node.silent_since.is_none() {
                 return Err(Block::new("silence", "heard", HEARD_AGAIN));
             }
-            let facts = self.silence_facts(node, incident, settings);
+            let facts = self.silence_facts(node, incident, settings, now);
             let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
             why = guards::silence(&facts, now).map_err(|block| told(block, &way_out))?;
         } else if incident.kind == FaultKind::Condition
@@ -172,13 +172,12 @@ impl Fleet {
         node: &Node,
         incident: &Incident,
         settings: &PoolSettings,
+        now: Time,
     ) -> Silence {
         let since = node
             .silent_since
             .map_or(incident.opened.core, |since| since.core);
-        let (fresh_then, stayed_fresh) =
-            self.witnesses()
-                .at(node, since, self.settings.heartbeat_timeout);
+        let testimony = self.testimony(Some(node), since, settings, now);
         Silence {
             since: self.graced(since),
             sighting: node
@@ -186,9 +185,14 @@ impl Fleet {
                 .as_ref()
                 .and_then(|id| self.state.instances.get(id))
                 .and_then(|instance| instance.sighting),
-            fresh_then,
-            stayed_fresh,
-            witnesses: self.settings.guards.silence_witnesses.at_least(fresh_then),
+            fresh_then: testimony.fresh_then,
+            stayed_fresh: testimony.stayed_fresh,
+            next: testimony.next,
+            witnesses: self
+                .settings
+                .guards
+                .silence_witnesses
+                .at_least(testimony.fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: incident.confirmed,
         }

@@ -2,8 +2,10 @@
 //!
 //! Every input is checked against the invariants of the model.
 
+mod breakers;
 mod calls;
 mod events;
+mod external;
 mod holds;
 mod late;
 mod launch;
@@ -13,7 +15,9 @@ mod register;
 mod restored;
 mod scope;
 mod silence;
+mod stories;
 mod sweep;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -447,6 +451,19 @@ impl Rig {
             .filter(|event| event.kind == kind)
             .map(|event| event.message.as_str())
             .collect()
+    }
+
+    /// What `explain` says of everything that waits in the pool `main`. Instances have the names that
+    /// are given.
+    pub fn explain(&self, names: &[(&InstanceId, &str)]) -> Vec<String> {
+        let pool = &self.report.pools[&PoolName::new("main")];
+        let line = |wait: &crate::plan::Wait| {
+            let line = format!("{} waits for {}: {}", wait.action, wait.guard, wait.reason);
+            let named =
+                |line: String, (id, name): &(&InstanceId, &str)| line.replace(id.as_str(), name);
+            names.iter().fold(line, named)
+        };
+        pool.waits.iter().map(line).collect()
     }
 
     /// The guards that stop something in the pool `main`, by what it is about.

@@ -91,9 +91,37 @@ fn a_fault_of_another_class_goes_on_as_that() {
 fn incidents_that_the_control_plane_found_itself_stay() {
     let (mut rig, id) = with_fault(xid_79("unhealthy", ""));
     rig.silent(&id);
-    let open = rig.node(&id).open_incidents.len();
-    rig.take(Input::SetPolicy(xid_79("unhealthy", "")));
-    assert_eq!(rig.node(&id).open_incidents.len(), open);
+    assert_eq!(rig.node(&id).open_incidents.len(), 2);
+    // No rule of the new policy knows either; only the one that a rule opened ends.
+    rig.take(Input::SetPolicy(policy(
+        "  - name: heat\n    condition: event.metrics.temperature > 95\n    result: unhealthy\n",
+    )));
+    assert_eq!(incident(&rig).key.class, crate::fleet::SILENCE);
+    assert_eq!(rig.node(&id).open_incidents.len(), 1);
+}
+
+#[test]
+fn a_refused_policy_is_on_record_once_and_changes_nothing() {
+    let (mut rig, id) = with_fault(xid_79("unhealthy", "    class: bus\n"));
+    let refuse = |error: &str| Input::PolicyRefused {
+        source: "policy.yaml".to_owned(),
+        error: error.to_owned(),
+    };
+    rig.take(refuse("policy.yaml:3:5: unknown variable evnt"));
+    rig.take(refuse("policy.yaml:3:5: unknown variable evnt"));
+    assert_eq!(
+        rig.said(EventKind::PolicyRefused),
+        [
+            "health policy policy.yaml is refused, and the one before stays: policy.yaml:3:5: unknown \
+          variable evnt"
+        ]
+    );
+    assert_eq!(rig.count(EventKind::PolicyRefused), 2);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+    // One that is long is cut, at a whole character.
+    rig.take(refuse(&"\u{e4}".repeat(5000)));
+    assert!(rig.said(EventKind::PolicyRefused)[0].ends_with('\u{e4}'));
+    assert!(rig.said(EventKind::PolicyRefused)[0].chars().count() < 2100);
 }
 
 #[test]

@@ -87,23 +87,35 @@ fn wait_for(rig: &mut Rig, gone: &InstanceId, nodes: &[&InstanceId], seconds: u6
 
 #[test]
 fn a_machine_that_lost_its_node_and_may_only_be_cut_off_stays() {
-    let (mut rig, a, b) = two();
-    rig.configure(&yaml(3, 4, ""));
-    rig.run(2);
-    let c = rig.of(Phase::PendingRegistration).remove(0);
-    // Both are cut off, and the machine that takes one of the ids is no witness of the past.
-    rig.silent(&a);
-    rig.silent(&b);
-    rig.take(Input::Register(intruder(&a, &c)));
-    wait_for(&mut rig, &a, &[&a], 1200);
-    assert_eq!(rig.instance(&a).phase, Phase::Running);
-    let told = rig.waits();
-    assert!(told.contains(&(a.as_str(), "silence")), "{told:?}");
-    // The cloud's word is enough.
-    let machine = rig.instance(&a).provider_id.clone().unwrap();
-    rig.machines.get_mut(&machine).unwrap().status = CloudStatus::Stopped;
-    wait_for(&mut rig, &a, &[&a], 180);
-    assert!(!rig.instance(&a).phase.may_be_alive());
+    for by_operator in [false, true] {
+        let (mut rig, a, b) = two();
+        rig.configure(&yaml(3, 4, ""));
+        rig.run(2);
+        let c = rig.of(Phase::PendingRegistration).remove(0);
+        // Both are cut off, and the machine that takes one of the ids is no witness of the past.
+        rig.silent(&a);
+        rig.silent(&b);
+        rig.take(Input::Register(intruder(&a, &c)));
+        wait_for(&mut rig, &a, &[&a], 1200);
+        assert_eq!(rig.instance(&a).phase, Phase::Running);
+        let told = rig.explain(&[(&a, "A"), (&b, "B")]);
+        let line = "terminate A waits for silence: 0 of 1 other nodes stayed fresh and 2 are \
+                    needed as witnesses; an operator may confirm that the machine is dead; \
+                    `navarch instance terminate A` says so";
+        assert!(told.contains(&line.to_owned()), "{told:#?}");
+        // The word of the operator is enough, and so is that of the cloud.
+        if by_operator {
+            rig.take(Input::EndInstance {
+                instance: a.clone(),
+                reason: "the console is dark".to_owned(),
+            });
+        } else {
+            let machine = rig.instance(&a).provider_id.clone().unwrap();
+            rig.machines.get_mut(&machine).unwrap().status = CloudStatus::Stopped;
+        }
+        wait_for(&mut rig, &a, &[&a], 180);
+        assert!(!rig.instance(&a).phase.may_be_alive());
+    }
 }
 
 #[test]

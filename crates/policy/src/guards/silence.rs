@@ -17,6 +17,8 @@ pub struct Silence {
     pub fresh_then: usize,
     /// Those of them that stayed fresh.
     pub stayed_fresh: usize,
+    /// When one more of them counts as fresh again.
+    pub next: Option<Time>,
     /// How many nodes must have stayed fresh.
     pub witnesses: usize,
     /// How long a silence must last; none means never by silence alone.
@@ -64,7 +66,7 @@ pub fn silence(facts: &Silence, now: Time) -> Result<String, Block> {
         );
     }
     if facts.stayed_fresh < facts.witnesses {
-        return Err(Block::new(
+        let mut block = Block::new(
             "silence",
             "witnesses",
             format!(
@@ -72,7 +74,9 @@ pub fn silence(facts: &Silence, now: Time) -> Result<String, Block> {
                  confirm that the machine is dead",
                 facts.stayed_fresh, facts.fresh_then, facts.witnesses
             ),
-        ));
+        );
+        block.until = facts.next;
+        return Err(block);
     }
     Ok(format!(
         "silent while {} of {} nodes stayed fresh",

@@ -1,0 +1,402 @@
+//! Repair breakers and budgets: when they open, what they wait for, and what they leave alone.
+
+use std::collections::BTreeSet;
+
+use navarch_model::{
+    Automation, Breaker, EventKind, InstanceId, NodeId, NodeStatus, Phase, PoolName,
+};
+
+use super::{Rig, yaml};
+use crate::input::{Input, Reply};
+
+/// The rule that XID 79 matches.
+const RULE: &str = "xid-reboot";
+
+/// A configuration with room for several disruptions at once.
+fn wide(count: usize, extra: &str) -> String {
+    let guards = format!("guards:\n  budget: 100\n{extra}");
+    yaml(count, count + 5, &guards).replace("budget: 1\n", "budget: 100\n")
+}
+
+fn fleet(count: usize) -> (Rig, Vec<InstanceId>) {
+    let mut rig = Rig::new(&wide(count, ""));
+    let up = rig.up(count);
+    (rig, up)
+}
+
+fn breaker(rig: &Rig, pool: &str) -> Breaker {
+    let pools = &rig.fleet.state().pools;
+    pools
+        .get(&PoolName::new(pool))
+        .and_then(|memory| memory.repair_breakers.get(RULE))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Seconds in which new machines register and every machine that has no fault is well.
+fn go(rig: &mut Rig, seconds: u64) {
+    for second in 0..seconds {
+        rig.run(1);
+        for id in rig.of(Phase::PendingRegistration) {
+            rig.register(&id);
+        }
+        if second % 25 == 0 {
+            well(rig);
+        }
+    }
+}
+
+fn well(rig: &mut Rig) {
+    for id in rig.of(Phase::Running) {
+        if rig.instance(&id).node.is_some() {
+            rig.full(&id, 45);
+        }
+    }
+}
+
+fn drains(rig: &Rig) -> u32 {
+    rig.count(EventKind::DrainStarted)
+}
+
+/// The nodes that were ever drained.
+fn touched(rig: &Rig) -> BTreeSet<NodeId> {
+    rig.events
+        .values()
+        .filter(|event| event.kind == EventKind::DrainStarted)
+        .filter_map(|event| event.subject.node.clone())
+        .collect()
+}
+
+fn hit(rig: &mut Rig, ids: &[InstanceId]) {
+    for id in ids {
+        rig.xid(id, 79, 0);
+    }
+}
+
+#[test]
+fn more_than_three_nodes_open_the_breaker_and_three_do_not() {
+    for (count, opens) in [(3, false), (4, true)] {
+        let (mut rig, up) = fleet(8);
+        hit(&mut rig, &up[..count]);
+        rig.plan();
+        assert_eq!(breaker(&rig, "main").is_open(), opens, "{count}");
+        assert_eq!(drains(&rig) > 0, !opens, "{count}");
+    }
+}
+
+#[test]
+fn hits_on_one_node_are_one() {
+    let (mut rig, up) = fleet(8);
+    for gpu in 0..2 {
+        rig.xid(&up[0], 79, gpu);
+        rig.xid(&up[1], 79, gpu);
+    }
+    rig.plan();
+    assert!(!breaker(&rig, "main").is_open());
+}
+
+#[test]
+fn hits_further_apart_than_the_window_are_not_at_once() {
+    let text = wide(8, "").replace("budget: 100\n", "budget: 0\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(8);
+    hit(&mut rig, &up[..3]);
+    go(&mut rig, 599);
+    hit(&mut rig, &up[3..4]);
+    rig.plan();
+    assert!(breaker(&rig, "main").is_open(), "599 s are at once");
+
+    let mut rig = Rig::new(&text);
+    let up = rig.up(8);
+    hit(&mut rig, &up[..3]);
+    go(&mut rig, 600);
+    hit(&mut rig, &up[3..4]);
+    rig.plan();
+    assert!(!breaker(&rig, "main").is_open());
+}
+
+#[test]
+fn a_new_hit_starts_the_wait_again() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    go(&mut rig, 540);
+    assert_eq!(drains(&rig), 0);
+    hit(&mut rig, &up[4..5]);
+    // Ten minutes after it opened, and nearly ten after the new hit.
+    go(&mut rig, 595);
+    assert_eq!(drains(&rig), 0);
+    go(&mut rig, 10);
+    assert_eq!(drains(&rig), 1, "one node is the probe");
+    let probe = breaker(&rig, "main").probe;
+    let drained: Vec<String> = touched(&rig).iter().map(ToString::to_string).collect();
+    assert_eq!(drained, probe.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_condition_that_turned_unhealthy_counts_from_then() {
+    let (mut rig, up) = fleet(8);
+    // Warm for longer than the window, then too hot: by another rule.
+    for _ in 0..30 {
+        for id in &up {
+            rig.full(id, 87);
+        }
+        rig.run(30);
+    }
+    assert_eq!(rig.count(EventKind::IncidentOpened), 16, "two GPUs each");
+    for id in &up[..4] {
+        rig.full(id, 97);
+    }
+    rig.plan();
+    let memory = &rig.fleet.state().pools[&PoolName::new("main")];
+    assert_eq!(
+        memory
+            .repair_breakers
+            .values()
+            .filter(|one| one.is_open())
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_probe_that_stays_active_for_ten_minutes_closes_the_breaker() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    go(&mut rig, 605);
+    assert_eq!(drains(&rig), 1);
+    let replacement = |rig: &Rig| {
+        let found =
+            rig.fleet.state().instances.values().find(|instance| {
+                matches!(&instance.cause, navarch_model::LaunchCause::Replace { .. })
+            });
+        found.and_then(|one| one.active_since)
+    };
+    while replacement(&rig).is_none() {
+        go(&mut rig, 1);
+    }
+    go(&mut rig, 598);
+    assert!(breaker(&rig, "main").is_open());
+    assert_eq!(drains(&rig), 1);
+    go(&mut rig, 5);
+    assert_eq!(rig.count(EventKind::BreakerClosed), 1);
+    assert!(!breaker(&rig, "main").is_open());
+    // What was hit before the probe opens nothing again: the rest is repaired.
+    go(&mut rig, 120);
+    assert_eq!(touched(&rig).len(), 4);
+    assert_eq!(rig.count(EventKind::BreakerOpened), 1);
+}
+
+#[test]
+fn a_probe_that_fails_doubles_the_wait_up_to_a_day() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    rig.plan();
+    let pool = PoolName::new("main");
+    let judge = |rig: &mut Rig, proven| {
+        rig.take(Input::Act(crate::Action::JudgeProbe {
+            pool: pool.clone(),
+            signature: RULE.to_owned(),
+            proven,
+        }));
+        let breaker = breaker(rig, "main");
+        breaker
+            .probe_at
+            .map(|at| at.since(rig.now.core).as_secs() / 60)
+    };
+    let waits: Vec<_> = (0..9).map(|_| judge(&mut rig, false)).collect();
+    let minutes = [20, 40, 80, 160, 320, 640, 1280, 1440, 1440].map(Some);
+    assert_eq!(waits, minutes);
+    // One that is proven forgets them.
+    assert_eq!(judge(&mut rig, true), None);
+    assert_eq!(breaker(&rig, "main").trips, 0);
+}
+
+#[test]
+fn a_reset_forgets_what_was_hit_before_it() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    rig.run(2);
+    assert!(breaker(&rig, "main").is_open());
+    let reset = |signature: Option<&str>| Input::ResetBreaker {
+        pool: PoolName::new("main"),
+        signature: signature.map(str::to_owned),
+    };
+    assert!(rig.feed(reset(Some("another"))).is_err());
+    assert_eq!(
+        rig.take(reset(Some(RULE))),
+        Reply::Reset(vec![RULE.to_owned()])
+    );
+    go(&mut rig, 60);
+    assert!(!breaker(&rig, "main").is_open(), "old hits do not open it");
+    assert_eq!(touched(&rig).len(), 4, "the repairs go on");
+    // Three more are not enough, and a fourth is.
+    let text = wide(8, "").replace("budget: 100\n", "budget: 0\n");
+    rig.configure(&text);
+    hit(&mut rig, &up[4..7]);
+    rig.run(1);
+    assert!(!breaker(&rig, "main").is_open());
+    hit(&mut rig, &up[7..8]);
+    rig.run(1);
+    assert!(breaker(&rig, "main").is_open());
+}
+
+/// Another pool, `other`.
+fn other(count: usize) -> String {
+    format!(
+        "  other:
+    provider: fake
+    instance_type: gpu
+    region: here
+    min_nodes: {count}
+    max_nodes: {}
+    budget: 100
+    max_launches_per_hour: 60
+guards:
+  budget: 100
+",
+        count + 5
+    )
+}
+
+/// Two pools of six, and their machines by pool.
+fn two_pools() -> (Rig, Vec<InstanceId>, Vec<InstanceId>) {
+    let mut rig = Rig::new(&yaml(6, 11, &other(6)).replace("budget: 1\n", "budget: 100\n"));
+    let up = rig.up(12);
+    let (main, others) = up
+        .into_iter()
+        .partition(|id| rig.instance(id).pool.as_str() == "main");
+    (rig, main, others)
+}
+
+#[test]
+fn a_signature_on_too_many_nodes_of_the_fleet_opens_a_breaker_in_each_pool() {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..2]);
+    hit(&mut rig, &others[..2]);
+    rig.plan();
+    for pool in ["main", "other"] {
+        let breaker = breaker(&rig, pool);
+        assert!(breaker.is_open() && breaker.fleet, "{pool}");
+    }
+    assert_eq!(drains(&rig), 0);
+    let said = rig.said(EventKind::BreakerOpened);
+    let words = "repair breaker of xid-reboot: seen on too many nodes of the fleet at once";
+    assert_eq!(said, [words, words]);
+    // One node of the whole fleet is the probe.
+    go(&mut rig, 900);
+    assert_eq!(drains(&rig), 1);
+    let probes = ["main", "other"].map(|pool| breaker(&rig, pool).probe.is_some());
+    assert_eq!(probes.iter().filter(|probe| **probe).count(), 1);
+    // And it closes both.
+    go(&mut rig, 600);
+    assert!(!breaker(&rig, "main").is_open());
+    assert!(!breaker(&rig, "other").is_open());
+    go(&mut rig, 120);
+    assert_eq!(touched(&rig).len(), 4);
+}
+
+#[test]
+fn two_hits_in_each_of_two_pools_and_three_in_all_are_no_breaker() {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..2]);
+    hit(&mut rig, &others[..1]);
+    rig.plan();
+    assert!(!breaker(&rig, "main").is_open());
+    assert!(drains(&rig) > 0);
+}
+
+#[test]
+fn a_pool_that_is_hit_later_joins_the_breaker_of_the_fleet_and_a_reset_ends_it_for_all() {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..3]);
+    hit(&mut rig, &others[..1]);
+    rig.take(Input::SetAutomation {
+        pool: None,
+        mode: Automation::Observe,
+        reason: String::new(),
+    });
+    rig.run(2);
+    assert!(breaker(&rig, "other").fleet);
+    rig.take(Input::ResetBreaker {
+        pool: PoolName::new("other"),
+        signature: Some(RULE.to_owned()),
+    });
+    assert!(!breaker(&rig, "main").is_open());
+    assert!(!breaker(&rig, "other").is_open());
+    rig.run(2);
+    assert!(!breaker(&rig, "main").is_open());
+    assert_eq!(rig.count(EventKind::BreakerClosed), 2);
+}
+
+#[test]
+fn breakers_leave_alone_what_was_never_admitted() {
+    // Machines that are sick from their first report, beside an open breaker of the same rule.
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    rig.run(2);
+    assert!(breaker(&rig, "main").is_open());
+    rig.configure(&wide(9, ""));
+    let mut sick = None;
+    for _ in 0..20 {
+        rig.run(1);
+        for id in rig.of(Phase::PendingRegistration) {
+            rig.register(&id);
+            rig.xid(&id, 79, 0);
+            sick = Some(id);
+        }
+    }
+    let sick = sick.expect("it grew");
+    rig.run(20);
+    assert!(!rig.instance(&sick).was_active);
+    assert_eq!(rig.instance(&sick).phase, Phase::Terminated);
+    let drained: Vec<String> = touched(&rig).iter().map(ToString::to_string).collect();
+    assert!(
+        drained
+            .iter()
+            .all(|id| up.iter().all(|one| one.as_str() != id)),
+        "none that served: {drained:?}"
+    );
+}
+
+#[test]
+fn machines_that_are_sick_on_arrival_do_not_hold_an_open_launch_breaker_for_ever() {
+    // The offering is proven, so that all five are bought at once; none of them is ever well.
+    let (mut rig, up) = fleet(4);
+    rig.configure(&wide(9, ""));
+    for second in 0..900 {
+        rig.run(1);
+        for id in rig.of(Phase::PendingRegistration) {
+            rig.register(&id);
+        }
+        if second % 20 == 0 {
+            for id in rig.of(Phase::Running) {
+                let celsius = if up.contains(&id) { 45 } else { 97 };
+                rig.full(&id, celsius);
+            }
+        }
+    }
+    let memory = &rig.fleet.state().pools[&PoolName::new("main")];
+    assert!(memory.offerings.values().all(|one| one.breaker.is_open()));
+    // The breaker let probes through after its waits, which takes that nothing is outstanding.
+    let bought = rig.fleet.state().instances.len();
+    assert!(bought > 9, "{bought}");
+    for id in &up {
+        assert_eq!(rig.node(id).status(), NodeStatus::Active, "{id}");
+    }
+}
+
+#[test]
+fn replacements_under_way_do_not_raise_the_budget() {
+    // Seven of twenty, and eight of twenty-three.
+    let text = yaml(20, 40, "guards:\n  budget: 100%\n").replace("budget: 1\n", "budget: 35%\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(20);
+    let pool = PoolName::new("main");
+    assert_eq!(rig.report.pools[&pool].budget, (0, 7));
+    hit(&mut rig, &up[..3]);
+    // Their replacements are bought and do not register yet.
+    rig.run(40);
+    let report = &rig.report.pools[&pool];
+    assert_eq!((report.capacity, report.leaving), (23, 3));
+    assert_eq!(report.budget, (3, 7));
+}

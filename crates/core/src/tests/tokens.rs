@@ -1,0 +1,189 @@
+//! Clouds that honour no client token: what may have been bought is not bought again.
+
+use std::sync::Arc;
+
+use navarch_model::{
+    EndCause, Idempotency, InstanceId, Machine, Phase, ProviderErrorKind, ProviderName, Stamp,
+    State,
+};
+
+use super::{Rig, yaml};
+use crate::Fleet;
+use crate::input::{Effect, Input};
+
+/// A control plane takes over from an older copy of the store. Nothing is answered yet.
+fn restore(rig: &mut Rig, copy: &State) {
+    let settings = Arc::clone(rig.fleet.settings());
+    let policy = Arc::clone(rig.fleet.policy());
+    rig.fleet = Fleet::new(copy.clone(), settings, policy);
+    rig.drop_calls();
+    rig.take(Input::Started { epoch: 2 });
+}
+
+/// An intent that no call was made for, as far as the copy of the store knows. Where `bought`, its
+/// machine was made after the copy.
+fn restored(idempotency: Idempotency, bought: bool) -> (Rig, InstanceId) {
+    let mut rig = Rig::on(&yaml(1, 2, ""), idempotency);
+    rig.plan();
+    let copy = rig.fleet.state().clone();
+    let id = rig.of(Phase::Requested).remove(0);
+    if bought {
+        rig.answer();
+        rig.plan();
+        rig.answer();
+        assert_eq!(rig.machines.len(), 1);
+    }
+    rig.pass(5);
+    restore(&mut rig, &copy);
+    (rig, id)
+}
+
+/// Takes the launch calls and the listings that wait.
+fn calls(rig: &mut Rig) -> (usize, Vec<(ProviderName, Stamp)>) {
+    let mut launches = 0;
+    let mut listings = Vec::new();
+    for effect in rig.drop_calls() {
+        match effect {
+            Effect::Launch { .. } => launches += 1,
+            Effect::List {
+                provider, began, ..
+            } => listings.push((provider, began)),
+            _ => {}
+        }
+    }
+    (launches, listings)
+}
+
+fn list(rig: &mut Rig, (provider, began): (ProviderName, Stamp), shown: Vec<Machine>, whole: bool) {
+    rig.take(Input::ListResult {
+        provider,
+        began,
+        result: Ok((shown, whole)),
+    });
+}
+
+#[test]
+fn a_restored_intent_is_bought_only_after_a_listing_lacks_it() {
+    let (mut rig, id) = restored(Idempotency::None, false);
+    rig.plan();
+    let (launches, mut listings) = calls(&mut rig);
+    assert_eq!((launches, listings.len()), (0, 1));
+    assert_eq!(
+        rig.explain(&[(&id, "A")]),
+        [
+            "launch A waits for proof: no complete listing of fake since the start has shown yet that \
+          no earlier call made the machine; `navarch instance terminate A` gives it up"
+        ]
+    );
+    // Half a listing proves nothing.
+    list(&mut rig, listings.remove(0), Vec::new(), false);
+    rig.pass(20);
+    rig.plan();
+    let (launches, mut listings) = calls(&mut rig);
+    assert_eq!(
+        (launches, listings.len()),
+        (0, 1),
+        "it is listed soon again"
+    );
+    list(&mut rig, listings.remove(0), Vec::new(), true);
+    rig.plan();
+    assert_eq!(calls(&mut rig).0, 1);
+    assert_eq!(rig.instance(&id).phase, Phase::Launching);
+}
+
+#[test]
+fn a_restored_intent_whose_machine_is_listed_is_not_bought_again() {
+    let (mut rig, id) = restored(Idempotency::None, true);
+    for _ in 0..20 {
+        rig.plan();
+        let (launches, listings) = calls(&mut rig);
+        assert_eq!(launches, 0);
+        for one in listings {
+            let shown = rig.machines.values().cloned().collect();
+            list(&mut rig, one, shown, true);
+        }
+        rig.pass(1);
+    }
+    assert_eq!(rig.instance(&id).phase, Phase::PendingRegistration);
+}
+
+#[test]
+fn an_operator_gives_up_an_intent_that_waits_for_a_listing() {
+    let (mut rig, id) = restored(Idempotency::None, false);
+    rig.plan();
+    rig.take(Input::EndInstance {
+        instance: id.clone(),
+        reason: String::new(),
+    });
+    assert_eq!(rig.instance(&id).phase, Phase::Failed);
+}
+
+#[test]
+fn where_tokens_are_honoured_a_restored_intent_is_bought_at_once() {
+    let (mut rig, _) = restored(Idempotency::TokenOrName, false);
+    rig.plan();
+    assert_eq!(calls(&mut rig).0, 1);
+}
+
+#[test]
+fn an_intent_of_this_life_waits_for_no_listing() {
+    let mut rig = Rig::on(&yaml(1, 2, ""), Idempotency::None);
+    rig.plan();
+    rig.plan();
+    assert_eq!(calls(&mut rig).0, 1);
+}
+
+#[test]
+fn an_unknown_outcome_is_not_bought_again_before_two_listings_lack_it() {
+    let mut rig = Rig::on(&yaml(1, 4, ""), Idempotency::None);
+    rig.plan();
+    rig.plan();
+    let (key, _) = rig.launches().pop().unwrap();
+    rig.answer();
+    let called = rig.now;
+    rig.launch_fails(&key, ProviderErrorKind::OutcomeUnknown);
+    rig.plan();
+    let id = key.instance.clone();
+    assert_eq!(
+        rig.explain(&[(&id, "A")]),
+        [
+            "launch waits for outcome_unknown: launch answer lost: as told; it is bought again only \
+          after 2 complete listings lack it, and 0 did; `navarch instance terminate A` gives it up"
+        ]
+    );
+    // Look-ups by name find nothing, and that alone proves nothing.
+    let mut answered = 0;
+    for second in 0..200 {
+        rig.pass(1);
+        rig.plan();
+        assert!(rig.launches().is_empty(), "{second} s");
+        for effect in rig.drop_calls() {
+            match effect {
+                // None of the listings that began before the call's deadline counts.
+                Effect::List {
+                    provider, began, ..
+                } => {
+                    let late = began.core.since(called.core).as_secs() >= 120;
+                    answered += usize::from(late);
+                    list(&mut rig, (provider, began), Vec::new(), true);
+                }
+                Effect::Lookup { key, .. } => {
+                    rig.take(Input::LookupResult {
+                        key,
+                        result: Ok(None),
+                    });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if answered == 2 {
+            break;
+        }
+        assert_eq!(rig.instance(&id).phase, Phase::OutcomeUnknown, "{second} s");
+        assert_eq!(rig.fleet.state().instances.len(), 1);
+    }
+    assert_eq!(rig.instance(&id).phase, Phase::Failed);
+    assert_eq!(rig.instance(&id).end, Some(EndCause::LaunchAbandoned));
+    rig.run(2);
+    assert_eq!(rig.machines.len(), 1, "now another is bought");
+}

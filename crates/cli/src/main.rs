@@ -128,7 +128,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(Threads::One, commands::pools::automation(&global, order))
         }
         Command::Breaker(order) => block_on(Threads::One, commands::pools::breaker(&global, order)),
-        Command::Node(order) => block_on(Threads::One, commands::nodes::node(&global, order)),
+        Command::Node(order) => block_on(Threads::One, commands::node::run(&global, order)),
         Command::Policy(order) => block_on(Threads::One, commands::policy::run(&global, order)),
         Command::Config(args::Config::Check { file }) => {
             commands::policy::check_config(&global, &file)

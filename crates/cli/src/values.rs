@@ -3,7 +3,9 @@
 
 use jiff::Timestamp;
 use navarch_api::{v1, wire};
-use navarch_model::{HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeStatus};
+use navarch_model::{
+    HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeCommandType, NodeStatus,
+};
 use serde_json::{Value, json};
 
 /// The year 1: a time that never was, as the wire says it.
@@ -202,6 +204,26 @@ pub fn hold(hold: &v1::NodeHold) -> Value {
         "since": rfc3339(hold.since.as_option()),
         "expires": rfc3339(hold.expires.as_option()),
         "named": hold.named,
+    })
+}
+
+/// The short word of a type of command.
+pub fn command_type(number: i32) -> String {
+    NodeCommandType::from_number(number)
+        .map_or_else(|| number.to_string(), |kind| kind.short().to_owned())
+}
+
+pub fn command_record(command: &v1::Command) -> Value {
+    let kind = command.r#type.to_i32();
+    json!({
+        "command_id": command.command_id,
+        "node_id": command.node_id,
+        "type": NodeCommandType::from_number(kind).map_or("", |kind| kind.name()),
+        "parameters": command.parameters,
+        "issued_at": rfc3339(command.issued_at.as_option()),
+        "state": command.state,
+        "changed_at": rfc3339(command.changed_at.as_option()),
+        "result": command.result,
     })
 }
 

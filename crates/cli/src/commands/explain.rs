@@ -2,18 +2,32 @@
 
 use navarch_api::{Client, v1};
 
-use crate::args::{Explain, Global};
+use crate::args::{Explain, Global, Pool};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::output::{for_programs, say};
 use crate::values;
+
+/// How many lines a story has unless told otherwise.
+const LINES: u32 = 200;
 
 /// How many ends and pauses of the control plane a story tells at most, the latest ones.
 const ABSENCES: u32 = 50;
 
 /// `navarch explain`.
 pub async fn run(global: &Global, order: Explain) -> Result<(), Failure> {
+    let (node, limit) = match order {
+        Explain::Node { node, limit } => (node, limit),
+        Explain::Pool { pool } => return super::pools::run(global, Pool::Explain { pool }).await,
+        Explain::Other(words) => match words.as_slice() {
+            [node] if !node.starts_with('-') => (node.clone(), LINES),
+            _ => {
+                return Err(Failure::Usage(
+                    "write `navarch explain node NODE` or `navarch explain pool POOL`".to_owned(),
+                ));
+            }
+        },
+    };
     let client = connect(global)?;
-    let Explain::Node { node, limit } = order;
     let request = v1::ExplainNodeRequest {
         node_id: node.clone(),
         limit,

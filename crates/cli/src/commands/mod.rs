@@ -7,6 +7,7 @@ pub mod explain;
 pub mod holds;
 pub mod incidents;
 pub mod instances;
+pub mod node;
 pub mod nodes;
 pub mod policy;
 pub mod pools;

@@ -1,4 +1,4 @@
-//! `navarch list`, `get`, `cordon`, `drain`, `uncordon`, `terminate` and `node`.
+//! `navarch list`, `get`, `cordon`, `drain`, `uncordon` and `terminate`.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use navarch_api::{Client, Code, v1, wire};
 use navarch_model::{NodeCommandType, NodeStatus};
 use serde_json::Value;
 
-use crate::args::{Format, Global, List, Node, NodeCommand};
+use crate::args::{Format, Global, List, NodeCommand};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::output::{for_programs, remark, say, table};
 use crate::values;
@@ -344,31 +344,5 @@ fn warn_if_stale(node: &wire::NodeInfo) {
                 ));
             }
         }
-    }
-}
-
-/// `navarch node`.
-pub async fn node(global: &Global, order: Node) -> Result<(), Failure> {
-    let client = connect(global)?;
-    let Node::ConfirmDead { node, reason } = order;
-    let request = v1::ConfirmSilenceRequest {
-        node_id: node.clone(),
-        reason,
-    };
-    match client
-        .confirm_silence(request)
-        .await
-        .doing("confirm that the node is dead")
-    {
-        Ok(answer) => {
-            let found = answer.node.as_option().cloned().unwrap_or_default();
-            if !for_programs(global.output, &values::node(&found))? {
-                say(&format!(
-                    "Node {node} confirmed dead; it is repaired as its pool allows"
-                ));
-            }
-            Ok(())
-        }
-        Err(failure) => Err(suggest(&client, &node, failure).await),
     }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::compare;
 use crate::journal::Order;
-use crate::support::{Program, directory, until};
+use crate::support::{Program, Reserved, directory, until};
 
 /// The longest wait for one answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -102,6 +102,8 @@ pub struct Stage {
     client: Client,
     runtime: Runtime,
     directory: TempDir,
+    /// The control plane's address, which nobody else gets while it is away.
+    _address: Reserved,
 }
 
 const SERVER: [&str; 3] = ["server", "--config=navarch.yaml", "--data-dir=store"];
@@ -129,8 +131,10 @@ impl Stage {
             let answer = runtime.block_on(api.call("POST", "/v1/faults", fault));
             answer.unwrap_or_else(|error| panic!("{fault}: {error}"));
         }
+        let address = Reserved::new();
+        let listen = address.flag();
         let mut arguments = SERVER.to_vec();
-        arguments.push("--listen=127.0.0.1:0");
+        arguments.push(&listen);
         let server = Program::start(path, &[], &arguments);
         Self {
             client: client_of(&server),
@@ -143,6 +147,7 @@ impl Stage {
                 .collect(),
             runtime,
             directory,
+            _address: address,
         }
     }
 

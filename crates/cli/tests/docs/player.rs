@@ -10,7 +10,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::pages::{Page, What};
-use crate::support::{Program, Said, directory, raw_http, run, signal, split as halves, until};
+use crate::support::{
+    Program, Reserved, Said, directory, raw_http, run, signal, split as halves, until,
+};
 use crate::systemd::{Unit, verify};
 use crate::{verdicts, words};
 
@@ -42,6 +44,7 @@ pub fn play(page: &Page) {
         url: None,
         programs: BTreeMap::new(),
         place: directory(),
+        address: Reserved::new(),
     };
     player.set_stage(&page.stage);
     for span in &page.spans {
@@ -95,6 +98,7 @@ struct Player {
     /// Programs that run, by the name of their unit or command; they end before the directory.
     programs: BTreeMap<String, Program>,
     place: TempDir,
+    address: Reserved,
 }
 
 impl Drop for Player {
@@ -416,11 +420,8 @@ impl Player {
             self.programs.insert(name.to_owned(), program);
             return;
         }
-        let again = self
-            .url
-            .as_deref()
-            .map_or("127.0.0.1:0", |url| url.trim_start_matches("http://"));
-        arguments.push(format!("--listen={again}"));
+        // One address for the whole page: programs that go on look for it there.
+        arguments.push(self.address.flag());
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let variables: Vec<(&str, &str)> = self
             .environment

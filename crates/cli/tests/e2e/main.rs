@@ -2,6 +2,7 @@
 
 mod auth;
 mod away;
+mod commands;
 mod copies;
 mod faults;
 mod guards;

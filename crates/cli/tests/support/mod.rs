@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use navarch_time::{Clock as _, RealClock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// How long a test waits for what must come. Long, since machines that build are slow; reached
 /// only when a test fails.
@@ -142,6 +143,32 @@ pub fn run(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -
     }
 }
 
+/// A free address that nobody else is given while this is held, so that a program that ends can
+/// start again at it. It is bound and never listens; programs that listen may reuse it.
+pub struct Reserved {
+    _socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Reserved {
+    /// Takes a free port of this machine.
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("it can be shared");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(any).expect("a free port");
+        Self {
+            address: socket.local_addr().expect("it is bound"),
+            _socket: socket,
+        }
+    }
+
+    /// The flag that makes a program listen here.
+    pub fn flag(&self) -> String {
+        format!("--listen={}", self.address)
+    }
+}
+
 /// A program that runs until it is ended, at the latest when this is dropped.
 pub struct Program {
     child: Child,
@@ -219,6 +246,20 @@ impl Program {
         self.url.strip_prefix("http://").expect("the scheme")
     }
 
+    /// Waits until it ends by itself; answers its exit status.
+    #[allow(
+        clippy::allow_attributes,
+        dead_code,
+        reason = "each test file uses a part of it"
+    )]
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = until("it ends", || {
+            let ended = self.child.try_wait().expect("it is a child");
+            ended.ok_or_else(|| self.output())
+        });
+        status.code()
+    }
+
     /// Ends it as a user does; answers its exit status and how long it took.
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
         self.end(Signal::TERM)
@@ -264,6 +305,7 @@ pub struct Fleet {
     arguments: Vec<String>,
     token: Option<&'static str>,
     directory: TempDir,
+    _address: Reserved,
 }
 
 impl Fleet {
@@ -292,21 +334,22 @@ impl Fleet {
     }
 
     fn start(directory: TempDir, arguments: &[&str], token: Option<&'static str>) -> Self {
-        let server = Program::start(directory.path(), &access(token), arguments);
-        // Agents that outlive it look for it at the same address.
-        let listen = format!("--listen={}", server.address());
-        let again = arguments.iter().map(|argument| {
-            if argument.starts_with("--listen=") {
-                listen.clone()
-            } else {
-                (*argument).to_owned()
-            }
-        });
+        // Agents that outlive it look for it at the same address when it starts again.
+        let address = Reserved::new();
+        let arguments: Vec<String> = arguments
+            .iter()
+            .map(|argument| match *argument {
+                "--listen=127.0.0.1:0" => address.flag(),
+                other => other.to_owned(),
+            })
+            .collect();
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Self {
-            arguments: again.collect(),
-            server,
+            server: Program::start(directory.path(), &access(token), &words),
+            arguments,
             token,
             directory,
+            _address: address,
         }
     }
 

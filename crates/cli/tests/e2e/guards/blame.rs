@@ -2,9 +2,8 @@
 //! names the rule wherever somebody looks.
 
 use rustix::process::Signal;
-use serde_json::Value;
 
-use super::{Knobs, Stage, sequence};
+use super::{Knobs, Stage};
 use crate::support::{signal, text, until};
 
 const NODES: usize = 20;
@@ -40,8 +39,9 @@ fn put_policy(stage: &Stage, text: &str) {
 fn a_rule_that_condemns_everybody_is_named_and_touches_the_budget_at_most() {
     let stage = Stage::new(&Knobs {
         nodes: NODES,
-        // Machines that come up under the new rule are never ACTIVE, which is not what this is about.
-        guards: "  unhealthy_after: 1\n  silence_replace_after: never\n  launch_breaker: {failures: 1000}",
+        // Machines that come up under the new rule are condemned as well; two may be bought, so
+        // that the guards for offerings have no part in this.
+        guards: "  unhealthy_after: 1\n  silence_replace_after: never\n  launch_breaker: {failures: 1000}\n  max_launches_per_hour: 22",
         policy: Some(CALM),
         ..Knobs::default()
     });
@@ -60,9 +60,12 @@ fn a_rule_that_condemns_everybody_is_named_and_touches_the_budget_at_most() {
         let well: Vec<&String> = nodes.iter().filter(|id| !sick(id)).collect();
         well.is_empty().then_some(()).ok_or(format!("{well:?}"))
     });
+    // Of the nodes that were well before.
     let touched = || -> Vec<String> {
         let drained = stage.since(mark, &["drain.started"]);
-        drained.iter().map(|event| text(event, "node_id")).collect()
+        let mut drained: Vec<String> = drained.iter().map(|event| text(event, "node_id")).collect();
+        drained.retain(|id| nodes.contains(id));
+        drained
     };
     let waiting = nodes
         .iter()
@@ -87,18 +90,14 @@ fn a_rule_that_condemns_everybody_is_named_and_touches_the_budget_at_most() {
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
-    let touched = touched();
-    assert!(touched.len() <= BUDGET, "{touched:?}");
+    let story = || stage.since(mark, &["drain", "breaker", "guard", "instance.phase"]);
+    assert!(touched().len() <= BUDGET, "{:?} {:#?}", touched(), story());
 
-    // The old rule again: everybody who was left alone is well, and nobody else was touched.
+    // The old rule again: everybody who was left alone is well.
     put_policy(&stage, CALM);
-    let now = stage.fleet.until_active(NODES);
-    let kept = nodes.iter().filter(|id| now.contains(id)).count();
-    assert!(kept >= NODES - BUDGET, "{kept} of {NODES}");
-    let ended: Vec<Value> = stage
-        .since(mark, &["drain.started"])
-        .into_iter()
-        .filter(|event| sequence(event) > mark)
-        .collect();
-    assert!(ended.len() <= BUDGET, "{ended:?}");
+    let touched = touched();
+    for id in nodes.iter().filter(|id| !touched.contains(id)) {
+        stage.fleet.until_status(id, "ACTIVE");
+    }
+    assert!(touched.len() <= BUDGET, "{touched:?} {:#?}", story());
 }

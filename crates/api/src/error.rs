@@ -1,6 +1,7 @@
 //! The errors that calls answer with: a code that programs read and a message for people.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What kind of error an answer is, the same in Connect and gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +135,9 @@ pub struct ApiError {
     pub code: Code,
     /// For people: what is wrong, with what, and what to do.
     pub message: String,
+    /// After how long the same request may succeed, in whole seconds. Callers read it from the
+    /// header `retry-after`.
+    pub retry_after: Option<Duration>,
 }
 
 macro_rules! constructors {
@@ -151,7 +155,15 @@ impl ApiError {
         Self {
             code,
             message: message.into(),
+            retry_after: None,
         }
+    }
+
+    /// The same error with the time after which the request may succeed.
+    #[must_use]
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     constructors! {
@@ -190,7 +202,13 @@ impl ApiError {
 
 impl From<ApiError> for connectrpc::ConnectError {
     fn from(error: ApiError) -> Self {
-        Self::new(error.code.to_connect(), error.message)
+        let theirs = Self::new(error.code.to_connect(), error.message);
+        let Some(wait) = error.retry_after else {
+            return theirs;
+        };
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::RETRY_AFTER, wait.as_secs().into());
+        theirs.with_headers(headers)
     }
 }
 
@@ -220,7 +238,10 @@ mod tests {
                 let value = http::HeaderValue::from_static(content_type);
                 headers.insert(http::header::CONTENT_TYPE, value);
             }
-            let response = ApiError::permission_denied("agents may not").into_response(&headers);
+            let wait = Duration::from_secs(7);
+            let error = ApiError::permission_denied("agents may not").retry_after(wait);
+            let response = error.into_response(&headers);
+            assert_eq!(response.headers()["retry-after"], "7");
             assert_eq!(response.status().as_u16(), status, "{content_type:?}");
             if let Some(expected) = grpc_status {
                 assert_eq!(response.headers()["grpc-status"], expected);

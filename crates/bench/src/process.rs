@@ -217,13 +217,14 @@ pub struct Memory {
 }
 
 /// How the control plane under test is set up. What would act during a measurement by its own
-/// timers is set far away, and a fault that comes again needs no stronger repair. There must be a
+/// timers is set far away, nobody is told to slow down, and a fault that comes again needs no stronger repair. There must be a
 /// pool; this one buys nothing, and the machines of the benchmarks belong to none.
 const CONFIG: &str = "\
 server:
   heartbeat_interval: 30s
   heartbeat_timeout: 30m
   health_check_interval: 30m
+  limits: {calls_per_second: 0, node_calls_per_second: 0}
 guards:
   repeat_fault_window: 1ms
 providers:

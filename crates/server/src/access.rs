@@ -1,5 +1,6 @@
 //! Who calls: bearer tokens, what each may do, and what others are told.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,6 +17,9 @@ use navarch_model::Role;
 use navarch_providers::fake::AgentToken;
 use navarch_time::CancellationToken;
 use subtle::ConstantTimeEq as _;
+
+use crate::http::PeerAddress;
+use crate::limits::{Address, Limits, Meter, Refusal, Seen};
 
 /// What callers are known as where no token is asked for.
 const ANYBODY: &str = "anybody";
@@ -100,6 +104,10 @@ struct Known {
     secret: Box<[u8]>,
     /// Told when it is let in no more, or for something else.
     revoked: CancellationToken,
+    /// What was called with it.
+    meter: Meter,
+    /// Where it was shown.
+    seen: Seen,
 }
 
 impl Known {
@@ -109,6 +117,8 @@ impl Known {
             role,
             secret: secret.into_bytes().into(),
             revoked: CancellationToken::new(),
+            meter: Meter::default(),
+            seen: Seen::default(),
         }
     }
 
@@ -150,6 +160,7 @@ pub struct Gate {
     tokens: RwLock<Arc<[Arc<Known>]>>,
     /// Who calls where no token is asked for.
     anybody: Arc<Known>,
+    limits: Arc<Limits>,
     /// The token that machines of this server show, kept as its readers know it.
     machines: Option<AgentToken>,
 }
@@ -169,11 +180,16 @@ impl Gate {
     /// # Errors
     ///
     /// See [`TokenError`].
-    pub fn open(auth: &AuthConfig, machines: Option<AgentToken>) -> Result<Self, TokenError> {
+    pub(crate) fn open(
+        auth: &AuthConfig,
+        machines: Option<AgentToken>,
+        limits: Arc<Limits>,
+    ) -> Result<Self, TokenError> {
         let tokens = read(auth)?;
         let gate = Self {
             tokens: RwLock::new(Arc::from([])),
             anybody: Arc::new(Known::new(ANYBODY, None, String::new())),
+            limits,
             machines,
         };
         gate.replace(tokens)?;
@@ -242,12 +258,13 @@ impl Gate {
         self.tokens().iter().any(|known| known.role.is_none())
     }
 
-    /// Who makes a request, or the answer to one that may not be made.
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Box<Response<Body>>> {
-        let tokens = self.tokens();
-        if tokens.is_empty() || matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return Ok(Caller(Arc::clone(&self.anybody)));
-        }
+    /// The token of a caller, or the answer to one that shows none that is known.
+    fn recognise(
+        &self,
+        tokens: &[Arc<Known>],
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> Result<Arc<Known>, Box<Response<Body>>> {
         // The scheme is compared as it is written, the token in constant time; every token is
         // compared, so that the time does not tell which one was near.
         let shown = headers
@@ -259,25 +276,73 @@ impl Gate {
                 if same { Some(known) } else { found }
             })
         });
-        let Some(known) = known else {
-            return Err(Box::new(unauthorized()));
-        };
-        let needed = service::CALLS.iter().find(|call| call.path == path);
-        match needed {
-            Some(call) if !known.may(call.role) => {
-                let method = path.rsplit('/').next().unwrap_or_default();
-                let held = known.role.map_or("every role", Role::word);
-                let message = format!(
-                    "{method} needs the role {}; the token {:?} has {held}",
-                    call.role.word(),
-                    known.name,
-                );
-                Err(Box::new(
-                    ApiError::permission_denied(message).into_response(headers),
-                ))
-            }
-            _ => Ok(Caller(Arc::clone(known))),
+        let address = Address::from(peer);
+        if let Some(known) = known
+            && known.seen.has(address)
+        {
+            // Whoever guesses at the same address does not lock it out.
+            return Ok(Arc::clone(known));
         }
+        // From here on the answer must not tell whether the token was right.
+        if shown.is_some()
+            && let Some(wait) = self.limits.must_wait(address)
+        {
+            let error = self.limits.no_more_guesses(peer, wait);
+            return Err(Box::new(error.into_response(headers)));
+        }
+        if let Some(known) = known {
+            known.seen.note(address);
+            return Ok(Arc::clone(known));
+        }
+        if let Some(shown) = shown {
+            self.limits.guessed(address, shown);
+        }
+        self.limits.count(Refusal::Unauthenticated);
+        Err(Box::new(unauthorized()))
+    }
+
+    /// Who makes a request, or the answer to one that may not be made.
+    pub(crate) fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> Result<Caller, Box<Response<Body>>> {
+        if matches!(path, "/healthz" | "/readyz" | "/metrics") {
+            return Ok(Caller(Arc::clone(&self.anybody)));
+        }
+        let tokens = self.tokens();
+        let known = if tokens.is_empty() {
+            Arc::clone(&self.anybody)
+        } else {
+            self.recognise(&tokens, headers, peer)?
+        };
+        let Some(call) = service::CALLS.iter().find(|call| call.path == path) else {
+            return Ok(Caller(known));
+        };
+        if !known.may(call.role) {
+            self.limits.count(Refusal::Forbidden);
+            let method = path.rsplit('/').next().unwrap_or_default();
+            let held = known.role.map_or("every role", Role::word);
+            let message = format!(
+                "{method} needs the role {}; the token {:?} has {held}",
+                call.role.word(),
+                known.name,
+            );
+            let error = ApiError::permission_denied(message);
+            return Err(Box::new(error.into_response(headers)));
+        }
+        // A fleet behind one token or one address calls often: its calls are limited by node,
+        // where they cost a commit.
+        if call.role != Role::Agent {
+            let taken = if tokens.is_empty() {
+                self.limits.call_from(Address::from(peer), peer)
+            } else {
+                self.limits.call(&known.name, &known.meter)
+            };
+            taken.map_err(|error| Box::new(error.into_response(headers)))?;
+        }
+        Ok(Caller(known))
     }
 }
 
@@ -292,7 +357,9 @@ fn agent_token(tokens: &[Known]) -> Option<String> {
 pub fn authenticated(router: Router, gate: Arc<Gate>) -> Router {
     router.layer(axum::middleware::from_fn(
         move |mut request: Request<Body>, next: Next| {
-            let admitted = gate.admit(request.uri().path(), request.headers());
+            let peer = request.extensions().get::<PeerAddress>();
+            let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+            let admitted = gate.admit(request.uri().path(), request.headers(), peer);
             async move {
                 match admitted {
                     Ok(caller) => {
@@ -394,6 +461,12 @@ mod tests {
         auth
     }
 
+    fn open(auth: &AuthConfig, machines: Option<AgentToken>) -> Result<Gate, TokenError> {
+        let clock = navarch_time::VirtualClock::new().shared();
+        let limits = Limits::new(&navarch_config::RateLimits::default(), clock);
+        Gate::open(auth, machines, Arc::new(limits))
+    }
+
     fn write(home: &Path, name: &str, token: &str) {
         std::fs::write(home.join(name), token).unwrap();
     }
@@ -406,7 +479,7 @@ mod tests {
         write(home, "ops", "operator-token");
         let known = auth(home, &[("machines", Role::Agent), ("ops", Role::Operator)]);
         let machines = AgentToken::default();
-        let gate = Gate::open(&known, Some(machines.clone())).unwrap();
+        let gate = open(&known, Some(machines.clone())).unwrap();
         assert_eq!(machines.get().as_deref(), Some("machine-token-1"));
 
         write(home, "machines", "machine-token-2");
@@ -419,11 +492,11 @@ mod tests {
         assert!(error.contains("no token may speak for machines"), "{error}");
         assert_eq!(machines.get().as_deref(), Some("machine-token-2"));
         assert!(matches!(
-            Gate::open(&without, Some(AgentToken::default())),
+            open(&without, Some(AgentToken::default())),
             Err(TokenError::NoAgent)
         ));
         // A server without pools starts no machines.
-        assert!(Gate::open(&without, None).unwrap().is_set());
+        assert!(open(&without, None).unwrap().is_set());
     }
     #[test]
     fn streams_end_for_exactly_the_tokens_that_are_not_what_they_were() {
@@ -434,7 +507,7 @@ mod tests {
         }
         let admin = Role::Admin;
         let names = ["stays", "changes", "demoted", "goes"].map(|name| (name, admin));
-        let gate = Gate::open(&auth(home, &names), None).unwrap();
+        let gate = open(&auth(home, &names), None).unwrap();
         let held = gate.tokens();
         let revoked = || {
             let gone = held.iter().filter(|known| known.revoked.is_cancelled());
@@ -460,7 +533,7 @@ mod tests {
     fn streams_of_a_server_without_tokens_end_when_it_gets_some() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
-        let gate = Gate::open(&auth(home, &[]), None).unwrap();
+        let gate = open(&auth(home, &[]), None).unwrap();
         assert!(!gate.reload(&auth(home, &[])).unwrap());
         assert!(!gate.anybody.revoked.is_cancelled());
         write(home, "ops", "operator-token");

@@ -23,7 +23,7 @@ use navarch_providers::fake::{
 use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
 use navarch_time::{CancellationToken, SharedClock, Tasks};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::{self, Gate, TokenError};
 use crate::archive::Archive;
@@ -31,8 +31,9 @@ use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits};
+use crate::limits::Limits;
 use crate::metrics;
-use crate::reload::{Marks, Watcher, hangups, load_policy};
+use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
 use crate::tls::{Certificate, TlsError};
 
 /// How long everything but open requests may take to end.
@@ -139,9 +140,12 @@ impl App {
             clock,
         } = options;
         let marks = Marks::take(&config, config_file.as_deref());
+        let flags = Flags::found(&config, config_file.as_deref());
         let agent_token = AgentToken::default();
         let machines = (!config.pools.is_empty()).then(|| agent_token.clone());
-        let gate = Arc::new(Gate::open(&config.server.auth, machines)?);
+        let limits = Arc::new(Limits::new(&config.server.limits.rates, Arc::clone(&clock)));
+        let gate = Gate::open(&config.server.auth, machines, Arc::clone(&limits))?;
+        let gate = Arc::new(gate);
         let certificate = config
             .server
             .tls
@@ -175,7 +179,7 @@ impl App {
         let epoch = store.take_over()?;
         let state = store.load()?;
         let archive = Archive::start(Arc::from(store.reader())).map_err(StartError::Thread)?;
-        let limits = WriterLimits {
+        let writer_limits = WriterLimits {
             rows: config.store.batch_rows as usize,
             ..WriterLimits::default()
         };
@@ -243,7 +247,8 @@ impl App {
                 "pool configured"
             );
         }
-        let writer = Writer::start(store, epoch, limits).map_err(StartError::Thread)?;
+        let writer = Writer::start(store, epoch, writer_limits).map_err(StartError::Thread)?;
+        let (keep, keeping) = watch::channel(retention(&config));
         let tasks = Tasks::new();
         let running = fleet::start(
             Parts {
@@ -254,6 +259,7 @@ impl App {
                 plan_interval: config.planner.min_interval,
                 full_plan_interval: config.planner.full_interval,
                 data_dir: config.store.data_dir.clone(),
+                keep: keeping,
                 clock: Arc::clone(&clock),
             },
             &tasks,
@@ -276,12 +282,14 @@ impl App {
             started,
             closing: closing.clone(),
             listed: NodeParts::default(),
+            limits: Arc::clone(&limits),
         });
-        let limits = CallLimits {
+        let call_limits = CallLimits {
             max_request_bytes: config.server.limits.max_request_bytes as usize,
             handler_timeout: config.server.limits.request_timeout,
         };
-        let router = access::authenticated(router(&handlers, limits), Arc::clone(&gate));
+        let served = router(&handlers, certificate.clone(), call_limits);
+        let router = access::authenticated(served, Arc::clone(&gate));
         let connection_limits = ConnectionLimits {
             idle: config.server.limits.idle_timeout,
             shutdown: config.server.limits.shutdown_timeout,
@@ -308,6 +316,10 @@ impl App {
             hangup: hangups(),
             gate,
             certificate,
+            expiry_told: None,
+            flags,
+            limits,
+            keep,
             text: policy_text,
             clock: Arc::clone(&clock),
         };
@@ -450,7 +462,11 @@ async fn open_provider(
     }
 }
 
-fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
+fn router(
+    handlers: &Arc<Handlers>,
+    certificate: Option<Arc<Certificate>>,
+    limits: CallLimits,
+) -> Router {
     let ready = Arc::clone(handlers);
     let scraped = Arc::clone(handlers);
     // One page at a time: anybody may ask for it.
@@ -482,15 +498,21 @@ fn router(handlers: &Arc<Handlers>, limits: CallLimits) -> Router {
             "/metrics",
             get(move || {
                 let (handlers, scrape) = (Arc::clone(&scraped), Arc::clone(&scrape));
+                let certificate = certificate.clone();
                 async move {
                     let _turn = scrape.acquire().await;
                     let (published, policy) = (
                         Arc::clone(&handlers.published),
                         Arc::clone(&handlers.policy),
                     );
+                    let (limits, now) = (Arc::clone(&handlers.limits), handlers.time.now());
                     let page = handlers
                         .archive
-                        .read(move |_| Ok(metrics::page(&published, &policy)));
+                        .read(move |_| {
+                            let mut page = metrics::page(&published, &policy);
+                            metrics::access(&mut page, &limits, certificate.as_deref(), now);
+                            Ok(page)
+                        });
                     match page.await {
                         Ok(page) => {
                             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod handlers;
 pub mod http;
 mod journal;
+mod limits;
 pub mod metrics;
 pub mod publish;
 pub mod pulses;

@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 use std::sync::{PoisonError, RwLock};
 
 use navarch_core::PlanReport;
-use navarch_model::{HealthStatus, NodeStatus, Phase, State};
+use navarch_model::{HealthStatus, NodeStatus, Phase, Stamp, State};
 
 use crate::handlers::PolicyText;
+use crate::limits::Limits;
 use crate::publish::Published;
+use crate::tls::Certificate;
 
 /// The type of the metrics page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -103,6 +105,34 @@ pub fn page(published: &Published, policy: &RwLock<PolicyText>) -> String {
         );
     }
     page.0
+}
+
+/// Adds who was refused, and until when callers trust the certificate.
+pub(crate) fn access(
+    text: &mut String,
+    limits: &Limits,
+    certificate: Option<&Certificate>,
+    now: Stamp,
+) {
+    let mut page = Page(std::mem::take(text));
+    page.family(
+        "navarch_requests_refused_total",
+        "counter",
+        "Requests refused for who asked or how often, by reason, since the control plane started",
+    );
+    for (reason, number) in limits.refused() {
+        let labels = [("reason", reason)];
+        page.sample("navarch_requests_refused_total", &labels, number as f64);
+    }
+    page.family(
+        "navarch_certificate_expiry_seconds",
+        "gauge",
+        "Seconds until the first certificate of the server's chain expires, negative afterwards; absent without TLS",
+    );
+    if let Some(left) = certificate.and_then(|certificate| certificate.left(now.wall)) {
+        page.sample("navarch_certificate_expiry_seconds", &[], left as f64);
+    }
+    *text = page.0;
 }
 
 /// What the state says.

@@ -8,13 +8,24 @@ use navarch_config::{AuthConfig, Config, TokenSource};
 use navarch_core::{Input, Settings};
 use navarch_model::Idempotency;
 use navarch_policy::HealthPolicy;
+use navarch_store::Retention;
 use navarch_time::{CancellationToken, SharedClock};
+use tokio::sync::watch;
 
 use crate::access::Gate;
 use crate::app::StartError;
 use crate::fleet::SubmitError;
 use crate::handlers::{Handlers, PolicyText};
+use crate::limits::Limits;
 use crate::tls::Certificate;
+
+/// Seconds of a day.
+const DAY: i64 = 24 * 60 * 60;
+/// Seconds before a certificate expires from which on it is said. Shorter leaves too little time
+/// for whoever renews it by hand, longer is said of certificates that renew themselves.
+const TELL_BEFORE: i64 = 14 * DAY;
+/// How long until it is said again.
+const TELL_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often the files are looked at for changes.
 const WATCH_FILES: Duration = Duration::from_secs(1);
@@ -45,8 +56,77 @@ pub(crate) struct Watcher {
     pub(crate) hangup: Hangups,
     pub(crate) gate: Arc<Gate>,
     pub(crate) certificate: Option<Arc<Certificate>>,
+    /// When it was last said that the certificate expires, by the monotonic clock.
+    pub(crate) expiry_told: Option<Duration>,
+    pub(crate) flags: Flags,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) keep: watch::Sender<Retention>,
     pub(crate) text: Arc<RwLock<PolicyText>>,
     pub(crate) clock: SharedClock,
+}
+
+/// What flags of the start say in place of the file. They go on to count when it is read again.
+pub(crate) struct Flags {
+    address: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+impl Flags {
+    /// Finds what the configuration has and its file has not.
+    pub(crate) fn found(config: &Config, file: Option<&Path>) -> Self {
+        let Some(Ok((written, _))) = file.map(Config::load) else {
+            return Self {
+                address: None,
+                data_dir: None,
+            };
+        };
+        let (address, data_dir) = (&config.server.address, &config.store.data_dir);
+        Self {
+            address: (written.server.address != *address).then(|| address.clone()),
+            data_dir: (written.store.data_dir != *data_dir).then(|| data_dir.clone()),
+        }
+    }
+
+    fn apply(&self, config: &mut Config) {
+        if let Some(address) = &self.address {
+            config.server.address.clone_from(address);
+        }
+        if let Some(data_dir) = &self.data_dir {
+            config.store.data_dir.clone_from(data_dir);
+        }
+    }
+}
+
+/// What the store keeps.
+pub(crate) fn retention(config: &Config) -> Retention {
+    let keep = config.store.retention;
+    Retention {
+        events_age: keep.events_age,
+        events_bytes: keep.events_size.0,
+        records_age: keep.records_age,
+        ..Retention::default()
+    }
+}
+
+/// What is to be said of a certificate.
+#[derive(Debug, PartialEq, Eq)]
+enum Expiry {
+    Quiet,
+    Soon,
+    Past,
+}
+
+impl Expiry {
+    /// Of one that has so many seconds left, and was last spoken of so long ago.
+    fn of(left: i64, told: Option<Duration>) -> Self {
+        if told.is_some_and(|ago| ago < TELL_AGAIN) || left >= TELL_BEFORE {
+            Self::Quiet
+        } else if left > 0 {
+            Self::Soon
+        } else {
+            Self::Past
+        }
+    }
 }
 
 /// What tells whether a file changed.
@@ -128,6 +208,7 @@ impl Watcher {
                 self.marks.certificate = now;
                 self.reload_certificate();
             }
+            self.tell_of_expiry();
             let now = mark(self.config.server.health_policy.as_deref());
             if asked || policy_waits || now != self.marks.policy {
                 self.marks.policy = now;
@@ -136,9 +217,38 @@ impl Watcher {
         }
     }
 
-    fn reload_certificate(&self) {
+    /// Says once a day that the certificate expires soon, or has.
+    fn tell_of_expiry(&mut self) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        let Some(left) = certificate.left(self.handlers.time.now().wall) else {
+            return;
+        };
+        let now = self.clock.monotonic();
+        let told = self.expiry_told.map(|told| now.saturating_sub(told));
+        let (file, days) = (certificate.file().display(), left / DAY);
+        match Expiry::of(left, told) {
+            Expiry::Quiet => return,
+            Expiry::Soon => tracing::warn!(
+                %file, days,
+                "the certificate expires soon: put a new one into its files, no restart is needed"
+            ),
+            Expiry::Past => tracing::error!(
+                %file,
+                "the certificate has expired and callers refuse it: put a new one into its files"
+            ),
+        }
+        self.expiry_told = Some(now);
+    }
+
+    fn reload_certificate(&mut self) {
         match self.certificate.as_ref().map(|held| held.reload()) {
-            Some(Ok(true)) => tracing::info!("the certificate changed"),
+            Some(Ok(true)) => {
+                tracing::info!("the certificate changed");
+                // A new one that expires soon as well is worth a word at once.
+                self.expiry_told = None;
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, "the new certificate is refused; the old one stays");
             }
@@ -162,7 +272,7 @@ impl Watcher {
         let Some(path) = &self.config_file else {
             return Ok(());
         };
-        let (new, warnings) = match Config::load(path) {
+        let (mut new, warnings) = match Config::load(path) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 tracing::error!(%errors, "the new configuration is refused; the old one stays");
@@ -172,6 +282,7 @@ impl Watcher {
         for warning in warnings {
             tracing::warn!(%warning, "configuration");
         }
+        self.flags.apply(&mut new);
         let reload = navarch_config::Reload::new(&self.config, &new);
         for change in &reload.restart {
             tracing::warn!(%change, "this change needs a restart");
@@ -191,6 +302,8 @@ impl Watcher {
             tracing::info!(%change, "configuration changed");
         }
         self.config = reload.config;
+        self.limits.set(&self.config.server.limits.rates);
+        self.keep.send_replace(retention(&self.config));
         Ok(())
     }
 
@@ -203,7 +316,11 @@ impl Watcher {
             Err(error) => {
                 tracing::error!(%error, "the new health policy is refused; the old one stays");
                 self.refuse_policy(error.to_string());
-                return Ok(());
+                let refused = Input::PolicyRefused {
+                    source: path.map_or_else(String::new, |path| path.display().to_string()),
+                    error: error.to_string(),
+                };
+                return self.apply(refused).await;
             }
         };
         let same = {
@@ -278,5 +395,27 @@ impl Hangups {
             return;
         }
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_told_once_a_day_from_two_weeks_ahead() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        for (left, told, expected) in [
+            (14 * DAY, None, Expiry::Quiet),
+            (14 * DAY - 1, None, Expiry::Soon),
+            (14 * DAY - 1, hours(23), Expiry::Quiet),
+            (13 * DAY, hours(24), Expiry::Soon),
+            (1, hours(25), Expiry::Soon),
+            (0, hours(24), Expiry::Past),
+            (-DAY, hours(1), Expiry::Quiet),
+            (i64::MIN, None, Expiry::Past),
+        ] {
+            assert_eq!(Expiry::of(left, told), expected, "{left} s, {told:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use navarch_config::TlsConfig;
+use navarch_model::Time;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -39,7 +40,32 @@ pub enum TlsError {
 pub struct Certificate {
     files: TlsConfig,
     provider: Arc<CryptoProvider>,
-    shown: RwLock<Arc<CertifiedKey>>,
+    shown: RwLock<Shown>,
+}
+
+/// A certificate with its key, and when the first of its chain expires, if that can be read.
+struct Shown {
+    key: Arc<CertifiedKey>,
+    expires: Option<i64>,
+}
+
+impl Shown {
+    fn new(key: CertifiedKey) -> Self {
+        let expires = key.cert.iter().filter_map(|der| expiry(der)).min();
+        if expires.is_none() {
+            tracing::warn!("it cannot be read when the certificate expires");
+        }
+        Self {
+            key: Arc::new(key),
+            expires,
+        }
+    }
+}
+
+/// When a certificate expires, in Unix seconds.
+fn expiry(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 impl std::fmt::Debug for Certificate {
@@ -60,7 +86,7 @@ impl Certificate {
         Ok(Arc::new(Self {
             files,
             provider,
-            shown: RwLock::new(Arc::new(shown)),
+            shown: RwLock::new(Shown::new(shown)),
         }))
     }
 
@@ -73,9 +99,21 @@ impl Certificate {
     pub fn reload(&self) -> Result<bool, TlsError> {
         let new = read(&self.files, &self.provider)?;
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = shown.cert != new.cert;
-        *shown = Arc::new(new);
+        let changed = shown.key.cert != new.cert;
+        *shown = Shown::new(new);
         Ok(changed)
+    }
+
+    /// Seconds until the first certificate of the chain expires, negative if it has.
+    pub(crate) fn left(&self, wall: Time) -> Option<i64> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let now = wall.0.div_euclid(1_000_000);
+        Some(shown.expires?.saturating_sub(now))
+    }
+
+    /// The file with the chain.
+    pub(crate) fn file(&self) -> &Path {
+        &self.files.cert_file
     }
 
     /// What makes TLS of accepted connections.
@@ -93,7 +131,7 @@ impl Certificate {
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&shown))
+        Some(Arc::clone(&shown.key))
     }
 }
 
@@ -123,5 +161,63 @@ fn unusable(path: &Path, error: pem::Error, wanted: &str) -> TlsError {
     TlsError::File {
         path: path.to_owned(),
         problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    const YEAR: i64 = 365 * 24 * 3600;
+    /// The first moment of 2025 in Unix seconds.
+    const NEW_YEAR_2025: i64 = 1_735_689_600;
+
+    /// Writes a certificate that is good until the first day of each year, in one chain.
+    fn issue(files: &TlsConfig, years: &[i32]) {
+        let key = KeyPair::generate().unwrap();
+        let chain = years.iter().map(|year| {
+            let mut params = CertificateParams::new(vec!["fleet.example".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(*year, 1, 1);
+            params.self_signed(&key).unwrap().pem()
+        });
+        std::fs::write(&files.cert_file, chain.collect::<String>()).unwrap();
+        std::fs::write(&files.key_file, key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn the_first_of_the_chain_to_expire_counts_and_a_new_one_from_its_reload() {
+        let home = tempfile::tempdir().unwrap();
+        let files = TlsConfig {
+            cert_file: home.path().join("cert"),
+            key_file: home.path().join("key"),
+            ca_file: None,
+        };
+        issue(&files, &[2027, 2026, 2080]);
+        let certificate = Certificate::open(files.clone()).unwrap();
+        let at = |seconds: i64| Time(seconds * 1_000_000);
+        assert_eq!(certificate.left(at(NEW_YEAR_2025)), Some(YEAR));
+        assert_eq!(certificate.left(at(NEW_YEAR_2025 + YEAR + 7)), Some(-7));
+        issue(&files, &[2027]);
+        assert_eq!(certificate.left(at(NEW_YEAR_2025)), Some(YEAR));
+        assert!(certificate.reload().unwrap());
+        assert_eq!(certificate.left(at(NEW_YEAR_2025)), Some(2 * YEAR));
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_have_no_expiry() {
+        let mut bytes = Vec::new();
+        for length in 0..300_u32 {
+            assert_eq!(expiry(&bytes), None);
+            bytes.push(length.wrapping_mul(0x9e37_79b9).to_be_bytes()[0]);
+        }
+        let key = KeyPair::generate().unwrap();
+        let whole = CertificateParams::default().self_signed(&key).unwrap();
+        assert!(expiry(whole.der()).is_some());
+        for cut in 0..whole.der().len() {
+            assert_eq!(expiry(&whole.der()[..cut]), None, "{cut}");
+        }
     }
 }

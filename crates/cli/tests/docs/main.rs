@@ -71,6 +71,7 @@ pages! {
     logs = "logs.md",
     production = "production.md",
     runbook_breaker_open = "runbooks/breaker-open.md",
+    runbook_certificate_expiry = "runbooks/certificate-expiry.md",
     runbook_launch_failures = "runbooks/launch-failures.md",
     runbook_listing_suspect = "runbooks/listing-suspect.md",
     runbook_low_disk = "runbooks/low-disk.md",

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use navarch_core::Fleet;
 use navarch_model::Time;
-use navarch_store::Writer;
+use navarch_store::{Retention, Writer};
 use navarch_time::{SharedClock, Tasks};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::effects::{Cloud, Effects};
 use crate::publish::Published;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub full_plan_interval: Duration,
     /// The directory of the store, whose disk is measured.
     pub data_dir: PathBuf,
+    /// What the store keeps.
+    pub keep: watch::Receiver<Retention>,
     /// The clock.
     pub clock: SharedClock,
 }
@@ -82,6 +84,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         plan_interval,
         full_plan_interval,
         data_dir,
+        keep,
         clock,
     } = parts;
     let time = FleetClock::new(Arc::clone(&clock), fleet.state().meta.core_time);
@@ -117,6 +120,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         ids: SystemIds::default(),
         pending: Turn::empty(),
         pruning: None,
+        keep,
         data_dir,
         next_measure: Time(i64::MIN),
         last_reload: Time(i64::MIN),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use navarch_core::Fleet;
 use navarch_core::input::{Applied, Input};
 use navarch_core::liveness::Transition;
 use navarch_model::{State, Time};
 use navarch_store::{Pruned, Retention, Ticket, Writer};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::{FleetClock, SystemIds};
 use super::handle::{Answer, Job};
@@ -58,6 +59,7 @@ pub(super) struct Owner {
     pub(super) ids: SystemIds,
     pub(super) pending: Turn,
     pub(super) pruning: Option<Ticket<Pruned>>,
+    pub(super) keep: watch::Receiver<Retention>,
     pub(super) data_dir: PathBuf,
     pub(super) next_measure: Time,
     pub(super) last_reload: Time,
@@ -74,6 +76,7 @@ impl Owner {
         let mut next_full = Time(i64::MIN);
         let mut last_plan = Time(i64::MIN);
         let mut next_wake: Option<Time> = None;
+        let mut prune = false;
         loop {
             let now = self.time.now().core;
             let mut due = next_tick.min(next_full);
@@ -105,6 +108,7 @@ impl Owner {
             let now = self.time.now().core;
             if now >= next_tick {
                 self.tick();
+                self.prune(std::mem::take(&mut prune));
                 next_tick = now + TICK;
             }
             let woken = next_wake.is_some_and(|wake| now >= wake);
@@ -114,7 +118,7 @@ impl Owner {
                 let full = now >= next_full;
                 if full {
                     next_full = now + self.full_plan_interval;
-                    self.prune().await;
+                    prune = true;
                 }
                 next_wake = self.plan(full);
                 last_plan = now;
@@ -225,16 +229,22 @@ impl Owner {
         wake
     }
 
-    /// Asks for one small batch of old records to be removed, and hears how the last one went.
-    async fn prune(&mut self) {
-        let wall = Time(self.time.now().wall.0);
-        let next = self.writer.prune(wall, Retention::default());
-        if let Some(Err(error)) = match self.pruning.replace(next) {
-            Some(last) => Some(last.await),
-            None => None,
-        } {
-            tracing::warn!(%error, "old records could not be removed; trying again");
-        }
+    /// Asks for one small batch of old records to be removed: after each full plan, and every tick
+    /// while there is more. It waits for nothing, and never asks for two at once.
+    fn prune(&mut self, full: bool) {
+        let more = match self.pruning.as_mut().map(|asked| asked.now_or_never()) {
+            Some(None) => return,
+            Some(Some(Ok(pruned))) => pruned.more,
+            Some(Some(Err(error))) => {
+                tracing::warn!(%error, "old records could not be removed; trying again");
+                false
+            }
+            None => false,
+        };
+        self.pruning = (full || more).then(|| {
+            let wall = Time(self.time.now().wall.0);
+            self.writer.prune(wall, *self.keep.borrow())
+        });
     }
 
     /// Hands the turn to the writer and the releaser.

@@ -79,6 +79,7 @@ fn run(disk: &MemoryDisk, full: &Arc<AtomicBool>, tasks: &Tasks) -> Running {
         plan_interval: Duration::from_millis(1),
         full_plan_interval: Duration::from_secs(60),
         data_dir: std::env::temp_dir(),
+        keep: tokio::sync::watch::channel(navarch_store::Retention::default()).1,
         clock: Arc::new(RealClock::new()),
     };
     start(parts, tasks)

@@ -13,6 +13,7 @@ use navarch_time::VirtualClock;
 use crate::archive::Archive;
 use crate::fleet::{FleetClock, FleetHandle};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
+use crate::limits::Limits;
 use crate::publish::Published;
 
 const NOW: Stamp = Stamp {
@@ -65,6 +66,10 @@ fn handlers() -> Handlers {
         started: NOW,
         closing: navarch_time::CancellationToken::new(),
         listed: NodeParts::default(),
+        limits: Arc::new(Limits::new(
+            &config.server.limits.rates,
+            VirtualClock::new().shared(),
+        )),
     }
 }
 
@@ -79,7 +84,7 @@ async fn a_watcher_is_told_of_an_event_once_its_state_can_be_read() {
         after_sequence: Some(0),
         ..Default::default()
     };
-    let mut watch = handlers.stream_of_events(asked).unwrap();
+    let mut watch = handlers.stream_of_events(asked).await.unwrap();
     let mut next = async || -> Result<_, ApiError> {
         futures_util::StreamExt::next(&mut watch)
             .await

@@ -8,6 +8,7 @@ mod fleet;
 mod holds;
 mod incidents;
 mod machines;
+mod names;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,6 +28,7 @@ use crate::access::Caller;
 use crate::archive::Archive;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
 use crate::http::PeerAddress;
+use crate::limits::{Limits, Refusal};
 use crate::publish::Published;
 
 /// How often a quiet stream says that it lives.
@@ -65,6 +67,8 @@ pub struct Handlers {
     pub closing: CancellationToken,
     /// Nodes as they were last listed.
     pub listed: NodeParts,
+    /// How often each may call.
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Nodes as they were last listed, encoded: most lists differ from the one before in few nodes.
@@ -131,7 +135,14 @@ impl Handlers {
     }
 
     async fn ask_for_agent(&self, input: Input) -> Result<Reply, ApiError> {
-        self.fleet.submit_agent(input).await.map_err(refused)
+        if let Some(node) = speaker(&input) {
+            self.limits.node_call(node)?;
+        }
+        let answer = self.fleet.submit_agent(input).await;
+        if matches!(answer, Err(SubmitError::Overloaded)) {
+            self.limits.count(Refusal::Overloaded);
+        }
+        answer.map_err(refused)
     }
 
     /// One node, in memory or on record.
@@ -209,10 +220,22 @@ fn superseded_session(node: &NodeId) -> ApiError {
     ))
 }
 
+/// The node whose agent sent an input.
+fn speaker(input: &Input) -> Option<&NodeId> {
+    match input {
+        Input::Register(registration) => registration.node.as_ref(),
+        Input::Report(report) => report.node.as_ref(),
+        Input::Acknowledge { node, .. } | Input::Poll { node, .. } => Some(node),
+        _ => None,
+    }
+}
+
 fn refused(error: SubmitError) -> ApiError {
     match error {
         SubmitError::Rejected(rejection) => rejection.into(),
-        SubmitError::Overloaded => ApiError::resource_exhausted(error.to_string()),
+        SubmitError::Overloaded => {
+            ApiError::resource_exhausted(error.to_string()).retry_after(Duration::from_secs(1))
+        }
         SubmitError::Unavailable(_) => ApiError::unavailable(error.to_string()),
     }
 }

@@ -42,6 +42,9 @@ fn quiet_config(home: &TempDir) -> Config {
     let mut config = Config::default();
     config.server.address = "127.0.0.1:0".to_owned();
     config.server.auth = no_token();
+    // On a clock that stands still, every test is a flood.
+    config.server.limits.rates.calls_per_second = 0;
+    config.server.limits.rates.node_calls_per_second = 0;
     config.store.data_dir = home.path().join("data");
     config
 }
@@ -156,14 +159,10 @@ impl Plane {
     pub async fn settle(&self) {
         // A question that changes nothing; its answer comes after everything of its turn.
         let nobody = NodeId::new("nobody");
-        let asked = self
-            .app
-            .handlers()
-            .fleet
-            .submit(Input::Poll {
-                node: nobody,
-                session: None,
-            });
+        let asked = self.app.handlers().fleet.submit(Input::Poll {
+            node: nobody,
+            session: None,
+        });
         soon("a turn of the fleet", asked)
             .await
             .expect("the fleet runs");

@@ -305,3 +305,163 @@ proptest! {
         }
     }
 }
+
+/// The bytes of a protobuf tag or number.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 128 {
+        bytes.push(u8::try_from(number & 127).expect("seven bits") | 128);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).expect("seven bits"));
+    bytes
+}
+
+/// A parser that went down with these would end the process, not the test.
+#[test]
+fn deep_nesting_is_refused_or_skipped() {
+    const DEPTH: usize = 200_000;
+    let group = [varint(1000 << 3 | 3), varint(1000 << 3 | 4)];
+    let mut proto = vec![
+        group[0].repeat(DEPTH),
+        [group[0].repeat(DEPTH), group[1].repeat(DEPTH)].concat(),
+        group[1].repeat(DEPTH),
+    ];
+    // Every field of every message inside itself, as far as lengths go.
+    for field in 1..60 {
+        let mut bytes = Vec::new();
+        for _ in 0..2_000 {
+            let length = varint(bytes.len() as u64);
+            bytes = [varint(field << 3 | 2), length, bytes].concat();
+        }
+        proto.push(bytes);
+    }
+    for bytes in &proto {
+        for kind in kinds() {
+            // Whether it is read or refused is the parser's to say.
+            let _read = (kind.proto)(bytes);
+        }
+        check_everything(bytes);
+    }
+    for open in [
+        "[",
+        "{\"x\":",
+        "{\"node\":",
+        "{\"events\":[",
+        "{\"metrics\":{\"a\":",
+    ] {
+        let bytes = open.repeat(DEPTH);
+        for kind in kinds() {
+            assert!((kind.json)(bytes.as_bytes()).is_err(), "{}", kind.name);
+            let unknown = format!("{{\"zzz\":{bytes}");
+            assert!((kind.json)(unknown.as_bytes()).is_err(), "{}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn lengths_that_no_message_has_are_refused() {
+    for length in [
+        1 << 20,
+        u64::from(u32::MAX),
+        i64::MAX.cast_unsigned(),
+        u64::MAX,
+    ] {
+        for field in 1..60 {
+            let bytes = [varint(field << 3 | 2), varint(length), vec![0; 16]].concat();
+            for kind in kinds() {
+                assert!(
+                    (kind.proto)(&bytes).is_err(),
+                    "{} field {field}: {length}",
+                    kind.name
+                );
+            }
+        }
+    }
+    // Numbers that do not end, and kinds of values that there are not.
+    for bytes in [
+        vec![0x80; 11],
+        vec![0xff; 4096],
+        vec![0x0e],
+        vec![0x0f, 0x01],
+    ] {
+        for kind in kinds() {
+            assert!((kind.proto)(&bytes).is_err(), "{} {bytes:?}", kind.name);
+        }
+    }
+}
+
+/// Every text of a value, replaced.
+fn with_texts(value: &serde_json::Value, text: &str) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(_) => Value::String(text.to_owned()),
+        Value::Array(items) => items.iter().map(|item| with_texts(item, text)).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, field)| (name.clone(), with_texts(field, text)))
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+/// Every text that may be the name of a number, replaced by that number.
+fn with_numbers(value: &serde_json::Value, number: i32) -> serde_json::Value {
+    use serde_json::Value;
+    let is_name =
+        |text: &str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+    match value {
+        Value::String(text) if is_name(text) => number.into(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| with_numbers(item, number))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, field)| (name.clone(), with_numbers(field, number)))
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn numbers_that_no_name_stands_for_come_through_and_are_refused_by_the_checks() {
+    let contract = Contract::load();
+    let mut replaced = 0;
+    for kind in kinds() {
+        let sample = contract.sample(&kind.name);
+        for number in [999, -1, i32::MAX, i32::MIN] {
+            let changed = with_numbers(&sample, number);
+            replaced += u32::from(changed != sample);
+            let json = changed.to_string();
+            let proto = (kind.json_to_proto)(json.as_bytes())
+                .unwrap_or_else(|error| panic!("{} {number}: {error}", kind.name));
+            let back = (kind.proto_to_json)(&proto).expect("it was just written");
+            let back: serde_json::Value = serde_json::from_slice(&back).expect("it is JSON");
+            let again = (kind.json_to_proto)(back.to_string().as_bytes());
+            assert_eq!(again, Ok(proto.clone()), "{}", kind.name);
+            check_everything(&proto);
+        }
+    }
+    assert!(replaced > 40, "{replaced}");
+}
+
+#[test]
+fn long_texts_are_refused_in_few_words() {
+    let contract = Contract::load();
+    let long = "x".repeat(300_000);
+    let odd = "\u{1b}[2J\u{202e}\0é".repeat(1000);
+    let mut read = 0;
+    for kind in kinds() {
+        let sample = contract.sample(&kind.name);
+        for text in [long.as_str(), odd.as_str(), ""] {
+            let json = with_texts(&sample, text).to_string();
+            // Texts that stand for times and numbers are refused here already.
+            if let Ok(proto) = (kind.json_to_proto)(json.as_bytes()) {
+                read += 1;
+                check_everything(&proto);
+            }
+        }
+    }
+    assert!(read > 60, "{read}");
+}

@@ -10,6 +10,10 @@ use rustls::CertificateError;
 use super::transport::tls_problem;
 use crate::Code;
 
+/// The most characters that are taken of what a server says of an error. A list of what is wrong
+/// with a file fits; a page of a web server does not fill a screen for long.
+const MAX_SAID_CHARS: usize = 4096;
+
 /// Where an error comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -55,10 +59,21 @@ pub(super) struct Circumstances {
     pub timeout: Option<Duration>,
 }
 
+/// A text of whoever answered, as a terminal and a log may show it: it may be no control plane.
+fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => '\n',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(shown).take(MAX_SAID_CHARS).collect()
+}
+
 /// Says where an error comes from and what to do.
 pub(super) fn explain(error: &ConnectError, at: &Circumstances) -> ClientError {
     let code = Code::from_connect(error.code);
-    let said = error.message.as_deref().unwrap_or_default().trim();
+    let said = plain(error.message.as_deref().unwrap_or_default().trim());
+    let said = said.as_str();
     let address = &at.address;
     if error.source().is_some() {
         let (cause, message) = explain_transport(error, address);
@@ -91,7 +106,7 @@ pub(super) fn explain(error: &ConnectError, at: &Circumstances) -> ClientError {
             format!(
                 "{address} answers with a redirect ({status}) to {}; redirects are not followed, \
                  give the final address",
-                location.unwrap_or("an address it does not say")
+                location.map_or_else(|| "an address it does not say".to_owned(), plain)
             ),
         ),
         (_, Some(404)) => (

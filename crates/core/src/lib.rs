@@ -5,6 +5,7 @@
 //! input or output, reads a clock or draws a random number, so that the simulator runs the same
 //! code as production.
 
+mod action;
 pub mod agent;
 pub mod fleet;
 pub mod input;

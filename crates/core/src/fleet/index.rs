@@ -386,8 +386,8 @@ impl Witnesses {
         let mut fell = (self.silent.len() - fallen)
             .saturating_sub(self.silent_fresh.len() - before(&self.silent_fresh));
         let own = node.filter(|node| node.silent_since.is_none());
-        match node {
-            Some(node) => match node.silent_since {
+        if let Some(node) = node {
+            match node.silent_since {
                 None if node.fresh_since.core < since => stayed -= 1,
                 Some(silent)
                     if silent.core >= fresh_until
@@ -396,8 +396,7 @@ impl Witnesses {
                     fell = fell.saturating_sub(1);
                 }
                 _ => {}
-            },
-            None => {}
+            }
         }
         let mut next = None;
         let later = self.returned.partition_point(|(fresh, _)| *fresh < since);

@@ -2,6 +2,7 @@
 
 mod act;
 mod breakers;
+mod changes;
 mod cloud;
 mod ends;
 mod holds;
@@ -20,9 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use navarch_model::{
-    Automation, Change, Event, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeId,
-    NodeStatus, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName,
-    Stamp, State, Subject, Time,
+    Automation, Change, Event, EventKind, InstanceId, Meta, NodeId, NodeStatus, Offering,
+    OfferingMemory, Pool, PoolName, ProviderInstanceId, ProviderName, Stamp, State, Subject, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -398,213 +398,9 @@ impl Fleet {
         self.put_pool(memory);
     }
 
-    // Every change of state goes through one of these, which also keep the indexes.
-
-    fn put(&mut self, change: Change) {
-        self.mark(&change);
-        let before = self.index.tally(None);
-        self.index.apply(&mut self.state, &change);
-        if self.index.tally(None) != before {
-            // The fleet's budget is a share of all.
-            self.due.waiting = true;
-        }
-        self.changes.push(change);
-    }
-
-    /// Notes which pools a change concerns.
-    fn mark(&mut self, change: &Change) {
-        if !matches!(change, Change::Meta(_) | Change::Event(_)) {
-            self.stale_due = None;
-        }
-        let state = &self.state;
-        let pool_of = |id: &InstanceId| state.instances.get(id).map(|one| one.pool.clone());
-        let mut pools: Vec<Option<PoolName>> = Vec::new();
-        match change {
-            Change::Meta(meta) => {
-                self.due.all |= meta.automation != state.meta.automation;
-            }
-            Change::Pool(pool) => {
-                pools.push(Some(pool.name.clone()));
-                // A breaker may stand for the whole fleet.
-                let before = state
-                    .pools
-                    .get(&pool.name)
-                    .map(|pool| &pool.repair_breakers);
-                self.due.waiting |= before.is_some_and(|one| *one != pool.repair_breakers);
-            }
-            Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
-            Change::ForgetInstance(id) => pools.push(pool_of(id)),
-            Change::Node(node) => {
-                let before = state.nodes.get(&node.id);
-                pools.push(before.and_then(|node| node.pool.clone()));
-                pools.push(node.pool.clone());
-                let heard = |node: &Node| (node.lifecycle, node.fresh_since, node.silent_since);
-                if before.map(|node| heard(node)) != Some(heard(node)) {
-                    self.witnesses.take();
-                    self.due.waiting = true;
-                }
-            }
-            Change::ForgetNode(id) => {
-                pools.push(state.nodes.get(id).and_then(|node| node.pool.clone()));
-                self.witnesses.take();
-            }
-            Change::Incident(incident) => {
-                pools.push(incident.pool.clone());
-                // One more hit may be one too many for the fleet.
-                let before = state.incidents.get(&incident.id);
-                if before.and_then(|before| before.hit_at()) != incident.hit_at() {
-                    let hits = self.index.hits(incident.signature());
-                    pools.extend(hits.map(|(pool, _)| Some(pool.clone())));
-                }
-            }
-            Change::ForgetIncident(id) => {
-                pools.push(state.incidents.get(id).and_then(|one| one.pool.clone()));
-            }
-            Change::Unclaimed(machine) => {
-                pools.push(machine.instance.as_ref().and_then(pool_of));
-            }
-            Change::UnclaimedGone(provider, id) => {
-                let known = state.unclaimed.get(&(provider.clone(), id.clone()));
-                let instance = known.and_then(|machine| machine.instance.as_ref());
-                pools.push(instance.and_then(pool_of));
-            }
-            Change::Command(_) | Change::ForgetCommand(_) | Change::Event(_) => {}
-        }
-        self.due.pools.extend(pools.into_iter().flatten());
-    }
-
-    /// Notes that the pool of an instance has to be looked at, for something that is not stored.
-    pub(crate) fn look_at(&mut self, pool: Option<PoolName>) {
-        self.due.any = true;
-        self.due.pools.extend(pool);
-    }
-
-    /// Notes that everything has to be looked at.
-    pub(crate) fn look_at_all(&mut self) {
-        self.stale_due = None;
-        self.due.any = true;
-        self.due.all = true;
-    }
-
     /// The nodes as witnesses of a silence.
     pub(crate) fn witnesses(&self) -> &Witnesses {
         self.witnesses.get_or_init(|| Witnesses::of(&self.state))
-    }
-
-    pub(crate) fn put_meta(&mut self, meta: Meta) {
-        self.put(Change::Meta(Arc::new(meta)));
-    }
-
-    pub(crate) fn put_pool(&mut self, pool: Pool) {
-        if self
-            .state
-            .pools
-            .get(&pool.name)
-            .is_none_or(|before| **before != pool)
-        {
-            self.put(Change::Pool(Arc::new(pool)));
-        }
-    }
-
-    pub(crate) fn put_instance(&mut self, instance: Instance) {
-        self.put(Change::Instance(Arc::new(instance)));
-    }
-
-    pub(crate) fn put_incident(&mut self, incident: Incident) {
-        self.put(Change::Incident(Arc::new(incident)));
-    }
-
-    /// Stores a node and draws the consequences of a changed status.
-    pub(crate) fn put_node(&mut self, node: Node, cause: &str) {
-        let before = self.state.nodes.get(&node.id).cloned();
-        let from = before
-            .as_ref()
-            .map_or(NodeStatus::Unknown, |node| node.status());
-        let to = node.status();
-        let (id, instance, pool) = (node.id.clone(), node.instance.clone(), node.pool.clone());
-        if before.is_none_or(|before| *before != node) {
-            self.put(Change::Node(Arc::new(node)));
-        }
-        if from == to {
-            return;
-        }
-        let subject = Subject {
-            node: Some(id),
-            instance: instance.clone(),
-            pool,
-            ..Subject::default()
-        };
-        self.event(
-            EventKind::NodeStatus,
-            subject,
-            format!("{} to {}: {cause}", status_word(from), status_word(to)),
-            [
-                ("from", from.name().to_owned()),
-                ("to", to.name().to_owned()),
-            ],
-        );
-        if let Some(instance) = instance {
-            self.node_status_changed(&instance, to == NodeStatus::Active);
-        }
-    }
-
-    /// Remembers since when an instance's node is ACTIVE, which proves its launch.
-    fn node_status_changed(&mut self, id: &InstanceId, active: bool) {
-        let Some(instance) = self.state.instances.get(id) else {
-            return;
-        };
-        let mut instance = Instance::clone(instance);
-        instance.active_since = active.then_some(self.now);
-        let first = active && !instance.was_active;
-        instance.was_active |= active;
-        let (pool, offering) = (instance.pool.clone(), instance.offering.clone());
-        self.put_instance(instance);
-        if first {
-            let was_open = self.offering_memory(&pool, &offering).breaker.is_open();
-            self.change_offering(&pool, &offering, |memory| {
-                *memory = OfferingMemory {
-                    proven: true,
-                    ..OfferingMemory::default()
-                };
-            });
-            if was_open {
-                self.event(
-                    EventKind::BreakerClosed,
-                    Subject {
-                        pool: Some(pool),
-                        ..Subject::default()
-                    },
-                    format!("launch breaker of {offering}: a machine became ACTIVE"),
-                    [],
-                );
-            }
-        }
-    }
-
-    /// Moves an instance to another phase, recording why.
-    pub(crate) fn move_instance(&mut self, mut instance: Instance, to: Phase, why: &str) {
-        let from = instance.phase;
-        debug_assert!(from.may_become(to), "{} to {}", from.word(), to.word());
-        instance.phase = to;
-        instance.phase_since = self.now;
-        instance.message = why.to_owned();
-        if !to.may_be_alive() {
-            instance.ended = Some(self.now);
-            instance.retry_at = None;
-            self.calls.remove(&instance.id);
-            self.alerted.remove(&instance.id);
-        }
-        let subject = self.instance_subject(&instance);
-        self.event(
-            EventKind::InstancePhase,
-            subject,
-            format!("{} to {}: {why}", from.word(), to.word()),
-            [
-                ("from", from.word().to_owned()),
-                ("to", to.word().to_owned()),
-            ],
-        );
-        self.put_instance(instance);
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -1,5 +1,8 @@
 //! Breakers: what stops actions of one kind after trouble, and lets one through now and then.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use navarch_model::{Breaker, Time};

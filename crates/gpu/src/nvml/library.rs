@@ -483,5 +483,27 @@ mod tests {
         assert_eq!(until_zero(b"GPU-1\0rest"), "GPU-1");
         assert_eq!(until_zero(b"GPU-1"), "GPU-1");
         assert_eq!(until_zero(b""), "");
+        // A driver that writes another encoding, or cuts a character in two.
+        assert_eq!(until_zero(b"GPU-\xff\xfe"), "GPU-\u{fffd}\u{fffd}");
+        assert_eq!(
+            until_zero("GPU-é".as_bytes().split_last().expect("text").1),
+            "GPU-\u{fffd}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_of_the_driver_are_a_text_and_perhaps_a_number(
+            bytes: [u8; 24],
+            value: [u8; 8],
+            value_type: u32,
+            status in 0..4_u32,
+        ) {
+            let text = until_zero(&bytes);
+            proptest::prop_assert!(!text.contains('\0') && text.chars().count() <= bytes.len());
+            let field = FieldValue { value_type, status, value, ..FieldValue::default() };
+            let found = number(&field);
+            proptest::prop_assert!(found.is_none() || (status == 0 && (1..=6).contains(&value_type)));
+        }
     }
 }

@@ -9,6 +9,7 @@ mod external;
 mod holds;
 mod late;
 mod launch;
+mod limits;
 mod orphans;
 mod policy;
 mod register;

@@ -12,6 +12,11 @@ use crate::streams::Stream;
 
 /// How often time alone is fed in production.
 const TICK: Duration = Duration::from_secs(1);
+/// How often everything is planned in production.
+const FULL_PLAN: Duration = Duration::from_secs(60);
+/// How often everything is planned in a large fleet: that it finds nothing is proven by the
+/// thorough worlds.
+const RARE_FULL_PLAN: Duration = Duration::from_secs(600);
 /// What an agent's spool takes in production.
 const SPOOL_BYTES: usize = 64 * 1024 * 1024;
 
@@ -151,6 +156,8 @@ pub struct Config {
     /// How often time alone is fed to the control plane: a second in production. More than
     /// `guards.pause_gap` looks like a pause to it.
     pub tick: Duration,
+    /// How often everything is planned, whether it is due or not: a minute in production.
+    pub full_plan: Duration,
     /// How long the store keeps what is over; none for ever.
     pub retention: Option<Retention>,
     /// A bug planted in the shell.
@@ -173,6 +180,7 @@ impl Config {
             thorough: true,
             bulk: false,
             tick: TICK,
+            full_plan: FULL_PLAN,
             retention: None,
             bug: None,
         }
@@ -216,6 +224,7 @@ pools:
             thorough: false,
             bulk: true,
             tick,
+            full_plan: RARE_FULL_PLAN,
             ..Self::calm(1, 1)
         }
     }
@@ -249,6 +258,7 @@ pools:
             thorough: true,
             bulk: draw.chance(0.5),
             tick: TICK,
+            full_plan: FULL_PLAN,
             retention: None,
             bug: None,
         };

@@ -21,8 +21,6 @@ const WALL_ORIGIN_MICROS: i64 = 1_767_225_600_000_000;
 const PLAN_MICROS: i64 = 100_000;
 /// Time between two removals of what is old from the store.
 const PRUNE: Duration = Duration::from_secs(3600);
-/// Time between two plans of everything.
-const FULL_PLAN_MICROS: i64 = 60_000_000;
 
 /// Where a process dies in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,7 +321,7 @@ impl Sim {
         let rested = now.0 >= process.last_plan.0.saturating_add(PLAN_MICROS);
         if full || ((process.fleet.is_dirty() || woken) && rested) {
             if full {
-                process.next_full = Time(now.0 + FULL_PLAN_MICROS);
+                process.next_full = now + self.config.full_plan;
                 process.prune(now, self.config.retention.as_ref());
             }
             // A plan of what changed is compared with the plan of everything; in long runs once a
@@ -353,7 +351,7 @@ impl Sim {
             if !inputs.is_empty() {
                 self.turn(inputs);
             }
-            if !self.config.thorough {
+            if !self.config.thorough && self.checked != self.facts {
                 self.check_all();
             }
         }

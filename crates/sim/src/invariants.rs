@@ -74,6 +74,8 @@ impl Sim {
             step.effect(effect, &mut found);
         }
         self.changed += applied.changes.len() as u64;
+        let facts = |change: &&Change| !matches!(change, Change::Meta(_) | Change::Event(_));
+        self.facts += applied.changes.iter().filter(facts).count() as u64;
         for change in &applied.changes {
             self.seen.apply(change);
             if let Change::Node(node) = change {
@@ -100,6 +102,7 @@ impl Sim {
 
     /// Checks every promise over the whole state.
     pub(crate) fn check_all(&mut self) {
+        self.checked = self.facts;
         for violation in invariants::check(&self.seen) {
             self.violated(violation.invariant, violation.what);
         }

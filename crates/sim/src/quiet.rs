@@ -164,10 +164,8 @@ impl Sim {
         let now = self.now;
         let settings = &self.settings;
         let patience = settings.health_check_interval * settings.guards.stale_report_intervals;
-        // Long before the report that it was told of last is too old.
-        let old = patience
-            .saturating_sub(settings.health_check_interval.mul_f64(1.2))
-            .saturating_sub(self.config.tick * 2);
+        // One report before the one that it was told of last is too old.
+        let old = patience.saturating_sub(settings.health_check_interval.mul_f64(1.2));
         let mut late = Vec::new();
         let Some(process) = &mut self.plane.process else {
             return;

@@ -110,6 +110,10 @@ pub struct Sim {
     pub(crate) passed: BTreeSet<(NodeId, BootId)>,
     /// How many changes were made.
     pub(crate) changed: u64,
+    /// How many of them changed more than what the fleet knows of itself, and up to which the
+    /// whole state was checked.
+    pub(crate) facts: u64,
+    pub(crate) checked: u64,
     /// The last plan's report.
     pub(crate) report: PlanReport,
     pub(crate) plans: u64,
@@ -164,6 +168,8 @@ impl Sim {
             violations: Vec::new(),
             passed: BTreeSet::new(),
             changed: 0,
+            facts: 0,
+            checked: 0,
             report: PlanReport::default(),
             plans: 0,
             troubled: true,

@@ -467,3 +467,36 @@ fn each_reason_of_a_guard_has_a_word_of_its_own() {
     .map(Some);
     assert_eq!(found, wanted);
 }
+
+#[test]
+fn a_wait_says_until_when_and_a_scope_what_it_spans() {
+    let wait = Duration::from_secs(600);
+    let facts = Silence {
+        since: at(100),
+        sighting: None,
+        fresh_then: 4,
+        stayed_fresh: 4,
+        next: None,
+        witnesses: 2,
+        replace_after: Some(wait),
+        confirmed: false,
+    };
+    for block in [
+        small_pool(
+            "s",
+            Some(LastReplacement::ActiveSince(at(100))),
+            wait,
+            at(100),
+        ),
+        small_pool("s", Some(LastReplacement::None(at(100))), wait, at(100)),
+        silence(&facts, at(100)).err(),
+    ] {
+        assert_eq!(
+            block.as_ref().and_then(|block| block.until),
+            Some(at(700)),
+            "{block:?}"
+        );
+    }
+    assert_eq!(Scope::Pool("train").to_string(), "pool train");
+    assert_eq!(Scope::Fleet.to_string(), "the fleet");
+}

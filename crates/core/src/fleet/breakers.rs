@@ -23,9 +23,7 @@ impl Fleet {
             .map(|(_, breaker)| breaker.trips)
             .max()
             .unwrap_or(0);
-        let last = self
-            .last_hit((!fleet).then_some(pool), signature)
-            .unwrap_or(now.core);
+        let last = self.last_hit(pool, signature).unwrap_or(now.core);
         let mut memory = self.pool_memory(pool);
         let breaker = memory
             .repair_breakers

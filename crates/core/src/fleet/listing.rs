@@ -1,6 +1,6 @@
 //! Listings: what a sweep of a cloud shows, and what it lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
@@ -107,12 +107,7 @@ impl Fleet {
             None
         };
         if suspect.is_none() {
-            // Those that it shows are no mere intents any more.
-            let state = &self.state;
-            self.unlisted.retain(|id| {
-                let known = state.instances.get(id);
-                known.is_some_and(|instance| instance.offering.provider != *provider)
-            });
+            self.settle_intents(provider);
         }
         self.set_suspect(provider, suspect);
         for instance in expected {
@@ -128,6 +123,23 @@ impl Fleet {
         // Those that appeared are on record from now on: the next listing confirms them.
         if complete && !vanishing {
             self.strangers(provider, &machines, began);
+        }
+    }
+
+    /// A listing that is believed settles every intent of its provider: what it shows is no mere
+    /// intent any more, and what it lacks was not bought.
+    fn settle_intents(&mut self, provider: &ProviderName) {
+        let state = &self.state;
+        let (settled, others): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.unlisted)
+            .into_iter()
+            .partition(|id| {
+                let known = state.instances.get(id);
+                known.is_none_or(|instance| instance.offering.provider == *provider)
+            });
+        self.unlisted = others;
+        for id in settled {
+            let pool = self.state.instances.get(&id).map(|one| one.pool.clone());
+            self.look_at(pool);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{Change, Event, EventKind, Instance, Node, Subject};
+use navarch_policy::guards;
 
 use crate::fleet::{EventKey, Fleet};
 
@@ -82,6 +83,12 @@ impl Fleet {
         let event = Arc::new(event);
         if let Some(key) = key {
             self.remember(key, Arc::clone(&event));
+        }
+        // A repeat is counted in memory while the store's disk is nearly full; the first one after
+        // there is room again writes the whole count.
+        let full = guards::low_disk(self.disk_free, self.settings.min_free).is_some();
+        if event.count > 1 && full {
+            return;
         }
         self.changes.push(Change::Event(event));
     }

@@ -41,16 +41,16 @@ impl Fleet {
     /// From when an open breaker of a pool lets one node through.
     fn quiet_from(&self, pool: &PoolName, signature: &str, breaker: &Breaker) -> Option<Time> {
         let pace = &self.settings.guards.breaker;
-        let scope = (!breaker.fleet).then_some(pool);
-        let last = self.last_hit(scope, signature);
+        // Where the fleet is hit, the breaker of each pool waits for its own hits, and all are asked.
+        let last = self.last_hit(pool, signature);
         guards::quiet_from(breaker, last, pace.wait, pace.max_wait)
     }
 
-    /// When a signature was last found unhealthy on another node, in one pool or in all.
-    pub(crate) fn last_hit(&self, pool: Option<&PoolName>, signature: &str) -> Option<Time> {
+    /// When a signature was last found unhealthy on another node of a pool.
+    pub(crate) fn last_hit(&self, pool: &PoolName, signature: &str) -> Option<Time> {
         self.index
             .hits(signature)
-            .filter(|(name, _)| pool.is_none_or(|pool| pool == *name))
+            .filter(|(name, _)| *name == pool)
             .filter_map(|(_, id)| self.state.incidents.get(id)?.hit_at())
             .map(|hit| hit.core)
             .max()

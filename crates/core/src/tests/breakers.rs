@@ -187,6 +187,19 @@ fn a_probe_that_stays_active_for_ten_minutes_closes_the_breaker() {
 }
 
 #[test]
+fn a_breaker_that_its_probe_closed_does_not_open_again_on_what_was_hit_before() {
+    // It closes long before the window in which the nodes were counted is over.
+    let short = "  breaker:\n    wait: 30s\n    confirm: 30s\n";
+    let mut rig = Rig::new(&wide(8, short));
+    let up = rig.up(8);
+    hit(&mut rig, &up[..4]);
+    go(&mut rig, 200);
+    assert_eq!(rig.count(EventKind::BreakerOpened), 1);
+    assert_eq!(rig.count(EventKind::BreakerClosed), 1);
+    assert_eq!(touched(&rig).len(), 4, "the rest is repaired");
+}
+
+#[test]
 fn a_probe_that_fails_doubles_the_wait_up_to_a_day() {
     let (mut rig, up) = fleet(8);
     hit(&mut rig, &up[..4]);
@@ -326,6 +339,19 @@ fn a_pool_that_is_hit_later_joins_the_breaker_of_the_fleet_and_a_reset_ends_it_f
     rig.run(2);
     assert!(!breaker(&rig, "main").is_open());
     assert_eq!(rig.count(EventKind::BreakerClosed), 2);
+}
+
+#[test]
+fn a_pool_whose_own_breaker_opened_first_has_no_probe_beside_that_of_the_fleet() {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..4]);
+    rig.plan();
+    assert!(!breaker(&rig, "main").fleet, "it is the pool's own");
+    hit(&mut rig, &others[..1]);
+    rig.plan();
+    assert!(breaker(&rig, "other").fleet);
+    go(&mut rig, 660);
+    assert_eq!(drains(&rig), 1);
 }
 
 #[test]

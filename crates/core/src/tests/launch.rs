@@ -239,6 +239,53 @@ fn a_full_disk_buys_nothing_and_still_records_and_lets_go() {
 }
 
 #[test]
+fn a_full_disk_writes_no_repeats_until_there_is_room() {
+    use super::Input;
+    use navarch_model::{Change, Event, EventKind, ProviderError, ProviderName};
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let mut fail = |free: u64| -> Vec<(u64, u32)> {
+        rig.take(Input::Disk { free });
+        let input = Input::PolicyRefused {
+            source: "policy.yaml".to_owned(),
+            error: "unknown variable".to_owned(),
+        };
+        let applied = rig.fleet.apply(input, rig.now, &mut rig.ids);
+        let events = applied.changes.iter().filter_map(|change| match change {
+            Change::Event(event) => Some(Event::clone(event)),
+            _ => None,
+        });
+        events
+            .filter(|event| event.kind == EventKind::PolicyRefused)
+            .map(|event| (event.sequence, event.count))
+            .collect()
+    };
+    // The first is written whatever the disk says.
+    let first = fail(0);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].1, 1);
+    assert_eq!(fail(0), []);
+    assert_eq!(fail((256 << 20) - 1), []);
+    assert_eq!(fail(256 << 20), [(first[0].0, 4)], "and all are counted");
+    // What is no repeat is written.
+    rig.take(Input::Disk { free: 0 });
+    let applied = rig.fleet.apply(
+        Input::ListResult {
+            provider: ProviderName::new("fake"),
+            began: rig.now,
+            result: Err(ProviderError::new(ProviderErrorKind::Auth, "denied")),
+        },
+        rig.now,
+        &mut rig.ids,
+    );
+    assert!(
+        applied
+            .changes
+            .iter()
+            .any(|one| matches!(one, Change::Event(_)))
+    );
+}
+
+#[test]
 fn an_intent_that_waits_is_not_called_on_a_full_disk() {
     use super::Input;
     let mut rig = three_intents();

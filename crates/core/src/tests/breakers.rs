@@ -159,6 +159,36 @@ fn a_condition_that_turned_unhealthy_counts_from_then() {
 }
 
 #[test]
+fn incidents_that_a_new_policy_gives_to_another_rule_are_hits_of_that_rule() {
+    let rule = |name: &str| {
+        let text = format!(
+            "rules:\n  - name: {name}\n    condition: event.event_type == \"xid\"\n    result: \
+             unhealthy\n    class: bus\n    action: replace\n"
+        );
+        let policy = navarch_policy::HealthPolicy::parse("test", &text);
+        Input::SetPolicy(std::sync::Arc::new(
+            policy.unwrap_or_else(|errors| panic!("{errors:?}")),
+        ))
+    };
+    let text = wide(8, "").replace("budget: 100\n", "budget: 0\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(8);
+    rig.take(rule("old"));
+    for id in &up[..4] {
+        go(&mut rig, 250);
+        rig.xid(id, 79, 0);
+    }
+    go(&mut rig, 700);
+    assert_eq!(rig.count(EventKind::BreakerOpened), 0, "too far apart");
+    rig.take(rule("new"));
+    rig.plan();
+    assert_eq!(
+        rig.said(EventKind::BreakerOpened),
+        ["repair breaker of new: seen on too many nodes at once"]
+    );
+}
+
+#[test]
 fn a_probe_that_stays_active_for_ten_minutes_closes_the_breaker() {
     let (mut rig, up) = fleet(8);
     hit(&mut rig, &up[..4]);

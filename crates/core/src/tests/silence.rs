@@ -216,6 +216,33 @@ fn the_last_of_many_to_fall_silent_does_not_take_the_survivors_for_the_fleet() {
 }
 
 #[test]
+fn a_node_that_came_later_is_no_witness_of_a_silence() {
+    let (mut rig, up) = fleet(2);
+    rig.run(5);
+    let (dead, well) = (&up[0], &up[1]);
+    rig.silent(dead);
+    rig.configure(&yaml(3, 5, "guards:\n  silence_replace_after: 3m\n"));
+    rig.run(5);
+    let later = rig.of(Phase::PendingRegistration).remove(0);
+    rig.register(&later);
+    rig.full(&later, 45);
+    rig.run(5);
+    // Nor is it one when it was silent as well and has been heard for long.
+    rig.silent(&later);
+    rig.run(5);
+    rig.back(&later);
+    for _ in 0..60 {
+        rig.full(&later, 45);
+        rig.full(well, 45);
+        rig.run(20);
+    }
+    assert_eq!(rig.count(EventKind::DrainStarted), 0);
+    let told = rig.explain(&[(dead, "A")]);
+    let line = "replace A waits for silence: 1 of 1 other nodes stayed fresh and 2 are needed";
+    assert!(told.iter().any(|one| one.starts_with(line)), "{told:#?}");
+}
+
+#[test]
 fn a_fault_that_waits_for_reports_does_not_hide_that_the_machine_died() {
     let (mut rig, up) = fleet(4);
     let id = &up[0];

@@ -73,4 +73,5 @@ suite!(
     retention::what_is_old_goes_in_small_batches,
     retention::the_oldest_events_go_when_there_are_too_many,
     retention::what_is_in_use_stays,
+    retention::nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap,
 );

@@ -7,9 +7,10 @@ use navarch_model::{
     Change, Command, CommandState, Ending, Event, Incident, Instance, Node, Stamp, Time,
 };
 use navarch_store::{EventQuery, Order, Retention, Store};
+use proptest::prelude::*;
 
 use super::Fixture;
-use super::cases::begin;
+use super::cases::{begin, runner};
 use crate::support::Random;
 
 /// The present.
@@ -231,4 +232,74 @@ pub fn what_is_in_use_stays<F: Fixture>() {
     store.commit(epoch, &changes).unwrap();
     prune_all(&mut *store, epoch, &policy());
     assert!(store.reader().node(&id).unwrap().is_some());
+}
+
+/// Whatever is recorded, in whatever batches it goes.
+pub fn nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap<F: Fixture>() {
+    // Ages in seconds around both limits, exactly on them included.
+    let hour = prop_oneof![0..7200_u64, 3595..3605_u64];
+    let day = prop_oneof![0..180_000_u64, 86_395..86_405_u64];
+    let events = proptest::collection::vec((1..4_u64, hour), 1..40);
+    let incidents = proptest::collection::vec((proptest::option::of(day), any::<bool>()), 0..12);
+    let inputs = (any::<u64>(), 1..7_usize, events, incidents);
+    runner(48)
+        .run(&inputs, |(seed, batch, events, incidents)| {
+            let fixture = F::new();
+            let (mut store, epoch, state) = begin(&fixture);
+            let mut random = Random::new(seed, state.meta.fleet.clone());
+            let keep = Retention { batch, ..policy() };
+            let (mut changes, mut recorded, mut sequence) = (Vec::new(), Vec::new(), 0);
+            for (step, age) in events {
+                sequence += step;
+                changes.push(event(&mut random, sequence, ago(age)));
+                recorded.push((sequence, age));
+            }
+            let mut known = Vec::new();
+            for (index, (closed, forgotten)) in incidents.into_iter().enumerate() {
+                let incident = Incident {
+                    id: navarch_model::IncidentId::new(format!("incident-{index}")),
+                    closed: closed.map(|age| (ago(age), Ending::Recovered)),
+                    ..random.incident()
+                };
+                let id = incident.id.clone();
+                changes.push(Change::Incident(Arc::new(incident)));
+                if forgotten {
+                    changes.push(Change::ForgetIncident(id.clone()));
+                }
+                let goes = forgotten && closed.is_some_and(|age| age > 24 * 3600);
+                known.push((id, goes));
+            }
+            prop_assert_eq!(store.commit(epoch, &changes), Ok(()));
+            prune_all(&mut *store, epoch, &keep);
+            let left: Vec<u64> = recorded
+                .iter()
+                .filter(|(at, age)| *age <= 3600 || *at == sequence)
+                .map(|(at, _)| *at)
+                .collect();
+            prop_assert_eq!(sequences(&*store), left.clone());
+            let reader = store.reader();
+            for (id, goes) in known {
+                prop_assert_eq!(reader.incident(&id)?.is_none(), goes, "{}", id);
+            }
+            // Who stopped anywhere before goes on with the next that is left, and can see by the
+            // range that there is a gap.
+            let range = reader.event_range()?.expect("the newest stays");
+            prop_assert_eq!((*range.start(), *range.end()), (left[0], sequence));
+            for resume in 0..=sequence {
+                let query = EventQuery {
+                    limit: 3,
+                    ..EventQuery::following(resume)
+                };
+                let page: Vec<u64> = reader.events(&query)?.iter().map(|e| e.sequence).collect();
+                let next: Vec<u64> = left
+                    .iter()
+                    .copied()
+                    .filter(|at| *at > resume)
+                    .take(3)
+                    .collect();
+                prop_assert_eq!(page, next);
+            }
+            Ok(())
+        })
+        .unwrap();
 }

@@ -122,6 +122,26 @@ impl Sim {
         }
     }
 
+    /// P2 where the cloud honours no token: nothing is bought again while the first machine lives
+    /// and the listings tell the truth. A copy that was put back may not know of it.
+    fn check_repeat(&mut self, effect: &Effect) {
+        let Effect::Launch { spec, .. } = effect else {
+            return;
+        };
+        if self.cloud.honours_tokens || self.cloud.lied || self.plane.restored > 0 {
+            return;
+        }
+        let first = self
+            .cloud
+            .alive()
+            .find(|rented| rented.instance.as_ref() == Some(&spec.instance))
+            .map(|first| first.id.clone());
+        if let Some(first) = first {
+            let what = format!("{} again, beside {first}", spec.instance);
+            self.violated("P2 no double buy", what);
+        }
+    }
+
     pub(crate) fn at_cloud(&mut self, life: u64, effect: &Effect, back: Duration, answer: bool) {
         let orphan = life != self.plane.life || self.plane.process.is_none();
         if orphan && self.network.chance(0.5) {
@@ -131,6 +151,7 @@ impl Sim {
             self.check_intent(effect);
         }
         self.check_own(effect);
+        self.check_repeat(effect);
         let (done, input) = self.cloud.call(self.now, effect);
         match done {
             Done::Nothing => {}

@@ -188,7 +188,8 @@ impl Config {
 
     /// A fleet of `nodes` machines with eight GPUs each, with the guards of production and without
     /// trouble, in which quiet machines are advanced in bulk. Agents beat and report as often as
-    /// said, and the control plane is fed time every `tick`.
+    /// said, and the control plane is fed time every `tick`; it lists its clouds every five minutes,
+    /// or every `tick` if that is longer, and plans everything every ten minutes.
     pub fn large(nodes: u32, beat: Duration, report: Duration, tick: Duration) -> Self {
         let gap = tick.saturating_mul(3).max(Duration::from_secs(5));
         let yaml = format!(
@@ -198,6 +199,8 @@ impl Config {
   health_check_interval: {}s
 guards:
   pause_gap: {}s
+  sweep:
+    interval: {}s
 providers:
   fake:
     type: fake
@@ -216,6 +219,7 @@ pools:
             beat.as_secs() * 3,
             report.as_secs(),
             gap.as_secs(),
+            tick.as_secs().max(300),
             nodes + nodes / 20 + 1,
             nodes * 2,
         );

@@ -136,7 +136,9 @@ impl Sim {
                 return;
             }
             Trouble::Strangers => {
-                let fleet = (number % 2 == 0).then(|| FleetId::new(format!("fleet-{number}")));
+                let fleet = number
+                    .is_multiple_of(2)
+                    .then(|| FleetId::new(format!("fleet-{number}")));
                 let id = self.cloud.stranger(fleet);
                 self.note("fault", format_args!("somebody else rents {id}"));
                 return;

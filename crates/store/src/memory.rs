@@ -350,3 +350,31 @@ impl History for MemoryDisk {
         Ok(get(&self.contents().commands, id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::PoolName;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_one_moment_and_comes_back_with_automation_off() {
+        let disk = MemoryDisk::new(FleetId::new("fleet-1"));
+        let mut store = MemoryStore::open(&disk);
+        let epoch = store.take_over().unwrap();
+        let copy = disk.copy();
+        let pool = navarch_model::Pool::new(PoolName::new("later"));
+        let change = Change::Pool(Arc::new(pool));
+        store.commit(epoch, &[change]).unwrap();
+
+        let before = MemoryStore::open(&copy).load().unwrap();
+        assert!(before.pools.is_empty());
+        let restored = MemoryStore::open(&copy.restored(Time(77))).load().unwrap();
+        assert_eq!(restored.meta.automation.mode, Automation::Off);
+        let since = restored.meta.automation.since.unwrap();
+        assert_eq!((since.core, since.wall), (before.meta.core_time, Time(77)));
+        let after = store.load().unwrap();
+        assert_eq!(after.meta.automation.mode, Automation::On);
+        assert_eq!(after.pools.len(), 1);
+    }
+}

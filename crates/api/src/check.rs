@@ -31,7 +31,9 @@ pub(crate) fn id<T>(
     let id = parse(text).map_err(|problem| invalid(&field, problem))?;
     // Clouds name machines by paths, so a slash is legal; these parts are not, since whoever puts
     // the id into a URL would lose them.
-    if let Some(dots) = text.split('/').find(|part| matches!(*part, "." | "..")) {
+    if text.contains('.')
+        && let Some(dots) = text.split('/').find(|part| matches!(*part, "." | ".."))
+    {
         return Err(invalid(
             field,
             format_args!("has the part {dots:?}, which means another place in a path; rename it"),

@@ -1,21 +1,27 @@
 //! What a server implements, and how its handlers become routes.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody as Body;
 use buffa::bytes::Bytes;
 use connectrpc::dispatcher::codegen::{
     RequestStream, StreamingResult, UnaryResult, encode_response_stream, unimplemented_streaming,
     unimplemented_unary,
 };
 use connectrpc::{
-    CodecFormat, ConnectError, ConnectRpcService, DeadlinePolicy, Dispatcher, Limits,
-    MethodDescriptor, Payload, Protocol, RequestContext, Response, ServiceStream, Spec, StreamType,
+    CodecFormat, ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy, Dispatcher,
+    Limits, MethodDescriptor, Payload, Protocol, RequestContext, Response, ServiceStream, Spec,
+    StreamType,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
+use http_body::{Frame, SizeHint};
+use tower::Service as _;
 
 use navarch_model::Role;
 
@@ -124,6 +130,81 @@ impl CallLimits {
                     .with_max(self.handler_timeout)
                     .with_default_timeout(self.handler_timeout),
             )
+    }
+}
+
+/// Every call of the contract as one service.
+pub struct Calls<H>(ConnectRpcService<All<H>>);
+
+impl<H> Clone for Calls<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H> std::fmt::Debug for Calls<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").finish_non_exhaustive()
+    }
+}
+
+impl<H: Handles> Calls<H> {
+    /// The calls that these handlers answer.
+    pub fn new(handlers: &Arc<H>, limits: CallLimits) -> Self {
+        Self(limits.apply(All::new(handlers)))
+    }
+
+    /// Answers a request by POST whose path is that of a call, without the [`routes`] around it.
+    pub fn answer<B>(
+        &self,
+        request: http::Request<B>,
+    ) -> impl Future<Output = http::Response<CallBody>> + Send + use<B, H>
+    where
+        B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
+        let answer = self.0.clone().call(request);
+        async {
+            match answer.await {
+                Ok(answer) => answer.map(CallBody),
+                Err(never) => match never {},
+            }
+        }
+    }
+}
+
+/// The body of an answer. It tells the length of one that is there as a whole; the library's own
+/// does not, and HTTP/1.1 then sends it in chunks, which costs more than small answers carry.
+pub struct CallBody(ConnectRpcBody);
+
+impl std::fmt::Debug for CallBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallBody").finish_non_exhaustive()
+    }
+}
+
+impl Body for CallBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            ConnectRpcBody::Full(whole) => whole.is_end_stream(),
+            other => other.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            ConnectRpcBody::Full(whole) => whole.size_hint(),
+            other => other.size_hint(),
+        }
     }
 }
 
@@ -246,10 +327,10 @@ macro_rules! make_services {
 
             /// Hands the calls of one service to its handlers. Messages are decoded once, to
             /// owned values; the library's own stubs decode JSON twice.
-            struct Calls<H>(Arc<H>);
+            pub(super) struct Calls<H>(pub(super) Arc<H>);
 
             /// The name of the called method, if it is one of this service.
-            fn method(path: &str) -> Option<&str> {
+            pub(super) fn method(path: &str) -> Option<&str> {
                 path.strip_prefix($prefix.trim_start_matches('/'))
             }
 
@@ -314,16 +395,6 @@ macro_rules! make_services {
                 }
             }
 
-            pub(super) fn routes<H: $service>(
-                handlers: &Arc<H>,
-                limits: CallLimits,
-            ) -> axum::Router {
-                let calls = limits.apply(Calls(Arc::clone(handlers)));
-                axum::Router::new().route(
-                    concat!($prefix, "{method}"),
-                    axum::routing::post_service(calls).fallback(no_post),
-                )
-            }
         }
         pub use $module::$service;)+
 
@@ -336,22 +407,99 @@ macro_rules! make_services {
             },
         )+)+];
 
+        /// What implements every service.
+        pub trait Handles: $($service +)+ {}
+
+        impl<H: $($service +)+> Handles for H {}
+
+        /// Hands each call to its service.
+        struct All<H> {
+            $($module: $module::Calls<H>,)+
+        }
+
+        impl<H> All<H> {
+            fn new(handlers: &Arc<H>) -> Self {
+                Self {
+                    $($module: $module::Calls(Arc::clone(handlers)),)+
+                }
+            }
+        }
+
+        impl<H: Handles> Dispatcher for All<H> {
+            fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
+                None$(.or_else(|| self.$module.lookup(path)))+
+            }
+
+            fn call_unary(
+                &self,
+                path: &str,
+                context: RequestContext,
+                request: Payload,
+                format: CodecFormat,
+            ) -> UnaryResult {
+                $(if $module::method(path).is_some() {
+                    return self.$module.call_unary(path, context, request, format);
+                })+
+                unimplemented_unary(path)
+            }
+
+            fn call_server_streaming(
+                &self,
+                path: &str,
+                context: RequestContext,
+                request: Bytes,
+                format: CodecFormat,
+            ) -> StreamingResult {
+                $(if $module::method(path).is_some() {
+                    return self.$module.call_server_streaming(path, context, request, format);
+                })+
+                unimplemented_streaming(path)
+            }
+
+            fn call_client_streaming(
+                &self,
+                path: &str,
+                _: RequestContext,
+                _: RequestStream,
+                _: CodecFormat,
+            ) -> UnaryResult {
+                unimplemented_unary(path)
+            }
+
+            fn call_bidi_streaming(
+                &self,
+                path: &str,
+                _: RequestContext,
+                _: RequestStream,
+                _: CodecFormat,
+            ) -> StreamingResult {
+                unimplemented_streaming(path)
+            }
+        }
+
         /// The routes of all services: Connect, gRPC and gRPC-Web, JSON and protobuf.
         ///
         /// Layers around the router see every request before its body is read. Put what they
         /// learn of the caller into the request's extensions; handlers read it from [`Call`].
-        pub fn routes<H: $($service +)+>(handlers: &Arc<H>, limits: CallLimits) -> axum::Router {
-            axum::Router::new()$(.merge($module::routes(handlers, limits)))+
+        pub fn routes<H: Handles>(calls: &Calls<H>) -> axum::Router {
+            axum::Router::new()$(.route(
+                concat!($prefix, "{method}"),
+                axum::routing::post_service(calls.0.clone()).fallback(no_post),
+            ))+
         }
     };
+}
+
+/// Whether a path is that of a call.
+pub fn is_call(path: &str) -> bool {
+    CALLS.iter().any(|call| call.path == path)
 }
 
 /// The answer to everything but POST, empty as the Go project's is: every call has effects or
 /// costs, so that none is for caches, links and crawlers.
 async fn no_post(uri: http::Uri) -> axum::response::Response {
-    let known = CALLS.iter().any(|call| call.path == uri.path());
     let answer = http::Response::builder();
-    let answer = if known {
+    let answer = if is_call(uri.path()) {
         answer.status(405).header(http::header::ALLOW, "POST")
     } else {
         answer.status(404)

@@ -1,13 +1,11 @@
 //! Who calls: bearer tokens, what each may do, and what others are told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use futures_util::{StreamExt as _, stream};
 use navarch_api::service::{Answers, Call};
@@ -18,7 +16,6 @@ use navarch_providers::fake::AgentToken;
 use navarch_time::CancellationToken;
 use subtle::ConstantTimeEq as _;
 
-use crate::http::PeerAddress;
 use crate::limits::{Address, Limits, Meter, Refusal, Seen};
 
 /// What callers are known as where no token is asked for.
@@ -351,26 +348,6 @@ fn agent_token(tokens: &[Known]) -> Option<String> {
     let known = tokens.iter().find(|known| known.role == Some(Role::Agent));
     let known = known.or_else(|| tokens.iter().find(|known| known.role.is_none()))?;
     Some(String::from_utf8_lossy(&known.secret).into_owned())
-}
-
-/// Lets only callers with the right token through, unary calls and streams alike.
-pub fn authenticated(router: Router, gate: Arc<Gate>) -> Router {
-    router.layer(axum::middleware::from_fn(
-        move |mut request: Request<Body>, next: Next| {
-            let peer = request.extensions().get::<PeerAddress>();
-            let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-            let admitted = gate.admit(request.uri().path(), request.headers(), peer);
-            async move {
-                match admitted {
-                    Ok(caller) => {
-                        request.extensions_mut().insert(caller);
-                        next.run(request).await
-                    }
-                    Err(refused) => *refused,
-                }
-            }
-        },
-    ))
 }
 
 /// The answer to a caller without a token that is known. It does not say what is wrong with it.

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{any, get};
-use navarch_api::service::{self, CallLimits};
+use navarch_api::service::{self, CallLimits, Calls};
 use navarch_config::{Config, ProviderKind};
 use navarch_core::{Fleet, Settings};
 use navarch_model::{Idempotency, ProviderName};
@@ -25,12 +25,12 @@ use navarch_time::{CancellationToken, SharedClock, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{self, Gate, TokenError};
+use crate::access::{Gate, TokenError};
 use crate::archive::Archive;
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{Handlers, NodeParts, PolicyText};
-use crate::http::{self, ConnectionLimits};
+use crate::http::{self, ConnectionLimits, Front};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
@@ -288,8 +288,12 @@ impl App {
             max_request_bytes: config.server.limits.max_request_bytes as usize,
             handler_timeout: config.server.limits.request_timeout,
         };
-        let served = router(&handlers, certificate.clone(), call_limits);
-        let router = access::authenticated(served, Arc::clone(&gate));
+        let calls = Calls::new(&handlers, call_limits);
+        let front = Front {
+            gate: Arc::clone(&gate),
+            pages: pages(&handlers, certificate.clone(), &calls),
+            calls,
+        };
         let connection_limits = ConnectionLimits {
             idle: config.server.limits.idle_timeout,
             shutdown: config.server.limits.shutdown_timeout,
@@ -300,7 +304,7 @@ impl App {
             "accept",
             http::serve(
                 listener,
-                router,
+                front,
                 connection_limits,
                 certificate.as_ref().map(Certificate::acceptor),
                 Arc::clone(&clock),
@@ -462,16 +466,17 @@ async fn open_provider(
     }
 }
 
-fn router(
+/// Everything that is asked for by its path.
+fn pages(
     handlers: &Arc<Handlers>,
     certificate: Option<Arc<Certificate>>,
-    limits: CallLimits,
+    calls: &Calls<Handlers>,
 ) -> Router {
     let ready = Arc::clone(handlers);
     let scraped = Arc::clone(handlers);
     // One page at a time: anybody may ask for it.
     let scrape = Arc::new(Semaphore::new(1));
-    service::routes(handlers, limits)
+    service::routes(calls)
         .route("/healthz", any(|| async { "ok" }))
         .route(
             "/readyz",
@@ -506,13 +511,11 @@ fn router(
                         Arc::clone(&handlers.policy),
                     );
                     let (limits, now) = (Arc::clone(&handlers.limits), handlers.time.now());
-                    let page = handlers
-                        .archive
-                        .read(move |_| {
-                            let mut page = metrics::page(&published, &policy);
-                            metrics::access(&mut page, &limits, certificate.as_deref(), now);
-                            Ok(page)
-                        });
+                    let page = handlers.archive.read(move |_| {
+                        let mut page = metrics::page(&published, &policy);
+                        metrics::access(&mut page, &limits, certificate.as_deref(), now);
+                        Ok(page)
+                    });
                     match page.await {
                         Ok(page) => {
                             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()

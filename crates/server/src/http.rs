@@ -1,27 +1,43 @@
 //! Connections: accepted, limited, and closed in order.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{Method, Request, Response};
+use futures_util::future::Either;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
+use navarch_api::service::{CallBody, Calls, is_call};
 use navarch_time::{SharedClock, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
+use tower::Service as _;
+
+use crate::access::Gate;
+use crate::handlers::Handlers;
 
 /// Connections at a time. An agent keeps one; more than this is an attack or a mistake.
 const MAX_CONNECTIONS: usize = 65_536;
 /// How long a new connection may take to begin its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How often in its time an idle connection is looked at. Higher ends it closer to its time and
+/// wakes every connection more often.
+const IDLE_LOOKS: u32 = 4;
 /// How long a connection that is closed may take to tell its peer so. Too short and a client sends
 /// one more request into the void; too long and slow peers hold up a stop.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -46,7 +62,7 @@ pub struct ConnectionLimits {
 /// Accepts connections until the group's token is cancelled; then lets open requests end.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    front: Front,
     limits: ConnectionLimits,
     tls: Option<TlsAcceptor>,
     clock: SharedClock,
@@ -73,7 +89,7 @@ pub async fn serve(
             }
         };
         let connection = Connection {
-            router: router.clone(),
+            front: front.clone(),
             peer,
             limits,
             tls: tls.clone(),
@@ -99,7 +115,7 @@ struct Activity {
 }
 
 struct Connection {
-    router: Router,
+    front: Front,
     peer: SocketAddr,
     limits: ConnectionLimits,
     tls: Option<TlsAcceptor>,
@@ -122,7 +138,8 @@ impl Connection {
             () = self.clock.sleep(FIRST_REQUEST) => return,
         };
         match shaken {
-            Ok(stream) => self.converse(stream).await,
+            // In a place of its own, so that connections without TLS do not pay for its room.
+            Ok(stream) => Box::pin(self.converse(stream)).await,
             Err(error) => tracing::debug!(%peer, %error, "no TLS with a caller"),
         }
     }
@@ -132,24 +149,21 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity::default());
-        let (peer, router, counted) = (self.peer, self.router, Arc::clone(&activity));
-        let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(PeerAddress(peer));
-            let (router, activity) = (router.clone(), Arc::clone(&counted));
-            async move {
-                activity.begun.fetch_add(1, Ordering::Relaxed);
-                activity.open.fetch_add(1, Ordering::Relaxed);
-                let busy = Busy(Arc::clone(&activity));
-                let answer = router.oneshot(request.map(Body::new)).await;
-                // The body of a stream keeps the connection busy until it ends.
-                answer.map(|answer| answer.map(|body| Body::new(Held { body, _busy: busy })))
-            }
+        let (peer, front, counted) = (self.peer, self.front.clone(), Arc::clone(&activity));
+        let service = service_fn(move |request| {
+            counted.begun.fetch_add(1, Ordering::Relaxed);
+            counted.open.fetch_add(1, Ordering::Relaxed);
+            let busy = Busy(Arc::clone(&counted));
+            let answer = front.answer(request, peer);
+            // The body of a stream keeps the connection busy until it ends.
+            answer.map_ok(|answer| answer.map(|body| Held { body, _busy: busy }))
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.idle)
+            // Headers that do not come to their end are no request: the limit on idle connections
+            // ends them, without a timer for each request.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEADER_BYTES);
         builder
             .http2()
@@ -158,29 +172,19 @@ impl Connection {
             .keep_alive_timeout(Duration::from_secs(20))
             .max_concurrent_streams(256)
             .max_header_list_size(16 * 1024);
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        let mut seen = 0;
-        let mut wait = FIRST_REQUEST;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%peer, error = &*error, "a connection broke");
-                    }
-                    return;
+        // A set of one: it is looked at when it has something to say, not with every request.
+        let mut end: FuturesUnordered<_> = std::iter::once(self.end(&activity)).collect();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, error = &*error, "a connection broke");
                 }
-                () = self.closing.cancelled() => break,
-                () = self.clock.sleep(wait) => {
-                    let begun = activity.begun.load(Ordering::Relaxed);
-                    if begun == seen && activity.open.load(Ordering::Relaxed) == 0 {
-                        break;
-                    }
-                    seen = begun;
-                    wait = self.limits.idle;
-                }
+                return;
             }
+            _ = end.next() => {}
         }
         connection.as_mut().graceful_shutdown();
         let ended = if activity.open.load(Ordering::Relaxed) > 0 {
@@ -196,6 +200,105 @@ impl Connection {
             tracing::debug!(%peer, error = &*error, "a connection broke");
         }
     }
+
+    /// Waits until the connection was idle for too long, or the server stops.
+    async fn end(&self, activity: &Activity) {
+        let (mut seen, mut quiet) = (0, IDLE_LOOKS - 1);
+        let mut wait = FIRST_REQUEST;
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                () = self.clock.sleep(wait) => {}
+            }
+            let begun = activity.begun.load(Ordering::Relaxed);
+            if begun == seen && activity.open.load(Ordering::Relaxed) == 0 {
+                quiet += 1;
+            } else {
+                quiet = 0;
+            }
+            if quiet == IDLE_LOOKS {
+                return;
+            }
+            seen = begun;
+            wait = self.limits.idle / IDLE_LOOKS;
+        }
+    }
+}
+
+/// What answers requests.
+#[derive(Debug, Clone)]
+pub struct Front {
+    /// Says who may ask.
+    pub gate: Arc<Gate>,
+    /// Answers the calls of the contract.
+    pub calls: Calls<Handlers>,
+    /// Answers everything else.
+    pub pages: Router,
+}
+
+impl Front {
+    /// Answers a request. What is a call goes to its handler at once; the router does not add to
+    /// it, and costs as much as the smallest calls.
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + Send + use<> {
+        let caller = match self
+            .gate
+            .admit(request.uri().path(), request.headers(), peer.ip())
+        {
+            Ok(caller) => caller,
+            Err(refused) => return Either::Left(ready(Ok(refused.map(Answer::Page)))),
+        };
+        request.extensions_mut().insert(PeerAddress(peer));
+        request.extensions_mut().insert(caller);
+        let is_call = request.method() == Method::POST && is_call(request.uri().path());
+        Either::Right(if is_call {
+            let answer = self.calls.answer(request);
+            Either::Left(answer.map(|answer| Ok(answer.map(Answer::Call))))
+        } else {
+            let answer = self.pages.clone().call(request);
+            Either::Right(answer.map_ok(|answer| answer.map(Answer::Page)))
+        })
+    }
+}
+
+/// The body of an answer.
+enum Answer {
+    Call(CallBody),
+    Page(Body),
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            Self::Call(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(|never| match never {}),
+            Self::Page(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Call(body) => body.is_end_stream(),
+            Self::Page(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Call(body) => body.size_hint(),
+            Self::Page(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Counts a request as open until its answer is gone.
@@ -209,26 +312,26 @@ impl Drop for Busy {
 
 /// A body that keeps its connection busy.
 struct Held {
-    body: Body,
+    body: Answer,
     _busy: Busy,
 }
 
-impl axum::body::HttpBody for Held {
-    type Data = axum::body::Bytes;
+impl HttpBody for Held {
+    type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 }

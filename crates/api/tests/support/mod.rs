@@ -284,7 +284,7 @@ impl Server {
             max_request_bytes: 64 * 1024,
             handler_timeout: std::time::Duration::from_millis(200),
         };
-        let app = service::routes(&Arc::new(Double), limits)
+        let app = service::routes(&service::Calls::new(&Arc::new(Double), limits))
             .route(
                 "/moved/{*rest}",
                 axum::routing::any(|| async { axum::response::Redirect::temporary("/other") }),

@@ -24,7 +24,7 @@ fn beat(keep: bool) -> String {
 async fn answered(stream: &mut tokio::net::TcpStream) {
     let mut seen = String::new();
     soon("the answer", async {
-        while !seen.contains("{\"acknowledged\":true}") || !seen.ends_with("\r\n0\r\n\r\n") {
+        while !seen.ends_with("\r\n\r\n{\"acknowledged\":true}") {
             let mut chunk = [0; 1024];
             let count = stream
                 .read(&mut chunk)
@@ -79,6 +79,26 @@ async fn a_connection_that_never_asks_or_never_ends_its_head_is_closed() {
     }
     // Everybody else is served.
     GoAgent("n").beat(&plane).await;
+}
+
+#[tokio::test]
+async fn a_later_head_that_never_ends_is_no_request() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    let mut stream = open(plane.address, beat(true).as_bytes()).await;
+    answered(&mut stream).await;
+    // Bytes come all the time, and never an end; the limit of idleness is 90 s.
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nx-slow: ")
+        .await
+        .expect("it is open");
+    for _ in 0..4 {
+        plane.pass(Duration::from_secs(20)).await;
+        stream.write_all(b"y").await.expect("it is still open");
+    }
+    plane.pass(Duration::from_secs(60)).await;
+    let said = soon("it is closed", until_closed(&mut stream)).await;
+    assert!(!said.contains("200"), "{said:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The liveness table, sharded so that heartbeats of many nodes do not wait for one lock.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use navarch_core::liveness::{Deaf, Liveness, Pulse, Sample, Transition};
@@ -14,12 +15,15 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct Pulses {
     shards: Vec<Mutex<Liveness>>,
+    /// When nodes that are gone were last heard, for as long as they are listed.
+    gone: Mutex<BTreeMap<NodeId, Stamp>>,
 }
 
 impl Default for Pulses {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            gone: Mutex::default(),
         }
     }
 }
@@ -51,6 +55,7 @@ impl Pulses {
 
     /// A node registered, as it is stored.
     fn register(&self, node: &Node, now: Stamp) {
+        self.forget_beat(&node.id);
         let silent = node.silent_since.is_some();
         self.shard(&node.id, |shard| {
             let (id, session) = (node.id.clone(), node.session.clone());
@@ -80,9 +85,25 @@ impl Pulses {
         })
     }
 
-    /// A node is gone.
+    /// A node is gone. When it was last heard stays known.
     pub fn forget(&self, node: &NodeId) {
-        self.shard(node, |shard| shard.forget(node));
+        let last = self.shard(node, |shard| {
+            let last = shard.get(node).and_then(|pulse| pulse.beat);
+            shard.forget(node);
+            last
+        });
+        if let Some(last) = last {
+            self.gone().insert(node.clone(), last);
+        }
+    }
+
+    /// A node that is gone is listed no more.
+    pub fn forget_beat(&self, node: &NodeId) {
+        self.gone().remove(node);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeMap<NodeId, Stamp>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A heartbeat came.
@@ -117,6 +138,44 @@ impl Pulses {
 
     /// When a node last sent a heartbeat, without what it measured.
     pub fn last_beat(&self, node: &NodeId) -> Option<Stamp> {
-        self.shard(node, |shard| shard.get(node).and_then(|pulse| pulse.beat))
+        let heard = self.shard(node, |shard| Some(shard.get(node)?.beat));
+        heard.unwrap_or_else(|| self.gone().get(node).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_node_was_last_heard_is_known_until_it_is_listed_no_more() {
+        let at = |second: i64| Stamp {
+            core: Time(second),
+            wall: Time(second),
+        };
+        let (pulses, node) = (Pulses::default(), NodeId::new("a"));
+        let register = || {
+            pulses.forget_beat(&node);
+            pulses.shard(&node, |shard| {
+                shard.register(node.clone(), None, 1, false, at(1));
+            });
+        };
+        register();
+        pulses.beat(&node, None, None, at(5)).unwrap();
+        // A record that is gone may change more than once.
+        for _ in 0..2 {
+            pulses.forget(&node);
+            assert_eq!(pulses.last_beat(&node), Some(at(5)));
+        }
+        // Another machine under its name has not been heard by that.
+        register();
+        assert_eq!(
+            pulses.last_beat(&node),
+            pulses.get(&node).and_then(|pulse| pulse.beat)
+        );
+        assert_ne!(pulses.last_beat(&node), Some(at(5)));
+        pulses.forget(&node);
+        pulses.forget_beat(&node);
+        assert_eq!(pulses.last_beat(&node), None);
     }
 }

@@ -12,7 +12,7 @@ use navarch_time::timeout;
 use super::{Handlers, KEEP_ALIVE};
 use crate::access::until_revoked;
 use crate::fleet::{FleetClock, FleetHandle};
-use crate::publish::Published;
+use crate::publish::{CommandNews, Published};
 
 impl Agents for Handlers {
     async fn acknowledge_command(
@@ -49,13 +49,13 @@ impl Agents for Handlers {
         }
         super::current(&self.published, &node, session.as_ref())?;
         let watch = Watch {
+            news: self.published.commands_of(&node),
             node,
             session,
             fleet: self.fleet.clone(),
             published: Arc::clone(&self.published),
             time: self.time.clone(),
             closing: self.closing.clone(),
-            news: self.published.commands(),
             first: true,
         };
         let answers = Box::pin(stream::unfold(Some(watch), |watch| async {
@@ -77,7 +77,7 @@ struct Watch {
     published: Arc<Published>,
     time: FleetClock,
     closing: navarch_time::CancellationToken,
-    news: tokio::sync::watch::Receiver<u64>,
+    news: CommandNews,
     first: bool,
 }
 
@@ -89,11 +89,8 @@ impl Watch {
                 () = self.closing.cancelled() => {
                     return Err(ApiError::unavailable("the control plane is shutting down"));
                 }
-                news = timeout(&*clock, KEEP_ALIVE, self.news.changed()) => {
-                    if matches!(news, Ok(Err(_))) {
-                        return Err(ApiError::unavailable("the control plane is shutting down"));
-                    }
-                }
+                // Whether there is news or none for so long: it says what waits.
+                _ = timeout(&*clock, KEEP_ALIVE, self.news.next()) => {}
             }
         }
         Ok(v1::WatchCommandsResponse {
@@ -105,13 +102,7 @@ impl Watch {
     /// The commands that wait, now marked as delivered.
     async fn waiting(&self) -> Result<Vec<navarch_api::wire::NodeCommand>, ApiError> {
         super::current(&self.published, &self.node, self.session.as_ref())?;
-        let pending = self.published.read(|state| {
-            state
-                .commands
-                .values()
-                .any(|command| command.node == self.node && !command.state.is_final())
-        });
-        if !pending {
+        if !self.published.has_command(&self.node) {
             return Ok(Vec::new());
         }
         match self

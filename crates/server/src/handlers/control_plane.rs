@@ -7,6 +7,7 @@ use navarch_core::{Input, Reply};
 use navarch_model::Time;
 
 use super::Handlers;
+use super::names::Named;
 use crate::http::PeerAddress;
 
 impl ControlPlane for Handlers {
@@ -73,13 +74,7 @@ impl ControlPlane for Handlers {
         let (node, session) = requests::poll(&request)?;
         super::current(&self.published, &node, session.as_ref())?;
         // Nothing waits for most polls, and those cost no turn of the loop.
-        let waits = self.published.read(|state| {
-            state
-                .commands
-                .values()
-                .any(|command| command.node == node && !command.state.is_final())
-        });
-        if !waits {
+        if !self.published.has_command(&node) {
             return Ok(wire::GetNodeCommandsResponse::default());
         }
         match self.ask_for_agent(Input::Poll { node, session }).await? {
@@ -99,6 +94,13 @@ impl ControlPlane for Handlers {
         request: wire::ListNodesRequest,
     ) -> Result<Listed<wire::ListNodesResponse>, ApiError> {
         let query = requests::nodes(request)?;
+        // Unknown providers and regions have an empty list, as in the Go project, which knows no
+        // filter by pool.
+        let named = Named {
+            pool: query.pool.as_ref(),
+            ..Named::default()
+        };
+        self.must_exist(named).await?;
         let nodes = self.published.read(|state| {
             state
                 .nodes

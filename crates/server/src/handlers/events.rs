@@ -9,6 +9,7 @@ use navarch_model::{Event, HealthStatus, Incident, Node};
 use navarch_store::{EventQuery, MAX_LIMIT, Order, StoreError};
 use navarch_time::timeout;
 
+use super::names::Named;
 use super::{Handlers, KEEP_ALIVE, unreadable};
 use crate::archive::Archive;
 use crate::fleet::FleetClock;
@@ -116,6 +117,7 @@ impl Handlers {
         request: v1::ListEventsRequest,
     ) -> Result<v1::ListEventsResponse, ApiError> {
         let page = requests::events(request)?;
+        self.must_exist(named(&page.query)).await?;
         let end = newest(&self.published) + 1;
         let query = EventQuery {
             after: Some(page.after),
@@ -143,11 +145,12 @@ impl Handlers {
         })
     }
 
-    pub(super) fn stream_of_events(
+    pub(super) async fn stream_of_events(
         &self,
         request: v1::WatchEventsRequest,
     ) -> Result<Answers<v1::WatchEventsResponse>, ApiError> {
         let (query, after) = requests::watch_events(request)?;
+        self.must_exist(named(&query)).await?;
         let news = self.published.events();
         let after = after.unwrap_or_else(|| *news.borrow());
         let watch = Watch {
@@ -173,6 +176,16 @@ impl Handlers {
 /// commit is not published yet: whoever is told of an event must find what it tells of.
 fn newest(published: &Published) -> u64 {
     *published.events().borrow()
+}
+
+/// What a query names.
+fn named(query: &requests::EventQuery) -> Named<'_> {
+    Named {
+        pool: query.pool.as_ref(),
+        node: query.node.as_ref(),
+        instance: query.instance.as_ref(),
+        incident: query.incident.as_ref(),
+    }
 }
 
 /// The store's query for a checked one.

@@ -205,7 +205,7 @@ impl Fleet for Handlers {
         call: Call,
         request: v1::WatchEventsRequest,
     ) -> Result<Answers<v1::WatchEventsResponse>, ApiError> {
-        Ok(until_revoked(&call, self.stream_of_events(request)?))
+        Ok(until_revoked(&call, self.stream_of_events(request).await?))
     }
 
     async fn list_pools(
@@ -231,7 +231,7 @@ impl Fleet for Handlers {
             .as_ref()
             .filter(|pool| !settings.pools.contains_key(*pool))
         {
-            return Err(ApiError::not_found(format!("pool not found: {pool}")));
+            return Err(self.unknown_pool(pool));
         }
         Ok(self
             .published

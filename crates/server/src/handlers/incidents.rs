@@ -8,6 +8,7 @@ use navarch_api::{ApiError, convert, requests, v1};
 use navarch_model::{Incident, IncidentId};
 use navarch_store::IncidentQuery;
 
+use super::names::Named;
 use super::{Handlers, unreadable};
 
 impl Handlers {
@@ -34,6 +35,12 @@ impl Handlers {
         request: &v1::ListIncidentsRequest,
     ) -> Result<v1::ListIncidentsResponse, ApiError> {
         let wanted = requests::incidents(request)?;
+        let named = Named {
+            pool: wanted.pool.as_ref(),
+            node: wanted.node.as_ref(),
+            ..Named::default()
+        };
+        self.must_exist(named).await?;
         // Open ones never leave memory, and the store may be ahead of what is published.
         let mut found: Vec<Arc<Incident>> = self.published.read(|state| {
             let all = state.incidents.values();

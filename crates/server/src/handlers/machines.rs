@@ -13,6 +13,9 @@ impl Handlers {
         request: &v1::ListUnclaimedRequest,
     ) -> Result<v1::ListUnclaimedResponse, ApiError> {
         let wanted = requests::unclaimed(request)?;
+        if let Some(provider) = &wanted {
+            self.provider_must_exist(provider)?;
+        }
         let machines = self.published.read(|state| {
             state
                 .unclaimed

@@ -202,7 +202,7 @@ async fn a_launch_without_an_answer_is_in_doubt_and_counts_still() {
         plane
             .refused("FleetService/GetPlan", json!({"pool": "q"}))
             .await,
-        "not_found: pool not found: q"
+        "not_found: pool not found: q (nearest: p)"
     );
     assert_eq!(
         plane

@@ -128,3 +128,72 @@ async fn a_list_shows_what_happened_a_moment_ago_whatever_was_listed_before() {
     assert!(node.get("silentSince").is_none(), "{node}");
     assert_eq!(node["lastHeartbeat"], "2025-01-01T00:01:32.001Z");
 }
+
+#[tokio::test]
+async fn a_filter_by_what_never_was_is_refused_with_the_nearest_names() {
+    let plane = Plane::start().await;
+    for name in ["node-1", "node-2"] {
+        GoAgent(name).register(&plane).await;
+    }
+    let nowhere = "11111111-2222-4333-8444-555555555555";
+    for (method, filter, expected) in [
+        (
+            "FleetService/ListEvents",
+            json!({"filter": {"nodeId": "nod-1"}}),
+            "node not found: nod-1 (nearest: node-1, node-2)",
+        ),
+        (
+            "FleetService/ListIncidents",
+            json!({"nodeId": "nod-2"}),
+            "node not found: nod-2 (nearest: node-2, node-1)",
+        ),
+        (
+            "FleetService/ListEvents",
+            json!({"filter": {"pool": "mian"}}),
+            "pool not found: mian",
+        ),
+        (
+            "FleetService/ListIncidents",
+            json!({"pool": "mian"}),
+            "pool not found: mian",
+        ),
+        ("ListNodes", json!({"pool": "mian"}), "pool not found: mian"),
+        (
+            "FleetService/ListEvents",
+            json!({"filter": {"incidentId": nowhere}}),
+            "incident not found: 11111111-2222-4333-8444-555555555555",
+        ),
+        (
+            "FleetService/ListEvents",
+            json!({"filter": {"instanceId": nowhere}}),
+            "instance not found: 11111111-2222-4333-8444-555555555555",
+        ),
+        (
+            "FleetService/ListUnclaimed",
+            json!({"provider": "nobody"}),
+            "provider not found: nobody",
+        ),
+    ] {
+        let refused = plane.refused(method, filter.clone()).await;
+        let expected = format!("not_found: {expected}");
+        assert!(
+            refused.starts_with(&expected),
+            "{method} {filter}: {refused}"
+        );
+    }
+    // What is there has its list, and the old contract answers what it always did.
+    let events = plane
+        .ok(
+            "FleetService/ListEvents",
+            json!({"filter": {"nodeId": "node-1"}}),
+        )
+        .await;
+    assert_eq!(events["events"][0]["nodeId"], "node-1");
+    for filter in [json!({"provider": "nobody"}), json!({"region": "nowhere"})] {
+        assert_eq!(plane.ok("ListNodes", filter).await, json!({}));
+    }
+    assert_eq!(
+        plane.ok("ListInstances", json!({"poolName": "mian"})).await,
+        json!({})
+    );
+}

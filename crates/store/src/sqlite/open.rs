@@ -26,7 +26,7 @@ use crate::rows::{MetaRow, encode_row};
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many KiB of pages the writer keeps. Higher costs memory, lower reads pages again.
-const WRITER_CACHE_KIB: i32 = 8 * 1024;
+const WRITER_CACHE_KIB: i32 = 2 * 1024;
 
 /// After how many pages the log goes into the database. Higher lets the log grow and makes each
 /// such pause longer, lower syncs the database more often.

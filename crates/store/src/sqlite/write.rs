@@ -88,16 +88,33 @@ fn execute(connection: &Connection, sql: &str, values: impl Params) -> Result<()
     Ok(())
 }
 
+/// Puts a row whose other columns seldom change. When they do not, the indexes are left alone.
+fn put_row(
+    connection: &Connection,
+    [update, insert]: [&str; 2],
+    id: &str,
+    ended: Option<i64>,
+    row: &str,
+) -> Result<()> {
+    let values = (id, ended, row);
+    let updated = connection.prepare_cached(update)?.execute(values)?;
+    if updated == 0 {
+        execute(connection, insert, values)?;
+    }
+    Ok(())
+}
+
 fn put_node(connection: &Connection, node: &Node) -> Result<()> {
-    execute(
+    put_row(
         connection,
-        "INSERT INTO nodes (id, ended, row) VALUES (?1, ?2, ?3)
-         ON CONFLICT (id) DO UPDATE SET live = 1, ended = excluded.ended, row = excluded.row",
-        (
-            node.id.as_str(),
-            node.terminated.map(|at| at.wall.0),
-            encode_row(&NodeRow::new(node)),
-        ),
+        [
+            "UPDATE nodes SET row = ?3 WHERE id = ?1 AND live = 1 AND ended IS ?2",
+            "INSERT INTO nodes (id, ended, row) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET live = 1, ended = excluded.ended, row = excluded.row",
+        ],
+        node.id.as_str(),
+        node.terminated.map(|at| at.wall.0),
+        &encode_row(&NodeRow::new(node)),
     )
 }
 
@@ -121,15 +138,16 @@ fn put_description(connection: &Connection, node: &Node, described: &mut Describ
 }
 
 fn put_instance(connection: &Connection, instance: &Instance) -> Result<()> {
-    execute(
+    put_row(
         connection,
-        "INSERT INTO instances (id, ended, row) VALUES (?1, ?2, ?3)
-         ON CONFLICT (id) DO UPDATE SET live = 1, ended = excluded.ended, row = excluded.row",
-        (
-            instance.id.as_str(),
-            instance.ended.map(|at| at.wall.0),
-            encode(instance),
-        ),
+        [
+            "UPDATE instances SET row = ?3 WHERE id = ?1 AND live = 1 AND ended IS ?2",
+            "INSERT INTO instances (id, ended, row) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET live = 1, ended = excluded.ended, row = excluded.row",
+        ],
+        instance.id.as_str(),
+        instance.ended.map(|at| at.wall.0),
+        &encode(instance),
     )
 }
 

@@ -315,12 +315,14 @@ impl Watcher {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!(%error, "the new health policy is refused; the old one stays");
-                self.refuse_policy(error.to_string());
                 let refused = Input::PolicyRefused {
                     source: path.map_or_else(String::new, |path| path.display().to_string()),
                     error: error.to_string(),
                 };
-                return self.apply(refused).await;
+                // On record first: whoever sees the refusal finds it there.
+                let told = self.apply(refused).await;
+                self.refuse_policy(error.to_string());
+                return told;
             }
         };
         let same = {
@@ -401,6 +403,51 @@ impl Hangups {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_of_the_start_stay_and_are_no_change_of_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("navarch.yaml");
+        let write = |server: &str| {
+            let pools = "pools: {p: {provider: fake, instance_type: x, max_nodes: 1}}";
+            let text = format!("providers: {{fake: {{}}}}\n{pools}\nserver: {{{server}}}\n");
+            std::fs::write(&file, text).unwrap();
+        };
+        let restarts = |flags: &Flags, running: &Config| {
+            let mut new = Config::load(&file).unwrap().0;
+            flags.apply(&mut new);
+            let reload = navarch_config::Reload::new(running, &new);
+            let keys = reload.restart.into_iter().map(|change| change.key);
+            keys.collect::<Vec<_>>()
+        };
+        write("address: \":1\"");
+        let mut running = Config::load(&file).unwrap().0;
+        let none = Flags::found(&running, Some(&file));
+        running.server.address = "127.0.0.1:7".to_owned();
+        running.store.data_dir = "/elsewhere".into();
+        let flags = Flags::found(&running, Some(&file));
+        for server in [
+            "address: \":1\"",
+            "address: \":2\"",
+            "heartbeat_timeout: 50s",
+        ] {
+            write(server);
+            assert_eq!(restarts(&flags, &running), [] as [&str; 0], "{server}");
+        }
+        write("external_address: http://h");
+        assert_eq!(restarts(&flags, &running), ["server.external_address"]);
+        // Without the flag, the key is the file's.
+        write("address: \":2\"");
+        let running = Config {
+            server: navarch_config::ServerConfig {
+                address: ":1".to_owned(),
+                ..running.server
+            },
+            store: Default::default(),
+            ..running
+        };
+        assert_eq!(restarts(&none, &running), ["server.address"]);
+    }
 
     #[test]
     fn an_expiry_is_told_once_a_day_from_two_weeks_ahead() {

@@ -99,6 +99,12 @@ async fn a_broken_policy_leaves_the_old_one_and_says_so_until_it_is_mended() {
         })
         .await;
     let error = refused["error"].as_str().expect("why");
+    let on_record = plane.events_after(0).await;
+    let on_record = on_record
+        .iter()
+        .find(|line| line.starts_with("policy.refused"));
+    let on_record = on_record.expect("a line in the record");
+    assert!(on_record.contains("metricks"), "{on_record}");
     assert!(
         error.contains("policy.yaml:4:") && error.contains("metricks"),
         "{error}"

@@ -443,6 +443,37 @@ fn a_full_disk_fails_the_commit_and_loses_nothing() {
 }
 
 #[test]
+fn a_database_that_another_program_locks_fails_the_commit_and_is_used_again_afterwards() {
+    let (directory, before) = used();
+    let mut store = open_at(directory.path()).unwrap();
+    let epoch = store.take_over().unwrap();
+    // Someone looks at the file with a tool of SQLite's, and leaves a transaction open.
+    let other = Connection::open(directory.path().join(DATABASE_FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let soon = std::time::Duration::from_millis(1);
+    store.connection.busy_timeout(soon).unwrap();
+    let keep = crate::Retention::default();
+    let wall = navarch_model::Time(i64::MAX / 2);
+    for error in [
+        store.commit(epoch, &[pool("three")]).unwrap_err(),
+        store.prune(epoch, wall, &keep).map(drop).unwrap_err(),
+        store.take_over().map(drop).unwrap_err(),
+    ] {
+        assert!(!error.is_final(), "{error:?}");
+        let message = error.to_string();
+        for word in ["locked", "navarch.db"] {
+            assert!(message.contains(word), "{message}");
+        }
+    }
+    // Readers do not wait for a writer.
+    assert_eq!(store.load().unwrap().pools, before.pools);
+    assert_eq!(store.reader().event_range().map(drop), Ok(()));
+    other.execute_batch("ROLLBACK").unwrap();
+    store.commit(epoch, &[pool("three")]).unwrap();
+    assert_ne!(store.load().unwrap().pools, before.pools);
+}
+
+#[test]
 fn a_take_over_that_is_not_durable_is_none() {
     let (directory, before) = used();
     let mut store = open_at(directory.path()).unwrap();

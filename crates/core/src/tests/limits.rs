@@ -116,6 +116,49 @@ fn an_offering_that_never_had_an_active_machine_has_three_launches_at_a_time() {
 }
 
 #[test]
+fn machines_that_an_operator_ends_do_not_count_against_their_offering() {
+    let mut rig = Rig::new(&yaml(3, 8, ""));
+    for _ in 0..2 {
+        rig.run(5);
+        for instance in rig.of(Phase::PendingRegistration) {
+            rig.take(Input::EndInstance {
+                instance,
+                reason: String::new(),
+            });
+        }
+    }
+    rig.run(5);
+    assert_eq!(rig.count(EventKind::BreakerOpened), 0);
+    assert_eq!(rig.machines.len(), 3, "others are bought at once");
+}
+
+#[test]
+fn an_offering_whose_breaker_opened_has_to_prove_itself_again() {
+    let long =
+        |text: String| text.replace("health_check_interval: 30s", "health_check_interval: 4h");
+    let mut rig = Rig::new(&long(yaml(1, 12, "")));
+    rig.up(1);
+    // Three that never register, bought at once where a machine was ACTIVE.
+    rig.configure(&long(yaml(4, 12, "")));
+    rig.run(310);
+    assert_eq!(rig.count(EventKind::BreakerOpened), 1);
+    rig.configure(&long(yaml(9, 12, "")));
+    rig.take(Input::ResetBreaker {
+        pool: navarch_model::PoolName::new("main"),
+        signature: None,
+    });
+    rig.run(10);
+    assert_eq!(rig.of(Phase::PendingRegistration).len(), 3);
+    assert_eq!(
+        rig.explain(&[]),
+        [
+            "launch a machine waits for launch_breaker: fake/here/gpu has no ACTIVE machine yet: at \
+          most 3 launches at a time"
+        ]
+    );
+}
+
+#[test]
 fn a_young_machine_is_kept_when_a_pool_shrinks_and_replaced_when_it_breaks() {
     let mut rig = Rig::new(&yaml(2, 6, ""));
     let up = rig.up(2);

@@ -7,6 +7,7 @@ mod calls;
 mod events;
 mod external;
 mod holds;
+mod incidents;
 mod late;
 mod launch;
 mod limits;

@@ -92,6 +92,17 @@ fn a_restored_intent_is_bought_only_after_a_listing_lacks_it() {
 }
 
 #[test]
+fn a_listing_that_lacks_a_restored_intent_makes_its_pool_due() {
+    let (mut rig, _) = restored(Idempotency::None, false);
+    rig.plan();
+    let (_, mut listings) = calls(&mut rig);
+    list(&mut rig, listings.remove(0), Vec::new(), true);
+    // The rig compares the plan of what changed with the plan of all.
+    rig.plan();
+    assert_eq!(calls(&mut rig).0, 1);
+}
+
+#[test]
 fn a_restored_intent_whose_machine_is_listed_is_not_bought_again() {
     let (mut rig, id) = restored(Idempotency::None, true);
     for _ in 0..20 {

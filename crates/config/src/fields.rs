@@ -11,6 +11,9 @@ use crate::schema::{self, Form, Key, Section, Status};
 use crate::tree::{Entry, Kind, Node, Scalar, Value, quoted};
 use crate::units::{Budget, Percent, PercentError, Size, Threshold};
 
+/// Stands for a value that may be a secret in the wrong place.
+const HIDDEN: &str = "a value that is not shown";
+
 /// The longest duration that any key takes: a year.
 pub(crate) const YEAR: Duration = Duration::from_secs(8760 * 3600);
 
@@ -59,8 +62,9 @@ impl<'t> Fields<'t> {
                 log.error(
                     node.at,
                     format!(
-                        "{what} must be a mapping with keys such as {}, not {node}",
-                        section.keys[0].name
+                        "{what} must be a mapping with keys such as {}, not {}",
+                        section.keys[0].name,
+                        fields.said_of(node)
                     ),
                 );
             }
@@ -223,7 +227,7 @@ impl<'t> Fields<'t> {
             self.fail(key,
                 format!(
                     "{} begins or ends with a space or has several lines: write it on one line without them",
-                    quoted(&scalar.text)
+                    if self.is_about_secrets() { HIDDEN.to_owned() } else { quoted(&scalar.text) }
                 ),
             );
             return None;
@@ -546,7 +550,20 @@ impl<'t> Fields<'t> {
     fn found(&self, key: &str) -> String {
         self.entries
             .get(key)
-            .map_or_else(|| "nothing".to_owned(), |entry| entry.node.to_string())
+            .map_or_else(|| "nothing".to_owned(), |entry| self.said_of(&entry.node))
+    }
+
+    /// Whether a value here may be a secret in the wrong place.
+    fn is_about_secrets(&self) -> bool {
+        self.path == "server.auth" || self.path.starts_with("server.auth.")
+    }
+
+    /// What a message says of a value.
+    fn said_of(&self, node: &Node) -> String {
+        match node.value {
+            Value::Scalar(_) if self.is_about_secrets() => HIDDEN.to_owned(),
+            _ => node.to_string(),
+        }
     }
 }
 

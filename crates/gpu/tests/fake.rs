@@ -657,6 +657,21 @@ fn hostile_value() -> impl Strategy<Value = serde_json::Value> {
     ])
 }
 
+#[test]
+fn every_boot_has_an_id_of_its_own_however_many_there_were() {
+    let mut stored = serde_json::to_value(machine("m").state()).unwrap();
+    stored["boots"] = u64::MAX.into();
+    let options = FakeOptions {
+        state: Some(serde_json::from_value(stored).unwrap()),
+        ..options("m")
+    };
+    let backend = FakeBackend::new(options).unwrap();
+    let mut ids = vec![backend.clear(None).boot_id, backend.clear(None).boot_id];
+    ids.push(backend.clear(None).boot_id);
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
 proptest! {
     /// A stored machine that no agent wrote is refused, or plays without panic.
     #[test]

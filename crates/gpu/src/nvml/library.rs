@@ -496,7 +496,7 @@ mod tests {
         fn any_bytes_of_the_driver_are_a_text_and_perhaps_a_number(
             bytes: [u8; 24],
             value: [u8; 8],
-            value_type: u32,
+            value_type in 0..9_u32,
             status in 0..4_u32,
         ) {
             let text = until_zero(&bytes);

@@ -10,7 +10,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use futures_util::stream;
-use navarch_api::service::{Agents, Answers, Call, CallLimits, ControlPlane, Dev, Fleet, routes};
+use navarch_api::service::{
+    Agents, Answers, Call, CallLimits, Calls, ControlPlane, Dev, Fleet, routes,
+};
 use navarch_api::{ApiError, Reply, v1, wire};
 use navarch_time::{RealClock, Tasks, timeout};
 use tokio::net::TcpListener;
@@ -100,7 +102,7 @@ impl Double {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let handlers = Arc::new(Handlers(Arc::clone(&inner)));
-        let app = routes(&handlers, CallLimits::default())
+        let app = routes(&Calls::new(&handlers, CallLimits::default()))
             .layer(from_fn_with_state(Arc::clone(&inner), note_token));
         let tasks = Tasks::new();
         tasks.spawn("double", async move {

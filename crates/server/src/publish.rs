@@ -96,7 +96,7 @@ impl CommandNews {
     pub(crate) async fn next(&mut self) {
         // The sender goes only with its last listener.
         if self.news.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

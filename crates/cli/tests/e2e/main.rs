@@ -12,5 +12,6 @@ mod logs;
 mod main_job;
 mod orphans;
 mod output;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

@@ -383,13 +383,14 @@ impl Fleet {
                     self.put_instance(instance);
                 }
             }
-            // Whether a machine that ran is gone is for the plan to judge, with every guard.
-            Phase::Requested
-            | Phase::PendingRegistration
-            | Phase::Running
-            | Phase::Terminating
-            | Phase::Terminated
-            | Phase::Failed => {
+            // Whether a machine that ran is gone is for the plan to judge, with every guard. While its
+            // agent is heard the answer may stay the same for long: it is asked less and less often.
+            Phase::PendingRegistration | Phase::Running => {
+                instance.failures = instance.sighting.map_or(0, |sighting| sighting.in_a_row);
+                self.retry_later(&mut instance, None);
+                self.put_instance(instance);
+            }
+            Phase::Requested | Phase::Terminating | Phase::Terminated | Phase::Failed => {
                 self.retry_later(&mut instance, None);
                 self.put_instance(instance);
             }

@@ -145,8 +145,9 @@ impl Planner<'_> {
         let rests = self.fleet.rests_until(instance, self.now.core);
         if let Some(at) = rests {
             self.wake(at);
-            // The deadline to register passes while its look-ups rest.
-            if instance.phase != Phase::PendingRegistration {
+            // The deadline to register passes while its look-ups rest, and what is gone is gone.
+            let gone = instance.phase == Phase::Running && self.fleet.has_vanished(instance);
+            if instance.phase != Phase::PendingRegistration && !gone {
                 return;
             }
         }

@@ -93,8 +93,14 @@ impl Fleet {
             let facts = self.silence_facts(node, incident, settings, now);
             let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
             why = guards::silence(&facts, now).map_err(|block| told(block, &way_out))?;
+        } else if incident.key.class == crate::fleet::STALE_REPORTS {
+            // Missing reports accuse a machine that is heard. One that is not is judged by its
+            // silence, which needs witnesses.
+            if node.silent_since.is_some() {
+                let why = "the node is silent as well: its silence decides";
+                return Err(Block::new("silence", "stale_reports", why));
+            }
         } else if incident.kind == FaultKind::Condition
-            && incident.key.class != crate::fleet::STALE_REPORTS
             && incident.unhealthy_reports < settings.config.health.unhealthy_after
         {
             let seen = format!(

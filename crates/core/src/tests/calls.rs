@@ -153,6 +153,27 @@ fn a_new_machine_that_is_not_found_is_looked_up_again_only_after_a_while() {
 }
 
 #[test]
+fn a_machine_that_is_heard_and_not_found_is_looked_up_less_and_less_often() {
+    let long = yaml(1, 2, "").replace("health_check_interval: 30s", "health_check_interval: 4h");
+    let mut rig = Rig::new(&long);
+    let id = rig.up(1).remove(0);
+    let machine = rig.instance(&id).provider_id.clone().expect("it runs");
+    rig.machines.remove(&machine);
+    let mut asked = 0;
+    for _ in 0..3600 {
+        rig.pass(1);
+        rig.take(Input::Tick);
+        rig.plan();
+        let lookup = |effect: &&Effect| matches!(effect, Effect::Lookup { .. });
+        asked += rig.effects.iter().filter(lookup).count();
+        rig.answer();
+    }
+    assert_eq!(rig.instance(&id).phase, Phase::Running);
+    // 5, 10, 20, ... 300 s: seven until five minutes have passed, and one in each five since.
+    assert!((10..=25).contains(&asked), "{asked} look-ups in an hour");
+}
+
+#[test]
 fn a_cloud_that_fails_is_not_asked_in_every_plan_about_a_new_machine() {
     let (mut rig, id) = unlisted();
     let mut asked = 0;

@@ -276,7 +276,7 @@ pub fn nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap<F: 
                 .filter(|(at, age)| *age <= 3600 || *at == sequence)
                 .map(|(at, _)| *at)
                 .collect();
-            prop_assert_eq!(sequences(&*store), left.clone());
+            prop_assert_eq!(&sequences(&*store), &left);
             let reader = store.reader();
             for (id, goes) in known {
                 prop_assert_eq!(reader.incident(&id)?.is_none(), goes, "{}", id);

@@ -159,10 +159,12 @@ impl Fleet {
         if incident.key.class == crate::fleet::SILENCE {
             return node.silent_since.is_none();
         }
+        if incident.key.class == crate::fleet::STALE_REPORTS {
+            return node.silent_since.is_some();
+        }
         let settings = node.pool.as_ref().and_then(|pool| self.pool_settings(pool));
-        incident.key.class != crate::fleet::STALE_REPORTS
-            && settings.is_some_and(|settings| {
-                incident.unhealthy_reports < settings.config.health.unhealthy_after
-            })
+        settings.is_some_and(|settings| {
+            incident.unhealthy_reports < settings.config.health.unhealthy_after
+        })
     }
 }

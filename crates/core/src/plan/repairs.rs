@@ -12,6 +12,10 @@ use crate::settings::PoolSettings;
 /// Why silence is no cause for a repair any more.
 const HEARD_AGAIN: &str = "the node is heard again; a healthy full report ends the incident";
 
+/// Why missing reports are no cause for a repair: they accuse a machine that is heard. One that is
+/// not heard is judged by its silence, which needs witnesses.
+const SILENT_AS_WELL: &str = "the node is silent as well: its silence decides";
+
 impl Fleet {
     /// Whether we may begin to drain a node, with `planned` drains already planned. Answers why.
     pub(crate) fn may_drain(
@@ -94,11 +98,8 @@ impl Fleet {
             let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
             why = guards::silence(&facts, now).map_err(|block| told(block, &way_out))?;
         } else if incident.key.class == crate::fleet::STALE_REPORTS {
-            // Missing reports accuse a machine that is heard. One that is not is judged by its
-            // silence, which needs witnesses.
             if node.silent_since.is_some() {
-                let why = "the node is silent as well: its silence decides";
-                return Err(Block::new("silence", "stale_reports", why));
+                return Err(Block::new("silence", "stale_reports", SILENT_AS_WELL));
             }
         } else if incident.kind == FaultKind::Condition
             && incident.unhealthy_reports < settings.config.health.unhealthy_after
@@ -243,6 +244,10 @@ impl Fleet {
                 }
                 if incident.key.class == crate::fleet::SILENCE && node.silent_since.is_none() {
                     return Some(HEARD_AGAIN.to_owned());
+                }
+                if incident.key.class == crate::fleet::STALE_REPORTS && node.silent_since.is_some()
+                {
+                    return Some(SILENT_AS_WELL.to_owned());
                 }
                 self.repair_is_void(node, incident, settings)
             }

@@ -153,6 +153,24 @@ fn missing_reports_are_found_only_after_silence_would_have_been() {
 }
 
 #[test]
+fn missing_reports_of_a_node_that_falls_silent_leave_the_decision_to_its_silence() {
+    let (mut rig, up) = fleet(2);
+    let id = &up[0];
+    rig.full(id, 45);
+    // Heard, but without a report for three intervals: it is drained to be replaced.
+    quiet(&mut rig, &up, id, 100);
+    assert_eq!(open(&rig, id), [STALE_REPORTS]);
+    assert_eq!(rig.count(EventKind::DrainStarted), 1);
+    assert_eq!(rig.instance(id).phase, Phase::Running);
+    // Silent as well, in a fleet too small for witnesses: it is kept until somebody confirms.
+    rig.silent(id);
+    quiet(&mut rig, &up, id, 600);
+    assert_eq!(rig.count(EventKind::DrainCancelled), 1);
+    assert_eq!(rig.instance(id).phase, Phase::Running);
+    assert_eq!(rig.waits(), [(id.as_str(), "silence")]);
+}
+
+#[test]
 fn the_silence_of_a_machine_that_is_to_go_is_no_fault() {
     let (mut rig, up) = fleet(2);
     let id = &up[0];

@@ -91,13 +91,15 @@ pub(crate) struct Told {
     lost: u64,
 }
 
+/// The events of whose loss a fact tells.
+fn lost(fact: &Fact) -> Option<u64> {
+    fact.metrics.get("events_lost")?.parse().ok()
+}
+
 impl Told {
     pub(crate) fn of(report: &Report) -> Self {
         let xids = report.facts.iter().filter(|fact| fact.count > 0);
-        let lost = report.facts.iter().filter_map(|fact| {
-            let lost = fact.metrics.get("events_lost")?;
-            lost.parse::<u64>().ok()
-        });
+        let lost = report.facts.iter().filter_map(lost);
         Self {
             by: report
                 .session
@@ -250,12 +252,12 @@ impl Host {
         let spool = self.agent.as_ref()?.spool();
         let losses = spool.losses();
         let counted = losses.shed + losses.refused + self.told_lost;
-        let known = spool.len() as u64 + counted;
+        let kept: u64 = spool.iter().map(|kept| lost(&kept.fact).unwrap_or(1)).sum();
+        let known = kept + counted;
         let unheard = self.unheard.len() as u64;
         (unheard > known).then(|| {
             format!(
-                "{unheard} events were not heard, {} are kept and {counted} are told as lost",
-                spool.len()
+                "{unheard} events were not heard, {kept} are kept and {counted} are told as lost"
             )
         })
     }

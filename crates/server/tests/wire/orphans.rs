@@ -7,6 +7,7 @@ use std::time::Duration;
 use navarch_config::Config;
 use navarch_model::CloudStatus;
 use navarch_providers::fake::{InstanceView, Page};
+use navarch_time::Tasks;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,14 @@ const END: &str = "FleetService/TerminateInstance";
 /// A cloud with a list of machines that a test writes. Whatever is ended leaves the list.
 #[derive(Clone, Default)]
 struct Cloud(Arc<Mutex<Vec<InstanceView>>>);
+
+/// A control plane that asks for no machine, its cloud, and the id of its fleet.
+struct World {
+    plane: Plane,
+    cloud: Cloud,
+    fleet: String,
+    _serving: Tasks,
+}
 
 impl Cloud {
     /// Puts a machine with the tag of a fleet into the list.
@@ -112,15 +121,15 @@ fn not_found() -> String {
     json!({"error": {"kind": "not_found", "message": "no such machine"}}).to_string()
 }
 
-/// A control plane that asks for no machine, its cloud, and the id of its fleet.
-async fn with_cloud() -> (Plane, Cloud, String) {
+async fn with_cloud() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let cloud = Cloud::default();
-    let serving = cloud.clone();
-    spawn(async move {
+    let tasks = Tasks::new();
+    let (serving, connections) = (cloud.clone(), tasks.spawner());
+    tasks.spawn("cloud", async move {
         while let Ok((stream, _)) = listener.accept().await {
-            spawn(serving.clone().answer(stream));
+            connections.spawn("connection", serving.clone().answer(stream));
         }
     });
     let plane = Plane::with(|config, home| {
@@ -142,15 +151,12 @@ async fn with_cloud() -> (Plane, Cloud, String) {
     .await;
     let info = plane.ok("FleetService/GetServerInfo", json!({})).await;
     let fleet = info["fleetId"].as_str().expect("an id").to_owned();
-    (plane, cloud, fleet)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the other side of the wire lives as long as the runtime of the test"
-)]
-fn spawn(work: impl Future<Output = ()> + Send + 'static) {
-    drop(tokio::spawn(work));
+    World {
+        plane,
+        cloud,
+        fleet,
+        _serving: tasks,
+    }
 }
 
 async fn listed(plane: &Plane) -> Vec<Value> {
@@ -171,7 +177,12 @@ async fn until_listed(plane: &Plane, count: usize) -> Vec<Value> {
 #[tokio::test]
 async fn a_machine_of_ours_is_adopted_and_one_of_another_fleet_is_never_shown() {
     for flavour in [Flavour::ConnectJson, Flavour::Grpc] {
-        let (plane, cloud, fleet) = with_cloud().await;
+        let World {
+            plane,
+            cloud,
+            fleet,
+            _serving,
+        } = with_cloud().await;
         cloud.add("another-fleet", "m-theirs", Some("nv-theirs"));
         cloud.add(&fleet, "m-1", Some("nv-lost"));
         let found = until_listed(&plane, 1).await.remove(0);
@@ -221,7 +232,12 @@ async fn a_machine_of_ours_is_adopted_and_one_of_another_fleet_is_never_shown() 
 #[tokio::test]
 async fn a_person_ends_a_machine_that_nobody_claims_and_one_on_record() {
     for flavour in [Flavour::ConnectJson, Flavour::Grpc] {
-        let (plane, cloud, fleet) = with_cloud().await;
+        let World {
+            plane,
+            cloud,
+            fleet,
+            _serving,
+        } = with_cloud().await;
         cloud.add(&fleet, "m-1", Some("nv-lost"));
         cloud.add(&fleet, "m-2", None);
         until_listed(&plane, 2).await;
@@ -267,7 +283,12 @@ async fn a_person_ends_a_machine_that_nobody_claims_and_one_on_record() {
 
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_and_changes_nothing() {
-    let (plane, cloud, fleet) = with_cloud().await;
+    let World {
+        plane,
+        cloud,
+        fleet,
+        _serving,
+    } = with_cloud().await;
     cloud.add(&fleet, "m-1", Some("nv-lost"));
     until_listed(&plane, 1).await;
     let long = "x".repeat(10_000);

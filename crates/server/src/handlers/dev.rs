@@ -21,17 +21,26 @@ impl Dev for Handlers {
         fault.code = ordered.code.and_then(|code| u32::try_from(code).ok());
         fault.message = Some(ordered.message).filter(|message| !message.is_empty());
         for (key, value) in &ordered.values {
+            let expected = if key == "failed" {
+                "neither true nor false"
+            } else {
+                "no number"
+            };
             let wrong = || {
-                ApiError::invalid_argument(format!("values.{key} is {value:?}, which is no number"))
+                ApiError::invalid_argument(format!(
+                    "values.{key} is {value:?}, which is {expected}"
+                ))
             };
             match key.as_str() {
                 "temperature" => fault.temperature = Some(value.parse().map_err(|_| wrong())?),
                 "sbe" => fault.sbe = Some(value.parse().map_err(|_| wrong())?),
                 "dbe" => fault.dbe = Some(value.parse().map_err(|_| wrong())?),
                 "link" => fault.link = Some(value.parse().map_err(|_| wrong())?),
+                "failed" => fault.failed = Some(value.parse().map_err(|_| wrong())?),
+                "action" => fault.action = Some(value.parse().map_err(|_| wrong())?),
                 _ => {
                     return Err(ApiError::invalid_argument(format!(
-                        "values has {key:?}; use temperature, sbe, dbe or link"
+                        "values has {key:?}; use temperature, sbe, dbe, link, failed or action"
                     )));
                 }
             }

@@ -41,14 +41,10 @@ async fn pass(plane: &Plane, seconds: u32) {
     for _ in 0..seconds {
         plane.clock.advance(Duration::from_secs(1));
         let nobody = NodeId::new("nobody");
-        let asked = plane
-            .app
-            .handlers()
-            .fleet
-            .submit(Input::Poll {
-                node: nobody,
-                session: None,
-            });
+        let asked = plane.app.handlers().fleet.submit(Input::Poll {
+            node: nobody,
+            session: None,
+        });
         drop(asked.await);
     }
 }

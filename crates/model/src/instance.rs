@@ -281,7 +281,7 @@ pub struct Instance {
     pub doubted: bool,
     /// Complete listings, begun after the launch deadline, that lack it.
     pub absent_listings: u32,
-    /// Whether its node was ever ACTIVE.
+    /// Whether its node was ever ACTIVE, or may have been before it was on record.
     pub was_active: bool,
     /// When its node last became ACTIVE, while it stays so.
     pub active_since: Option<Stamp>,

@@ -96,8 +96,12 @@ impl Fleet {
             .state
             .pools
             .get(pool)
-            .and_then(|memory| memory.last_repairs.get(signature))
-            .map_or(now, |last| last.at);
+            .and_then(|memory| {
+                let probe = memory.repair_breakers.get(signature)?.probe.as_deref()?;
+                let last = memory.last_repairs.get(signature)?;
+                (last.instance.as_str() == probe).then_some(last.at)
+            })
+            .unwrap_or(now);
         for name in self.together(pool, signature) {
             if proven {
                 // What was hit before the probe began was what the breaker stood for.
@@ -139,6 +143,11 @@ impl Fleet {
             .get_mut(&signature)
             .filter(|breaker| breaker.is_open())
         {
+            // No breaker stops the end of a machine that never served, so that it proves nothing.
+            let served = self.state.instances.get(&instance);
+            if !served.is_some_and(|one| one.was_active) {
+                return;
+            }
             breaker.probe = Some(instance.to_string());
             breaker.fleet = fleet;
         }

@@ -45,7 +45,8 @@ impl Fleet {
             clean: false,
             doubted: false,
             absent_listings: 0,
-            was_active: false,
+            // It may have served before it was on record, so that every guard protects it.
+            was_active: true,
             active_since: None,
             sighting: None,
             message: why.to_owned(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use navarch_model::{
     BootId, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind, IdSource,
-    Incident, Instance, InstanceId, Lifecycle, Node, NodeId, Phase, PoolName, Repair, Subject,
-    Unclaimed,
+    Incident, Instance, InstanceId, Lifecycle, Node, NodeId, NodeStatus, Phase, PoolName, Repair,
+    Subject, Unclaimed,
 };
 
 use super::Fleet;
@@ -388,7 +388,16 @@ impl Fleet {
             _ if bound != *instance => self.put_instance(bound),
             _ => {}
         }
+        if instance.phase != Phase::Terminating {
+            // It was told to end while nothing was known of its machine.
+            self.remove_hold(&mut node, &LEAVING, "its machine is on record");
+        }
+        let active = node.status() == NodeStatus::Active;
         self.put_node(node, "registered");
+        let unknown = |one: &Arc<Instance>| one.active_since.is_none();
+        if active && self.state.instances.get(&instance.id).is_some_and(unknown) {
+            self.node_status_changed(&instance.id, true);
+        }
     }
 
     pub(crate) fn add_hold(&mut self, node: &mut Node, kind: HoldKind, reason: &str) {

@@ -405,6 +405,8 @@ fn breakers_leave_alone_what_was_never_admitted() {
     rig.run(20);
     assert!(!rig.instance(&sick).was_active);
     assert_eq!(rig.instance(&sick).phase, Phase::Terminated);
+    let open = breaker(&rig, "main");
+    assert_eq!((open.probe.as_deref(), open.trips), (None, 0));
     let drained: Vec<String> = touched(&rig).iter().map(ToString::to_string).collect();
     assert!(
         drained

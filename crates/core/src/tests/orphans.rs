@@ -1,8 +1,8 @@
 //! Machines that no record knows, and what a person does about them.
 
 use navarch_model::{
-    CloudStatus, FleetId, InstanceId, LaunchCause, Machine, Phase, PoolName, ProviderInstanceId,
-    ProviderName,
+    CloudStatus, FleetId, InstanceId, LaunchCause, Machine, NodeCommandType, NodeId, NodeStatus,
+    Phase, PoolName, ProviderInstanceId, ProviderName,
 };
 
 use super::{Rig, yaml};
@@ -90,6 +90,52 @@ fn an_agent_that_registered_without_our_id_is_bound() {
         panic!("an adoption is answered");
     };
     assert_eq!(rig.node(&name).instance, Some(id.clone()));
+    assert_eq!(rig.instance(&id).phase, Phase::Running);
+}
+
+#[test]
+fn a_node_that_serves_already_is_adopted_as_one_that_serves() {
+    let mut rig = Rig::new(&yaml(0, 3, ""));
+    listed(&mut rig, None, "m-lost");
+    rig.run(400);
+    let name = InstanceId::new("m-lost");
+    let mut registration = Rig::registration(&name);
+    registration.instance = None;
+    rig.take(Input::Register(registration));
+    rig.full(&name, 45);
+    assert_eq!(rig.node(&name).status(), NodeStatus::Active);
+    let Reply::Instance(id) = rig.take(adopt("fake", "m-lost", "main")) else {
+        panic!("an adoption is answered");
+    };
+    let adopted = rig.instance(&id);
+    assert_eq!(adopted.active_since, Some(rig.now));
+    assert!(
+        adopted.was_active,
+        "no guard takes it for one that never served"
+    );
+}
+
+#[test]
+fn the_end_of_a_stranger_is_taken_back_when_its_machine_is_adopted() {
+    let mut rig = Rig::new(&yaml(0, 3, ""));
+    listed(&mut rig, None, "m-lost");
+    rig.run(400);
+    let name = InstanceId::new("m-lost");
+    let mut registration = Rig::registration(&name);
+    registration.instance = None;
+    rig.take(Input::Register(registration));
+    rig.full(&name, 45);
+    rig.take(Input::Command {
+        node: NodeId::new(name.as_str()),
+        kind: NodeCommandType::Terminate,
+        parameters: std::collections::BTreeMap::new(),
+    });
+    assert_eq!(rig.node(&name).status(), NodeStatus::Draining);
+    let Reply::Instance(id) = rig.take(adopt("fake", "m-lost", "main")) else {
+        panic!("an adoption is answered");
+    };
+    rig.run_well(&name, 60);
+    assert_eq!(rig.node(&name).status(), NodeStatus::Active);
     assert_eq!(rig.instance(&id).phase, Phase::Running);
 }
 

@@ -65,8 +65,8 @@ impl Fleet {
                 // One more hit may be one too many for the fleet.
                 let before = state.incidents.get(&incident.id);
                 if before.and_then(|before| before.hit_at()) != incident.hit_at() {
-                    let hits = self.index.hits(incident.signature());
-                    pools.extend(hits.map(|(pool, _)| Some(pool.clone())));
+                    let hit = self.index.hit_pools(incident.signature());
+                    pools.extend(hit.cloned().map(Some));
                 }
             }
             Change::ForgetIncident(id) => {

@@ -5,8 +5,8 @@ use std::ops::{AddAssign, SubAssign};
 use std::time::Duration;
 
 use navarch_model::{
-    Change, CloudStatus, CommandId, DrainCause, HealthStatus, IncidentId, Instance, InstanceId,
-    LaunchCause, Lifecycle, Node, NodeId, Phase, PoolName, ProviderName, State, Time,
+    Change, CloudStatus, CommandId, DrainCause, IncidentId, Instance, InstanceId, LaunchCause,
+    Lifecycle, Node, NodeId, Phase, PoolName, ProviderName, State, Time,
 };
 
 /// How many instances of a pool, or of the fleet, are what.
@@ -84,8 +84,8 @@ pub(crate) struct Index {
     /// Machines that need a listing as proof.
     doubtful: BTreeMap<ProviderName, usize>,
     incidents_of_node: BTreeMap<NodeId, BTreeSet<IncidentId>>,
-    /// Unhealthy incidents by signature and pool.
-    hits: BTreeMap<String, BTreeSet<(PoolName, IncidentId)>>,
+    /// Unhealthy incidents by signature and pool, in the order in which they were hit.
+    hits: BTreeMap<String, BTreeMap<PoolName, BTreeSet<(Time, IncidentId)>>>,
     /// The signatures of unhealthy incidents by pool, with their number.
     signatures: BTreeMap<PoolName, BTreeMap<String, usize>>,
     /// Commands that wait for their node.
@@ -209,9 +209,10 @@ impl Index {
     fn add_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             put(&mut self.incidents_of_node, &incident.key.node, id);
-            if let (Some(pool), HealthStatus::Unhealthy) = (&incident.pool, incident.severity) {
+            if let (Some(pool), Some(hit)) = (&incident.pool, incident.hit_at()) {
                 let signature = incident.signature().to_owned();
-                put(&mut self.hits, &signature, &(pool.clone(), id.clone()));
+                let hits = self.hits.entry(signature.clone()).or_default();
+                put(hits, pool, &(hit.core, id.clone()));
                 let known = self.signatures.entry(pool.clone()).or_default();
                 *known.entry(signature).or_default() += 1;
             }
@@ -221,9 +222,14 @@ impl Index {
     fn remove_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             take(&mut self.incidents_of_node, &incident.key.node, id);
-            if let (Some(pool), HealthStatus::Unhealthy) = (&incident.pool, incident.severity) {
+            if let (Some(pool), Some(hit)) = (&incident.pool, incident.hit_at()) {
                 let signature = incident.signature().to_owned();
-                take(&mut self.hits, &signature, &(pool.clone(), id.clone()));
+                if let Some(hits) = self.hits.get_mut(&signature) {
+                    take(hits, pool, &(hit.core, id.clone()));
+                    if hits.is_empty() {
+                        self.hits.remove(&signature);
+                    }
+                }
                 self.forget_signature(pool, &signature);
             }
         }
@@ -260,8 +266,20 @@ impl Index {
     /// The unhealthy incidents of a signature, ended ones included while they are in memory, by
     /// pool.
     pub(crate) fn hits(&self, signature: &str) -> impl Iterator<Item = (&PoolName, &IncidentId)> {
-        let hits = self.hits.get(signature).into_iter().flatten();
-        hits.map(|(pool, id)| (pool, id))
+        let pools = self.hits.get(signature).into_iter().flatten();
+        pools.flat_map(|(pool, hits)| hits.iter().map(move |(_, id)| (pool, id)))
+    }
+
+    /// The pools that have a hit of a signature.
+    pub(crate) fn hit_pools(&self, signature: &str) -> impl Iterator<Item = &PoolName> {
+        let pools = self.hits.get(signature).into_iter();
+        pools.flat_map(BTreeMap::keys)
+    }
+
+    /// When a signature was last hit in a pool, in fleet time.
+    pub(crate) fn last_hit(&self, pool: &PoolName, signature: &str) -> Option<Time> {
+        let hits = self.hits.get(signature)?.get(pool)?;
+        hits.last().map(|(hit, _)| *hit)
     }
 
     /// The signatures of the unhealthy incidents of a pool, ended ones included while they are in

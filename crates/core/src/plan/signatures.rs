@@ -48,12 +48,7 @@ impl Fleet {
 
     /// When a signature was last found unhealthy on another node of a pool.
     pub(crate) fn last_hit(&self, pool: &PoolName, signature: &str) -> Option<Time> {
-        self.index
-            .hits(signature)
-            .filter(|(name, _)| *name == pool)
-            .filter_map(|(_, id)| self.state.incidents.get(id)?.hit_at())
-            .map(|hit| hit.core)
-            .max()
+        self.index.last_hit(pool, signature)
     }
 
     /// Whether a signature is on so many nodes at once that it is one cause. Answers whether that is

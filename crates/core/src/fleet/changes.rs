@@ -38,11 +38,11 @@ impl Fleet {
             Change::Pool(pool) => {
                 pools.push(Some(pool.name.clone()));
                 // A breaker may stand for the whole fleet.
-                let before = state
-                    .pools
-                    .get(&pool.name)
-                    .map(|pool| &pool.repair_breakers);
-                self.due.waiting |= before.is_some_and(|one| *one != pool.repair_breakers);
+                let before = state.pools.get(&pool.name);
+                self.due.waiting |= before.is_some_and(|before| {
+                    before.repair_breakers != pool.repair_breakers
+                        || before.automation != pool.automation
+                });
             }
             Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
             Change::ForgetInstance(id) => pools.push(pool_of(id)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use navarch_model::{Breaker, InstanceId, Phase, PoolName, Time};
+use navarch_model::{Automation, Breaker, InstanceId, Phase, PoolName, Time};
 use navarch_policy::guards::{self, Block, LastReplacement};
 
 use crate::fleet::Fleet;
@@ -19,13 +19,37 @@ impl Fleet {
             .standing_breakers(pool, signature)
             .find_map(|(owner, breaker)| {
                 let quiet = self.quiet_from(owner, signature, breaker);
-                guards::repair_breaker(signature, breaker, quiet, now)
+                let block = guards::repair_breaker(signature, breaker, quiet, now)?;
+                Some(self.told_of_paused_probe(pool, owner, breaker, block))
             });
         block.map_or(Ok(()), Err)
     }
 
+    /// Says so where a pool waits for the probe of another one, which does not go on because its
+    /// automation is not on.
+    fn told_of_paused_probe(
+        &self,
+        pool: &PoolName,
+        owner: &PoolName,
+        breaker: &Breaker,
+        block: Block,
+    ) -> Block {
+        let mode = self.automation(owner);
+        if owner == pool || breaker.probe.is_none() || mode == Automation::On {
+            return block;
+        }
+        let mode = mode.word();
+        Block {
+            cause: "paused",
+            ..block.adding(&format!(
+                "; it is in pool {owner}, whose automation is {mode}"
+            ))
+        }
+    }
+
     /// The open breakers that stop a signature in a pool: its own, and those of other pools that
-    /// stand for the whole fleet.
+    /// stand for the whole fleet. Those of a pool that is no longer configured stop only itself: no
+    /// plan judges its probe.
     pub(crate) fn standing_breakers<'a>(
         &'a self,
         pool: &'a PoolName,
@@ -33,7 +57,8 @@ impl Fleet {
     ) -> impl Iterator<Item = (&'a PoolName, &'a Breaker)> {
         self.state.pools.iter().filter_map(move |(name, memory)| {
             let breaker = memory.repair_breakers.get(signature)?;
-            let stands = breaker.is_open() && (name == pool || breaker.fleet);
+            let stands = breaker.is_open()
+                && (name == pool || (breaker.fleet && self.pool_settings(name).is_some()));
             stands.then_some((name, breaker))
         })
     }

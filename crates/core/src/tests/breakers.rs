@@ -384,6 +384,79 @@ fn a_pool_whose_own_breaker_opened_first_has_no_probe_beside_that_of_the_fleet()
     assert_eq!(drains(&rig), 1);
 }
 
+/// A breaker of the fleet whose probe, in the pool `main`, has just begun. Answers the nodes of `other`
+/// that are hit as well.
+fn probing() -> (Rig, Vec<InstanceId>) {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..2]);
+    hit(&mut rig, &others[..2]);
+    for _ in 0..900 {
+        go(&mut rig, 1);
+        if breaker(&rig, "main").probe.is_some() {
+            break;
+        }
+    }
+    assert!(breaker(&rig, "main").probe.is_some());
+    assert!(breaker(&rig, "other").fleet);
+    assert_eq!(drains(&rig), 1);
+    (rig, others[..2].to_vec())
+}
+
+/// How many of these were ever drained.
+fn drained(rig: &Rig, ids: &[InstanceId]) -> usize {
+    let touched = touched(rig);
+    ids.iter()
+        .filter(|id| touched.contains(&NodeId::new(id.as_str())))
+        .count()
+}
+
+#[test]
+fn a_probe_in_a_pool_that_is_no_longer_configured_holds_no_other_pool_up() {
+    let (mut rig, sick) = probing();
+    let only = |pool: &str| wide(6, "").replace("  main:\n", &format!("  {pool}:\n"));
+    rig.configure(&only("other"));
+    go(&mut rig, 10);
+    assert!(breaker(&rig, "main").probe.is_some(), "nobody judges it");
+    assert_eq!(drained(&rig, &sick), 1, "a probe of its own");
+    go(&mut rig, 900);
+    assert!(!breaker(&rig, "other").is_open());
+    assert_eq!(drained(&rig, &sick), 2);
+}
+
+#[test]
+fn a_probe_in_a_paused_pool_is_named_by_those_that_wait_for_it() {
+    let (mut rig, sick) = probing();
+    let waits = |rig: &Rig| {
+        let waits = &rig.report.pools[&PoolName::new("other")].waits;
+        let of_breaker = waits.iter().filter(|wait| wait.guard == "breaker");
+        let reasons = of_breaker.map(|wait| wait.reason.clone());
+        reasons.collect::<Vec<_>>()
+    };
+    rig.run(1);
+    let running = waits(&rig);
+    assert_eq!(running.len(), 2);
+    for mode in [Automation::Off, Automation::Observe, Automation::On] {
+        rig.take(Input::SetAutomation {
+            pool: Some(PoolName::new("main")),
+            mode,
+            reason: "maintenance".to_owned(),
+        });
+        rig.run(1);
+        let said = match mode {
+            Automation::On => String::new(),
+            mode => format!("; it is in pool main, whose automation is {}", mode.word()),
+        };
+        let expected: Vec<_> = running
+            .iter()
+            .map(|reason| format!("{reason}{said}"))
+            .collect();
+        assert_eq!(waits(&rig), expected);
+    }
+    assert_eq!(drained(&rig, &sick), 0);
+    go(&mut rig, 900);
+    assert_eq!(drained(&rig, &sick), 2, "it went on");
+}
+
 #[test]
 fn breakers_leave_alone_what_was_never_admitted() {
     // Machines that are sick from their first report, beside an open breaker of the same rule.

@@ -8,6 +8,14 @@ use super::{Handlers, unreadable};
 
 /// Names that an answer about an unknown one suggests.
 const SUGGESTIONS: usize = 3;
+/// The longest name, in bytes, that anything is suggested for. What a comparison costs grows with
+/// both lengths.
+const LONG: usize = 64;
+/// Names whose lengths differ by more bytes are not compared.
+const FAR: usize = 4;
+/// Names that are compared at most. Higher finds nearer ones in a large fleet, and lets whoever
+/// asks for names that nothing has cost everybody more.
+const LOOKED_AT: usize = 1000;
 
 /// What a filter names. What is none restricts nothing.
 #[derive(Debug, Default)]
@@ -38,8 +46,7 @@ impl Handlers {
             });
             if !read.await.map_err(|error| unreadable(&error))? {
                 let known = self.published.read(|state| {
-                    let all = state.nodes.keys();
-                    all.map(|id| id.as_str().to_owned()).collect()
+                    candidates(node.as_str(), state.nodes.keys().map(|id| id.as_str()))
                 });
                 return Err(unknown("node", node.as_str(), known));
             }
@@ -53,8 +60,10 @@ impl Handlers {
             let read = self.archive.read(move |history| history.instance(&wanted));
             if read.await.map_err(|error| unreadable(&error))?.is_none() {
                 let known = self.published.read(|state| {
-                    let all = state.instances.keys();
-                    all.map(|id| id.as_str().to_owned()).collect()
+                    candidates(
+                        instance.as_str(),
+                        state.instances.keys().map(|id| id.as_str()),
+                    )
                 });
                 return Err(unknown("instance", instance.as_str(), known));
             }
@@ -68,8 +77,10 @@ impl Handlers {
             let read = self.archive.read(move |history| history.incident(&wanted));
             if read.await.map_err(|error| unreadable(&error))?.is_none() {
                 let known = self.published.read(|state| {
-                    let all = state.incidents.keys();
-                    all.map(|id| id.as_str().to_owned()).collect()
+                    candidates(
+                        incident.as_str(),
+                        state.incidents.keys().map(|id| id.as_str()),
+                    )
                 });
                 return Err(unknown("incident", incident.as_str(), known));
             }
@@ -113,8 +124,9 @@ impl Handlers {
     /// The answer about a pool that is not configured.
     pub(super) fn unknown_pool(&self, pool: &PoolName) -> ApiError {
         let settings = self.published.settings();
-        let known = settings.pools.keys().map(|name| name.as_str().to_owned());
-        unknown("pool", pool.as_str(), known.collect())
+        let known = settings.pools.keys().map(|name| name.as_str());
+        let known = candidates(pool.as_str(), known);
+        unknown("pool", pool.as_str(), known)
     }
 
     /// Refuses a filter by a provider that neither is configured nor has a machine on record.
@@ -128,17 +140,29 @@ impl Handlers {
         if known {
             return Ok(());
         }
-        let names = settings.providers.keys();
-        let names = names.map(|name| name.as_str().to_owned()).collect();
+        let names = settings.providers.keys().map(|name| name.as_str());
+        let names = candidates(provider.as_str(), names);
         Err(unknown("provider", provider.as_str(), names))
     }
+}
+
+/// Those of all names that are compared with a name that nothing has. It is called while the state
+/// is read, so that it copies few.
+fn candidates<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
+    if name.len() > LONG {
+        return Vec::new();
+    }
+    all.filter(|known| known.len().abs_diff(name.len()) <= FAR)
+        .take(LOOKED_AT)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The answer about a name that nothing has, with those nearest to it.
 fn unknown(what: &str, name: &str, known: Vec<String>) -> ApiError {
     let mut near: Vec<(usize, String)> = known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(name, &known), known))
+        .map(|known| (strsim::osa_distance(name, &known), known))
         .collect();
     near.sort();
     near.truncate(SUGGESTIONS);
@@ -167,6 +191,21 @@ mod tests {
         ] {
             let known = known.into_iter().map(str::to_owned).collect();
             assert_eq!(unknown("pool", "mian", known).message, expected);
+        }
+    }
+
+    #[test]
+    fn a_large_fleet_and_a_long_name_cost_few_comparisons() {
+        let fleet: Vec<String> = (0..10_000).map(|at| format!("node-{at:05}")).collect();
+        let long = "n".repeat(LONG + 1);
+        for (name, expected) in [
+            ("node-00x", LOOKED_AT),
+            ("node", 0),
+            ("node-0123456789", 0),
+            (long.as_str(), 0),
+        ] {
+            let near = candidates(name, fleet.iter().map(String::as_str).chain([&*long]));
+            assert_eq!(near.len(), expected, "{name}");
         }
     }
 }

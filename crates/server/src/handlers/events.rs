@@ -6,7 +6,7 @@ use futures_util::stream;
 use navarch_api::service::Answers;
 use navarch_api::{ApiError, convert, requests, v1};
 use navarch_model::{Event, HealthStatus, Incident, Node};
-use navarch_store::{EventQuery, MAX_LIMIT, Order, StoreError};
+use navarch_store::{EventQuery, History, MAX_LIMIT, Order, StoreError};
 use navarch_time::timeout;
 
 use super::names::Named;
@@ -51,7 +51,7 @@ impl Handlers {
         let about = EventQuery {
             before: Some(newest + 1),
             order: Order::NewestFirst,
-            limit: limit + 1,
+            limit,
             ..EventQuery::default()
         };
         // What befell the machine before its agent registered belongs to the story.
@@ -64,16 +64,18 @@ impl Handlers {
             ..about
         };
         let read = self.archive.read(move |history| {
-            let mut events = history.events(&about)?;
+            let (mut events, mut more) = some_of(history, about)?;
             if let Some(machine) = machine {
-                events.extend(history.events(&machine)?);
+                let (others, more_others) = some_of(history, machine)?;
+                events.extend(others);
+                more |= more_others;
             }
-            Ok(events)
+            Ok((events, more))
         });
-        let mut events = read.await.map_err(|error| unreadable(&error))?;
+        let (mut events, more) = read.await.map_err(|error| unreadable(&error))?;
         events.sort_by_key(|event| event.sequence);
         events.dedup_by_key(|event| event.sequence);
-        let truncated = events.len() > limit;
+        let truncated = more || events.len() > limit;
         let first = events.len().saturating_sub(limit);
         let open: Vec<Arc<Incident>> = self.published.read(|state| {
             node.open_incidents
@@ -127,15 +129,13 @@ impl Handlers {
             } else {
                 Order::OldestFirst
             },
-            limit: (page.limit + 1).min(MAX_LIMIT),
+            limit: page.limit,
             ..stored(&page.query)
         };
         let read = self
             .archive
-            .read(move |history| Ok((history.events(&query)?, history.event_range()?)));
-        let (mut events, range) = read.await.map_err(|error| unreadable(&error))?;
-        let more = events.len() > page.limit;
-        events.truncate(page.limit);
+            .read(move |history| Ok((some_of(history, query)?, history.event_range()?)));
+        let ((mut events, more), range) = read.await.map_err(|error| unreadable(&error))?;
         events.sort_by_key(|event| event.sequence);
         Ok(v1::ListEventsResponse {
             resume_after_sequence: events.last().map_or(page.after, |event| event.sequence),
@@ -176,6 +176,33 @@ impl Handlers {
 /// commit is not published yet: whoever is told of an event must find what it tells of.
 fn newest(published: &Published) -> u64 {
     *published.events().borrow()
+}
+
+/// The events of one page, and whether there are more beyond it. The store answers no more than
+/// its largest page, so that one more than that cannot be asked for at once.
+fn some_of(
+    history: &dyn History,
+    query: EventQuery,
+) -> Result<(Vec<Arc<Event>>, bool), StoreError> {
+    let events = history.events(&query)?;
+    let last = match events.last() {
+        Some(last) if events.len() >= query.limit.min(MAX_LIMIT) => Some(last.sequence),
+        _ => return Ok((events, false)),
+    };
+    let rest = match query.order {
+        Order::OldestFirst => EventQuery {
+            after: last,
+            limit: 1,
+            ..query
+        },
+        Order::NewestFirst => EventQuery {
+            before: last,
+            limit: 1,
+            ..query
+        },
+    };
+    let more = !history.events(&rest)?.is_empty();
+    Ok((events, more))
 }
 
 /// What a query names.

@@ -39,16 +39,21 @@ fn event(sequence: u64) -> Change {
 
 /// Handlers whose store has three events, of which the first is published.
 fn handlers() -> Handlers {
+    handlers_with(3, 1)
+}
+
+/// Handlers whose store has so many events, of which the first ones are published.
+fn handlers_with(stored: u64, seen: usize) -> Handlers {
     let fleet = FleetId::new("fleet");
     let mut store = MemoryStore::open(&MemoryDisk::new(fleet.clone()));
     let epoch = store.take_over().unwrap();
-    let events = [event(1), event(2), event(3)];
+    let events: Vec<Change> = (1..=stored).map(event).collect();
     store.commit(epoch, &events).unwrap();
     let config = navarch_config::Config::default();
     let settings = Arc::new(Settings::new(&config, |_| unreachable!("no provider")));
     let policy = HealthPolicy::builtin();
     let published = Published::new(State::new(fleet), settings, Arc::clone(&policy));
-    published.apply(&events[..1], NOW);
+    published.apply(&events[..seen], NOW);
     let (handle, _) = FleetHandle::new(1);
     let text = PolicyText {
         policy,
@@ -116,5 +121,31 @@ async fn a_page_ends_with_what_is_published() {
         let page = handlers.page_of_events(asked).await.unwrap();
         assert_eq!(told(&page.events), expected, "{latest} {before}");
         assert!(!page.more, "{latest} {before}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_tells_whether_there_is_more_whatever_its_size() {
+    for (stored, limit, more) in [
+        (1001, 1000, true),
+        (1000, 1000, false),
+        (1000, 999, true),
+        (3, 2, true),
+        (3, 3, false),
+    ] {
+        let handlers = handlers_with(stored, stored as usize);
+        for latest in [false, true] {
+            let asked = v1::ListEventsRequest {
+                latest,
+                limit,
+                ..Default::default()
+            };
+            let page = handlers.page_of_events(asked).await.unwrap();
+            let told = told(&page.events);
+            assert_eq!(told.len(), limit as usize, "{stored} {limit} {latest}");
+            let end = if latest { stored } else { u64::from(limit) };
+            assert_eq!(told.last(), Some(&end), "{stored} {limit} {latest}");
+            assert_eq!(page.more, more, "{stored} {limit} {latest}");
+        }
     }
 }

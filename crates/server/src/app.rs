@@ -122,6 +122,8 @@ pub struct App {
     closing: CancellationToken,
     http: Tasks,
     tasks: Tasks,
+    /// How long open requests may take to end.
+    shutdown: Duration,
     clock: SharedClock,
 }
 
@@ -339,6 +341,7 @@ impl App {
             closing,
             http,
             tasks,
+            shutdown: connection_limits.shutdown,
             clock,
         })
     }
@@ -378,7 +381,8 @@ impl App {
         self.closing.cancel();
         let http = async {
             self.http.token().cancel();
-            self.http.shutdown(&*self.clock, STOP).await
+            // The task that accepts gives open requests their time, and then ends them.
+            self.http.shutdown(&*self.clock, self.shutdown + STOP).await
         };
         let providers = async {
             for provider in self.providers.values() {

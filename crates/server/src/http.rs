@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use navarch_api::service::{CallBody, Calls, is_call};
+use navarch_api::service::{CALLS, CallBody, Calls, is_call};
 use navarch_time::{SharedClock, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -110,7 +110,7 @@ pub async fn serve(
 struct Activity {
     /// Requests begun.
     begun: AtomicU64,
-    /// Requests under way, streams included.
+    /// Requests that wait for their answer, and streams.
     open: AtomicUsize,
 }
 
@@ -154,9 +154,14 @@ impl Connection {
             counted.begun.fetch_add(1, Ordering::Relaxed);
             counted.open.fetch_add(1, Ordering::Relaxed);
             let busy = Busy(Arc::clone(&counted));
+            let streams = is_stream(request.uri().path());
             let answer = front.answer(request, peer);
-            // The body of a stream keeps the connection busy until it ends.
-            answer.map_ok(|answer| answer.map(|body| Held { body, _busy: busy }))
+            // The body of a stream keeps the connection busy until it ends. One that is there as a
+            // whole does not: a peer that never takes it would hold the connection for ever.
+            answer.map_ok(move |answer| {
+                let busy = streams.then_some(busy);
+                answer.map(|body| Held { body, _busy: busy })
+            })
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
@@ -310,10 +315,15 @@ impl Drop for Busy {
     }
 }
 
-/// A body that keeps its connection busy.
+/// Whether the answer to a path is a stream.
+fn is_stream(path: &str) -> bool {
+    CALLS.iter().any(|call| call.stream && call.path == path)
+}
+
+/// A body that may keep its connection busy.
 struct Held {
     body: Answer,
-    _busy: Busy,
+    _busy: Option<Busy>,
 }
 
 impl HttpBody for Held {

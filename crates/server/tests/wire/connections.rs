@@ -178,6 +178,18 @@ async fn many_silent_connections_keep_nobody_out() {
     }
 }
 
+/// The kinds of the frames of HTTP/2 that were said.
+fn kinds(said: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    let mut rest = said;
+    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
+        kinds.push(*kind);
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        rest = &after[length.min(after.len())..];
+    }
+    kinds
+}
+
 #[tokio::test]
 async fn an_idle_connection_of_http2_is_told_that_it_ends() {
     let plane = Plane::start().await;
@@ -190,12 +202,99 @@ async fn an_idle_connection_of_http2_is_told_that_it_ends() {
     soon("its end", stream.read_to_end(&mut said))
         .await
         .expect("no reset");
-    let mut kinds = Vec::new();
-    let mut rest = &said[..];
-    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
-        kinds.push(*kind);
-        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-        rest = &after[length.min(after.len())..];
-    }
+    let kinds = kinds(&said);
     assert!(kinds.contains(&7), "no GOAWAY among {kinds:?}");
+}
+
+/// One frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, load: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(load.len()).expect("a small frame");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], load].concat()
+}
+
+/// A field of a head that no table knows.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| {
+        let length = u8::try_from(text.len()).expect("a short text");
+        assert!(length < 127, "{text}");
+        [&[length], text.as_bytes()].concat()
+    };
+    [vec![0], text(name), text(value)].concat()
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_answer_does_not_keep_its_connection() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    for (kind, body) in [
+        ("application/json", &b"{}"[..]),
+        ("application/grpc", b"\0\0\0\0\0"),
+    ] {
+        let head = [
+            field(":method", "POST"),
+            field(":scheme", "http"),
+            field(":path", rpc::path("ListNodes").as_ref()),
+            field(":authority", "x"),
+            field("content-type", kind),
+            field("te", "trailers"),
+        ];
+        // Its first words: a window of no byte for each answer.
+        let hello = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]),
+            frame(1, 4, 1, &head.concat()),
+            frame(0, 1, 1, body),
+        ];
+        let mut stream = open(plane.address, &hello.concat()).await;
+        // The head of the answer is there; its body cannot be.
+        let mut said = Vec::new();
+        soon("the head of the answer", async {
+            while !kinds(&said).contains(&1) {
+                let count = stream.read_buf(&mut said).await.expect("it is open");
+                assert!(count > 0, "{kind}: it ended");
+            }
+        })
+        .await;
+        plane.pass(Duration::from_secs(190)).await;
+        soon("its end", stream.read_to_end(&mut said))
+            .await
+            .expect("no reset");
+        let kinds = kinds(&said);
+        assert!(kinds.contains(&7), "{kind}: no GOAWAY among {kinds:?}");
+        assert!(!kinds.contains(&0), "{kind}: no window was granted");
+    }
+}
+
+#[tokio::test]
+async fn an_open_request_has_all_the_time_that_a_stop_gives_it() {
+    let plane = Plane::with(|config, _| {
+        config.server.limits.shutdown_timeout = Duration::from_secs(30);
+    })
+    .await;
+    GoAgent("n").register(&plane).await;
+    let beat = beat(true);
+    let (head, last) = beat.split_at(beat.len() - 1);
+    let mut stream = open(plane.address, head.as_bytes()).await;
+    // The server read what there is, since it answers another one.
+    GoAgent("n").beat(&plane).await;
+    let mut stopping = std::pin::pin!(plane.app.stop());
+    let mut late = Vec::new();
+    let answer = async {
+        for _ in 0..20_000 {
+            tokio::task::yield_now().await;
+            plane.clock.advance(Duration::from_millis(1));
+        }
+        stream.write_all(last.as_bytes()).await.expect("it is open");
+        stream.read_to_end(&mut late).await.expect("no reset");
+    };
+    soon("the answer", async {
+        tokio::select! {
+            biased;
+            () = answer => {}
+            () = stopping.as_mut() => panic!("it stopped before its time"),
+        }
+    })
+    .await;
+    let said = String::from_utf8_lossy(&late);
+    assert!(said.contains("{\"acknowledged\":true}"), "{said:?}");
 }

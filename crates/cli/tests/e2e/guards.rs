@@ -24,6 +24,9 @@ struct Knobs {
     nodes: usize,
     /// More keys of `guards`, each on a line of its own with two spaces before it.
     guards: &'static str,
+    /// After how many seconds a node counts as silent. A busy machine may starve an agent for some
+    /// seconds, and nobody must be silent but those that the test silences.
+    heartbeat_timeout: u64,
     /// How long a machine may take to come up.
     registration_timeout: &'static str,
     /// The health policy, if it is not the built-in one.
@@ -37,6 +40,7 @@ impl Default for Knobs {
         Self {
             nodes: 3,
             guards: "",
+            heartbeat_timeout: 10,
             registration_timeout: "1m",
             policy: None,
             faults: Vec::new(),
@@ -44,14 +48,12 @@ impl Default for Knobs {
     }
 }
 
-/// After how long the nodes of these fleets count as silent.
-const TIMEOUT_SECONDS: u64 = 4;
-
 impl Knobs {
     fn config(&self, cloud: &str) -> String {
         let Self {
             nodes,
             guards,
+            heartbeat_timeout,
             registration_timeout,
             ..
         } = self;
@@ -59,7 +61,7 @@ impl Knobs {
         format!(
             "server:
   heartbeat_interval: 500ms
-  heartbeat_timeout: {TIMEOUT_SECONDS}s
+  heartbeat_timeout: {heartbeat_timeout}s
   health_check_interval: 1s{policy}
 planner: {{min_interval: 20ms, full_interval: 1s}}
 instance_manager: {{registration_timeout: {registration_timeout}}}
@@ -70,7 +72,7 @@ guards:
   sweep: {{interval: 500ms}}
 {guards}
 providers:
-  fake: {{type: fake, gpu_count: 1, url: '{cloud}', request_timeout: 2s, requests_per_second: 200}}
+  fake: {{type: fake, gpu_count: 1, url: '{cloud}', request_timeout: 20s, requests_per_second: 200}}
 pools:
   p: {{provider: fake, instance_type: fake-1x, min_nodes: {nodes}, max_nodes: {}}}
 ",

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Knobs, Stage, TIMEOUT_SECONDS};
+use super::{Knobs, Stage};
 use crate::support::{let_pass, signal, text};
 
 /// What the two clocks of an event may differ by.
@@ -19,10 +19,12 @@ fn time(event: &Value) -> Timestamp {
 
 /// Lets a control plane be away as `go` and `come` do it; `came` is the kind of event that says so.
 fn is_away(came: &str, go: impl FnOnce(&mut Stage), come: impl FnOnce(&mut Stage)) {
-    let mut stage = Stage::new(&Knobs {
-        guards: "  silence_replace_after: 1m\n  pause_gap: 2s",
+    let knobs = Knobs {
+        guards: "  silence_replace_after: 10m\n  pause_gap: 2s",
         ..Knobs::default()
-    });
+    };
+    let timeout = Duration::from_secs(knobs.heartbeat_timeout);
+    let mut stage = Stage::new(&knobs);
     let nodes = stage.settled(3);
     let mark = stage.mark();
     go(&mut stage);
@@ -30,7 +32,7 @@ fn is_away(came: &str, go: impl FnOnce(&mut Stage), come: impl FnOnce(&mut Stage
     let dead = nodes[0].as_str();
     let agent = stage_agent(&stage, dead);
     signal(agent, Signal::STOP);
-    let_pass(Duration::from_secs(TIMEOUT_SECONDS + 2));
+    let_pass(timeout + Duration::from_secs(2));
     come(&mut stage);
 
     stage.fleet.until_status(dead, "UNHEALTHY");
@@ -40,7 +42,7 @@ fn is_away(came: &str, go: impl FnOnce(&mut Stage), come: impl FnOnce(&mut Stage
     for silent in stage.since(mark, &["node.silent"]) {
         assert_eq!(text(&silent, "node_id"), dead, "{silent}");
         let grace = time(&silent).duration_since(time(back)).as_secs_f64();
-        let least = TIMEOUT_SECONDS as f64 - TOLERANCE;
+        let least = timeout.as_secs_f64() - TOLERANCE;
         assert!(grace >= least, "silent {grace} s after the return");
     }
     stage.until_explained(dead, &["waits for silence", "not been silent long enough"]);

@@ -9,7 +9,7 @@ use crate::support::{text, until};
 const LIMIT: usize = 3;
 
 /// The time within which machines have to come up. Those that are well need much less.
-const REGISTRATION: &str = "6s";
+const REGISTRATION: &str = "10s";
 
 fn never_boots() -> Value {
     json!({"fault": "never_boots"})
@@ -39,7 +39,8 @@ fn until_open(stage: &Stage, mark: u64) -> u64 {
 fn a_new_pool_pays_for_three_machines_that_never_register() {
     let stage = Stage::new(&Knobs {
         nodes: 6,
-        guards: "  launch_breaker: {wait: 1s}",
+        // Long enough that the fault is over before the probe is launched.
+        guards: "  launch_breaker: {wait: 15s}",
         registration_timeout: REGISTRATION,
         faults: vec![never_boots()],
         ..Knobs::default()
@@ -50,19 +51,20 @@ fn a_new_pool_pays_for_three_machines_that_never_register() {
             .then_some(())
             .ok_or(format!("{paid:?}"))
     });
-    let told = stage.fleet.ask(&["pool", "explain", "p"]).fine();
-    assert!(
-        told.contains("launch_breaker") && told.contains("has no ACTIVE machine yet"),
-        "{told}"
-    );
+    until("the launch breaker stops the others", || {
+        let told = stage.fleet.ask(&["pool", "explain", "p"]).fine();
+        let stops = told.contains("launch_breaker") && told.contains("has no ACTIVE machine yet");
+        stops.then_some(()).ok_or(told)
+    });
     let opened = until_open(&stage, 0);
+    let metrics = stage.metrics();
     stage.end_faults();
+    let line = "navarch_breakers_open{pool=\"p\",kind=\"launch\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
     let before = |list: &[(u64, String)]| list.iter().filter(|(at, _)| *at < opened).count();
     assert_eq!(before(&paid(&stage, 0)), LIMIT);
-    let metrics = stage.metrics();
     let told = stage.fleet.ask(&["events", "--kind=breaker"]).fine();
     assert!(told.contains("breaker.opened"), "{told}");
-    assert!(metrics.contains("navarch_breakers_open{"), "{metrics}");
     // One probe comes up, and the others follow.
     stage.fleet.until_active(6);
     let all = paid(&stage, 0);

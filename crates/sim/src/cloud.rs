@@ -106,6 +106,11 @@ impl Cloud {
         self.machines.values().filter(|machine| machine.is_alive())
     }
 
+    /// How many earlier listings are remembered.
+    pub(crate) const fn past(&self) -> usize {
+        self.past.len()
+    }
+
     fn visible(&self, now: Time) -> Vec<Machine> {
         self.machines
             .values()

@@ -1,6 +1,7 @@
 //! The control plane as a process that dies: how it drives the core, where it crashes, and the
 //! copies of its store that are put back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ pub(crate) struct Process {
     next_prune: Time,
     last_plan: Time,
     next_wake: Option<Time>,
-    /// When the queue will wake it.
-    woken_at: Option<Time>,
+    /// When the queue will wake it: one entry for each.
+    wakes: BTreeSet<Time>,
 }
 
 impl Process {
@@ -168,7 +169,7 @@ impl Sim {
             next_prune: Time(0),
             last_plan: Time(i64::MIN),
             next_wake: None,
-            woken_at: None,
+            wakes: BTreeSet::new(),
         };
         let stamp = Stamp {
             core: origin,
@@ -270,8 +271,11 @@ impl Sim {
             return;
         };
         let due = process.due().max(now).max(resumed);
-        if process.woken_at.is_none_or(|at| at > due || at < now) {
-            process.woken_at = Some(due);
+        // Those that are over came while it was paused.
+        process.wakes = process.wakes.split_off(&now);
+        // A later one that waits stays: it would be scheduled again, and their number only grow.
+        if process.wakes.first().is_none_or(|at| *at > due) {
+            process.wakes.insert(due);
             self.queue.push(due, Event::Wake { life });
         }
     }
@@ -285,7 +289,7 @@ impl Sim {
         let Some(process) = &mut self.plane.process else {
             return;
         };
-        process.woken_at = None;
+        process.wakes.remove(&now);
         if now >= process.next_tick {
             process.next_tick = now + self.config.tick;
             if self.config.bulk {

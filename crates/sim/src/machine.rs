@@ -156,6 +156,15 @@ impl Host {
         self.node.clone()
     }
 
+    /// How much it and its agent remember.
+    pub(crate) fn kept(&self) -> usize {
+        let agent = self.agent.as_ref();
+        let spooled = agent.map_or(0, |agent| agent.spool().len() + agent.finished().count());
+        let (facts, _, finished) = &self.kept;
+        let faults = self.faults.hot.len() + self.unheard.len();
+        spooled + facts.len() + finished.len() + faults + self.running.len() + self.done.len()
+    }
+
     pub(crate) fn session(&self) -> Option<SessionId> {
         self.agent.as_ref().map(|agent| agent.session().clone())
     }

@@ -32,6 +32,11 @@ impl<T> Queue<T> {
         self.entries.remove(&key)
     }
 
+    /// How many entries wait.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// When the next entry is due.
     pub(crate) fn due(&self) -> Option<Time> {
         self.entries.first_key_value().map(|((at, _), _)| *at)

@@ -89,6 +89,19 @@ impl MemoryDisk {
         self
     }
 
+    /// How many records each table holds, by its name.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let contents = self.contents();
+        vec![
+            ("stored nodes", contents.nodes.len()),
+            ("stored instances", contents.instances.len()),
+            ("stored incidents", contents.incidents.len()),
+            ("stored commands", contents.commands.len()),
+            ("stored events", contents.events.len()),
+        ]
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
         // A panic while the lock is held is a bug in this file; what it left is still the most
         // that is known.

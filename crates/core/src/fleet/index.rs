@@ -235,6 +235,29 @@ impl Index {
         }
     }
 
+    /// How many entries each index holds.
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 7] {
+        fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
+            map.len() + map.values().map(BTreeSet::len).sum::<usize>()
+        }
+        let signatures = self.signatures.values().map(BTreeMap::len);
+        [
+            ("index of members", all(&self.members)),
+            ("index of tallies", self.tallies.len()),
+            ("index of replacements", all(&self.replacements)),
+            ("index of doubtful machines", self.doubtful.len()),
+            ("index of incidents", all(&self.incidents_of_node)),
+            (
+                "index of hits and signatures",
+                self.hits.len()
+                    + self.hits.values().map(all).sum::<usize>()
+                    + self.signatures.len()
+                    + signatures.sum::<usize>(),
+            ),
+            ("index of waiting commands", all(&self.waiting)),
+        ]
+    }
+
     /// The pools that have instances in memory.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolName> {
         self.members.keys()

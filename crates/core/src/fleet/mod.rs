@@ -15,6 +15,7 @@ mod policy;
 mod record;
 mod register;
 mod report;
+mod sizes;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};

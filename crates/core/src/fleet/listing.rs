@@ -106,8 +106,8 @@ impl Fleet {
         } else {
             None
         };
-        if suspect.is_none() {
-            self.settle_intents(provider);
+        if suspect.is_none() && vanished == 0 {
+            self.count_for_intents(provider);
         }
         self.set_suspect(provider, suspect);
         for instance in expected {
@@ -126,20 +126,24 @@ impl Fleet {
         }
     }
 
-    /// A listing that is believed settles every intent of its provider: what it shows is no mere
-    /// intent any more, and what it lacks was not bought.
-    fn settle_intents(&mut self, provider: &ProviderName) {
+    /// A listing that is believed and lacks nothing that is known to exist counts for every intent
+    /// of its provider. Enough of them settle it: what they show is no mere intent any more, and
+    /// what they lack was not bought.
+    fn count_for_intents(&mut self, provider: &ProviderName) {
+        let mut pools = BTreeSet::new();
         let state = &self.state;
-        let (settled, others): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.unlisted)
-            .into_iter()
-            .partition(|id| {
-                let known = state.instances.get(id);
-                known.is_none_or(|instance| instance.offering.provider == *provider)
-            });
-        self.unlisted = others;
-        for id in settled {
-            let pool = self.state.instances.get(&id).map(|one| one.pool.clone());
-            self.look_at(pool);
+        self.unlisted.retain(|id, listings| {
+            let Some(instance) = state.instances.get(id) else {
+                return false;
+            };
+            if instance.offering.provider == *provider {
+                *listings += 1;
+                pools.insert(instance.pool.clone());
+            }
+            *listings < PROOF_LISTINGS
+        });
+        for pool in pools {
+            self.look_at(Some(pool));
         }
     }
 

@@ -128,9 +128,9 @@ pub struct Fleet {
     pub(crate) providers: BTreeMap<ProviderName, ProviderSoft>,
     /// Machines that do not go and of which a person was told.
     pub(crate) alerted: BTreeSet<InstanceId>,
-    /// Intents that were on record at the start, and that no complete listing since then lacks: a call
-    /// that this record does not know of may have made their machines.
-    pub(crate) unlisted: BTreeSet<InstanceId>,
+    /// Intents that were on record at the start, and how many listings since then proved that no
+    /// machine has their id: a call that this record does not know of may have made it.
+    pub(crate) unlisted: BTreeMap<InstanceId, u32>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Before this moment no node can be found without full reports; none if that is not known.
@@ -172,7 +172,7 @@ impl Fleet {
             soft: BTreeMap::new(),
             providers: BTreeMap::new(),
             alerted: BTreeSet::new(),
-            unlisted: BTreeSet::new(),
+            unlisted: BTreeMap::new(),
             unclaimed_asked: BTreeMap::new(),
             stale_due: None,
             notes: BTreeMap::new(),

@@ -39,7 +39,7 @@ impl Fleet {
                 Phase::Launching => instance.clean,
                 _ => false,
             })
-            .map(|instance| instance.id.clone())
+            .map(|instance| (instance.id.clone(), 0))
             .collect();
         let meta = Meta {
             epoch,

@@ -7,7 +7,7 @@ use navarch_model::{
 };
 use navarch_policy::guards::{self, Block};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, PROOF_LISTINGS};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,20 +119,22 @@ impl Fleet {
     }
 
     /// Whether no call of another life of this record can have made the machine. A cloud that honours
-    /// tokens makes no second one; elsewhere a listing since the start has to lack it first.
+    /// tokens makes no second one; elsewhere listings since the start have to lack it first.
     fn is_known_absent(&self, instance: &Instance) -> Result<(), Block> {
         let provider = &instance.offering.provider;
-        if self.idempotency(provider) == Idempotency::TokenOrName
-            || !self.unlisted.contains(&instance.id)
-        {
+        let Some(listings) = self.unlisted.get(&instance.id) else {
+            return Ok(());
+        };
+        if self.idempotency(provider) == Idempotency::TokenOrName {
             return Ok(());
         }
         Err(Block::new(
             "proof",
             "unlisted",
             format!(
-                "no complete listing of {provider} since the start has shown yet that no earlier \
-                 call made the machine; `navarch instance terminate {}` gives it up",
+                "an earlier call may have made the machine: it is bought only after \
+                 {PROOF_LISTINGS} complete listings of {provider} since the start lack it and \
+                 nothing else, and {listings} did; `navarch instance terminate {}` gives it up",
                 instance.id
             ),
         ))
@@ -140,11 +142,14 @@ impl Fleet {
 
     /// Whether an intent waits for a listing of a provider that does not honour tokens.
     pub(crate) fn has_unlisted(&self, provider: &ProviderName) -> bool {
-        let here = |instance: &Instance| instance.offering.provider == *provider;
+        let here = |instance: &Instance| {
+            instance.offering.provider == *provider
+                && matches!(instance.phase, Phase::Requested | Phase::Launching)
+        };
         self.idempotency(provider) == Idempotency::None
             && self
                 .unlisted
-                .iter()
+                .keys()
                 .filter_map(|id| self.state.instances.get(id))
                 .any(|instance| here(instance))
     }

@@ -311,9 +311,14 @@ pub struct Fleet {
 impl Fleet {
     /// Runs `navarch dev` with more flags.
     pub fn dev(more: &[&str]) -> Self {
+        Self::dev_in(directory(), more)
+    }
+
+    /// The same in a directory that exists.
+    pub fn dev_in(directory: TempDir, more: &[&str]) -> Self {
         let mut arguments = vec!["dev", "--listen=127.0.0.1:0", "--data-dir=data"];
         arguments.extend(more);
-        Self::start(directory(), &arguments, None)
+        Self::start(directory, &arguments, None)
     }
 
     /// Runs `navarch server` with this text as its configuration.

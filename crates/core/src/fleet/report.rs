@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use navarch_model::{
-    Check, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
-    HealthWatchSystem, HoldKind, IdSource, Incident, Lifecycle, Node, Phase, Repair, Subject, Time,
+    Check, CloudStatus, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
+    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, Phase, Repair,
+    Subject, Time,
 };
 use navarch_policy::{EventFacts, guards};
 
@@ -345,6 +346,7 @@ impl Fleet {
             self.end_node(node, "it fell silent after it was told to end");
             return Ok(Reply::Done);
         }
+        self.doubt_sighting(&node);
         if leaving {
             // The machine is being terminated: its silence is no fault.
             self.put_node(node, "heartbeat timeout");
@@ -373,6 +375,24 @@ impl Fleet {
         self.find(&mut node, finding, false, ids);
         self.put_node(node, "heartbeat timeout");
         Ok(Reply::Done)
+    }
+
+    /// What the cloud said while the agent was heard proves nothing of a silence: a machine that it
+    /// did not find is looked up anew, and at once.
+    fn doubt_sighting(&mut self, node: &Node) {
+        let instance = node.instance.as_ref();
+        let Some(instance) = instance.and_then(|id| self.state.instances.get(id)) else {
+            return;
+        };
+        let mut instance = Instance::clone(instance);
+        if let (Phase::Running, Some(sighting)) = (instance.phase, &mut instance.sighting)
+            && sighting.status == CloudStatus::NotFound
+        {
+            sighting.in_a_row = 0;
+            instance.failures = 0;
+            instance.retry_at = None;
+            self.put_instance(instance);
+        }
     }
 
     /// Whether the node's machine is being terminated, which nothing takes back.

@@ -103,13 +103,16 @@ impl Fleet {
     }
 
     /// Whether the cloud proved a machine gone: it says so, or did not find it by id twice. An agent
-    /// that is heard contradicts it.
+    /// that is heard contradicts it, and what was said before it fell silent.
     pub(crate) fn has_vanished(&self, instance: &Instance) -> bool {
-        let heard = self
-            .node_of(instance)
-            .is_some_and(|node| node.silent_since.is_none());
+        let node = self.node_of(instance);
+        let heard = node.is_some_and(|node| node.silent_since.is_none());
+        let silent = node.and_then(|node| node.silent_since);
         let gone = instance
             .sighting
+            .filter(|sighting| {
+                silent.is_none_or(|since| sighting.at.core >= self.graced(since.core))
+            })
             .is_some_and(|sighting| match sighting.status {
                 CloudStatus::Terminated => true,
                 CloudStatus::NotFound => sighting.in_a_row >= 2,

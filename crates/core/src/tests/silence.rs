@@ -57,6 +57,40 @@ fn a_machine_that_the_cloud_does_not_find_is_kept_while_its_agent_is_heard() {
 }
 
 #[test]
+fn what_the_cloud_said_before_a_silence_ends_no_machine() {
+    let (mut rig, up) = fleet(3);
+    let id = &up[0];
+    let machine = rig.instance(id).provider_id.clone().unwrap();
+    let hidden = rig.machines.remove(&machine).unwrap();
+    quiet(&mut rig, &up, &InstanceId::new("none"), 600);
+    let sighting = rig.instance(id).sighting.unwrap();
+    assert_eq!(sighting.status, CloudStatus::NotFound);
+    assert!(sighting.in_a_row >= 2);
+    // The cloud finds it again, and its agent is cut off before the cloud is asked the next time.
+    rig.machines.insert(machine, hidden);
+    rig.silent(id);
+    rig.run(2);
+    let sighting = rig.instance(id).sighting.unwrap();
+    assert_eq!(sighting.status, CloudStatus::Running, "it is asked at once");
+    rig.run(60);
+    assert_eq!(rig.instance(id).phase, Phase::Running);
+}
+
+#[test]
+fn a_machine_is_looked_up_twice_after_it_fell_silent_before_it_is_gone() {
+    let (mut rig, up) = fleet(3);
+    let id = &up[0];
+    take_away(&mut rig, id);
+    quiet(&mut rig, &up, &InstanceId::new("none"), 600);
+    rig.silent(id);
+    let asked = rig.instance(id).attempt;
+    rig.run(60);
+    assert_eq!(rig.instance(id).end, Some(EndCause::Vanished));
+    // Two look-ups and the call that ends it.
+    assert_eq!(rig.instance(id).attempt, asked + 3);
+}
+
+#[test]
 fn one_answer_that_a_machine_is_not_found_is_not_enough() {
     let (mut rig, up) = fleet(3);
     let id = &up[0];

@@ -254,6 +254,7 @@ impl Fleet {
             self.commit_termination(instance, EndCause::Shrink, &why);
         } else {
             instance.end = Some(EndCause::Shrink);
+            self.doubt_unlisted(&mut instance);
             self.move_instance(instance, Phase::Failed, &why);
         }
         Ok(Reply::Done)

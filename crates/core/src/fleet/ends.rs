@@ -21,6 +21,7 @@ impl Fleet {
             || instance.sighting.is_some();
         if instance.phase == Phase::Requested && !seen {
             instance.end = Some(cause);
+            self.doubt_unlisted(&mut instance);
             self.move_instance(instance, Phase::Failed, why);
             return;
         }
@@ -49,6 +50,12 @@ impl Fleet {
         let mut node = Node::clone(node);
         self.add_hold(&mut node, HoldKind::Drain(DrainCause::Terminating), why);
         self.put_node(node, why);
+    }
+
+    /// An intent that no listing settled since the start may have a machine that this record does
+    /// not know of: it is remembered for as long as that machine may take to show itself.
+    pub(super) fn doubt_unlisted(&self, instance: &mut Instance) {
+        instance.doubted |= self.unlisted.contains_key(&instance.id);
     }
 
     pub(super) fn launch_wasted(&mut self, instance: &Instance) {

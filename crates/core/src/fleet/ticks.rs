@@ -20,7 +20,8 @@ const META_INTERVAL: Duration = Duration::from_secs(60);
 /// machine ends. Lower forgets machines that are only switched off, higher keeps the dead listed.
 const EXTERNAL_SILENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// An intent whose launch call never had an answer is remembered for so long after it ended. Its
+/// An intent whose launch call never had an answer, or that a call of another life of this record
+/// may have been made for, is remembered for so long after it ended. Its
 /// machine may still show itself, and only the record says that it is ours to terminate. Clouds
 /// list what they make within minutes, and outages of their listings last hours.
 const DOUBTED_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -258,8 +259,8 @@ impl Fleet {
     }
 }
 
-/// Whether a launch call of an ended instance was never answered, so that its machine could still
-/// show itself.
+/// Whether a launch call of an ended instance was never answered, or may have been made by another
+/// life of this record, so that its machine could still show itself.
 fn may_have_a_late_machine(instance: &Instance) -> bool {
     let unanswered = instance.doubted || (instance.launches > 0 && !instance.clean);
     unanswered && instance.provider_id.is_none() && instance.end != Some(EndCause::LaunchRefused)

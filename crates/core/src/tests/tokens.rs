@@ -178,6 +178,34 @@ fn an_operator_gives_up_an_intent_that_waits_for_a_listing() {
 }
 
 #[test]
+fn an_intent_that_no_listing_settled_is_remembered_when_it_is_given_up() {
+    let clouds = [Idempotency::None, Idempotency::TokenOrName];
+    for (cloud, by_operator) in clouds
+        .into_iter()
+        .flat_map(|one| [(one, false), (one, true)])
+    {
+        let (mut rig, id) = restored(cloud, true);
+        let (name, late) = rig.machines.pop_first().expect("it was bought");
+        if by_operator {
+            rig.take(Input::EndInstance {
+                instance: id.clone(),
+                reason: String::new(),
+            });
+        }
+        rig.configure(&yaml(0, 2, ""));
+        rig.plan();
+        assert_eq!(rig.instance(&id).phase, Phase::Failed);
+        for _ in 0..20 {
+            rig.pass(3600);
+            rig.take(Input::Tick);
+        }
+        rig.machines.insert(name, late);
+        rig.run(300);
+        assert!(rig.machines.is_empty(), "{cloud:?}, {by_operator}");
+    }
+}
+
+#[test]
 fn where_tokens_are_honoured_a_restored_intent_is_bought_at_once() {
     let (mut rig, _) = restored(Idempotency::TokenOrName, false);
     rig.plan();

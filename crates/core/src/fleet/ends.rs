@@ -1,7 +1,8 @@
 //! The end of machines and nodes: committed to, and proven.
 
 use navarch_model::{
-    DrainCause, EndCause, Ending, EventKind, HoldKind, Instance, Lifecycle, Node, Phase, Subject,
+    Command, CommandState, DrainCause, EndCause, Ending, EventKind, HoldKind, Instance, Lifecycle,
+    Node, Phase, Subject,
 };
 
 use crate::fleet::{CallKind, Fleet};
@@ -110,6 +111,19 @@ impl Fleet {
         self.close_all(&mut node, &Ending::NodeTerminated);
         node.holds.clear();
         self.soft.remove(&node.id);
+        let id = node.id.clone();
         self.put_node(node, why);
+        // They were meant for the agent that is gone, not for one that takes its place.
+        let waiting: Vec<Command> = self
+            .index
+            .waiting(&id)
+            .filter_map(|command| self.state.commands.get(command))
+            .map(|command| Command::clone(command))
+            .collect();
+        for mut command in waiting {
+            command.state = CommandState::Expired;
+            command.changed = self.now;
+            self.command_changed(command);
+        }
     }
 }

@@ -335,6 +335,18 @@ impl Fleet {
             .any(|command| command.kind == NodeCommandType::Terminate)
     }
 
+    /// Whether a node's agent was given an order to end, if there was one.
+    pub(super) fn was_told_to_end(&self, node: &NodeId) -> bool {
+        let orders: Vec<CommandState> = self
+            .index
+            .waiting(node)
+            .filter_map(|id| self.state.commands.get(id))
+            .filter(|command| command.kind == NodeCommandType::Terminate)
+            .map(|command| command.state)
+            .collect();
+        orders.is_empty() || orders.contains(&CommandState::Delivered)
+    }
+
     pub(crate) fn confirm_dead(&mut self, id: &NodeId, reason: String) -> Result<Reply, Rejection> {
         let Some(node) = self.state.nodes.get(id) else {
             return Err(Rejection::not_found(format!("node not found: {id}")));

@@ -342,7 +342,7 @@ impl Fleet {
             format!("no heartbeat for {seconds} s"),
             [("last_heard", last_heard.wall.0.to_string())],
         );
-        if is_leaving_external(&node) {
+        if is_leaving_external(&node) && self.was_told_to_end(&node.id) {
             self.end_node(node, "it fell silent after it was told to end");
             return Ok(Reply::Done);
         }

@@ -123,6 +123,43 @@ fn a_node_that_falls_silent_after_it_was_told_to_end_has_ended() {
 }
 
 #[test]
+fn an_order_that_was_not_given_yet_outlasts_a_silence() {
+    for acknowledges in [true, false] {
+        let (mut rig, id) = external(acknowledges);
+        end(&mut rig, &id);
+        rig.silent(&id);
+        assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+        register(&mut rig, &id, 2, acknowledges);
+        rig.back(&id);
+        rig.full(&id, 45);
+        assert_eq!(rig.node(&id).status(), NodeStatus::Draining);
+        assert_eq!(poll(&mut rig, &id), 1);
+        rig.silent(&id);
+        assert_eq!(rig.node(&id).status(), NodeStatus::Terminated);
+    }
+}
+
+#[test]
+fn an_order_to_a_node_that_ended_is_not_given_to_the_next_agent() {
+    let (mut rig, id) = external(true);
+    let given = end(&mut rig, &id);
+    assert_eq!(poll(&mut rig, &id), 1);
+    let waits = end(&mut rig, &id);
+    rig.silent(&id);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Terminated);
+    for command in [&given, &waits] {
+        let state = rig.fleet.state().commands[command].state;
+        assert_eq!(state, CommandState::Expired);
+    }
+    register(&mut rig, &id, 2, true);
+    rig.full(&id, 45);
+    assert_eq!(poll(&mut rig, &id), 0);
+    // What the old agent says late changes nothing.
+    answer(&mut rig, &id, &given, CommandState::Succeeded);
+    assert_eq!(rig.node(&id).status(), NodeStatus::Active);
+}
+
+#[test]
 fn an_old_agent_that_is_here_again_did_not_end() {
     let (mut rig, id) = external(false);
     end(&mut rig, &id);

@@ -88,14 +88,19 @@ impl Seen {
 pub(crate) struct CommandNews {
     published: Arc<Published>,
     node: NodeId,
-    news: watch::Receiver<()>,
+    /// There until it is dropped.
+    news: Option<watch::Receiver<()>>,
 }
 
 impl CommandNews {
     /// Waits until a command began to wait since the last time.
     pub(crate) async fn next(&mut self) {
         // The sender goes only with its last listener.
-        if self.news.changed().await.is_err() {
+        let told = match &mut self.news {
+            Some(news) => news.changed().await.is_ok(),
+            None => false,
+        };
+        if !told {
             std::future::pending::<()>().await;
         }
     }
@@ -104,8 +109,10 @@ impl CommandNews {
 impl Drop for CommandNews {
     fn drop(&mut self) {
         let mut listeners = self.published.listeners();
-        let alone = |told: &watch::Sender<()>| told.receiver_count() <= 1;
-        if listeners.get(&self.node).is_some_and(alone) {
+        // Under the lock: of two that end at once, the later one finds nobody left.
+        self.news = None;
+        let deserted = |told: &watch::Sender<()>| told.receiver_count() == 0;
+        if listeners.get(&self.node).is_some_and(deserted) {
             listeners.remove(&self.node);
         }
     }
@@ -219,7 +226,7 @@ impl Published {
         CommandNews {
             published: Arc::clone(self),
             node: node.clone(),
-            news: told.subscribe(),
+            news: Some(told.subscribe()),
         }
     }
 
@@ -254,7 +261,6 @@ impl Published {
 
     /// Publishes committed changes.
     pub(crate) fn apply(&self, changes: &[Change], now: Stamp) {
-        crate::journal::log(changes);
         let mut last_event = 0;
         let mut woken: BTreeSet<&NodeId> = BTreeSet::new();
         {

@@ -83,6 +83,8 @@ impl Releaser {
                     for effect in turn.effects {
                         self.effects.begin(effect);
                     }
+                    // Last: whoever reads the log slowly must not hold up the answers.
+                    crate::journal::log(&turn.changes);
                 }
                 Err(error) => {
                     if error.is_final() {

@@ -103,8 +103,8 @@ struct Known {
     revoked: CancellationToken,
     /// What was called with it.
     meter: Meter,
-    /// Where it was shown.
-    seen: Seen,
+    /// Where it was shown. A new secret of the same caller takes it over.
+    seen: Arc<Seen>,
 }
 
 impl Known {
@@ -115,7 +115,7 @@ impl Known {
             secret: secret.into_bytes().into(),
             revoked: CancellationToken::new(),
             meter: Meter::default(),
-            seen: Seen::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -207,9 +207,16 @@ impl Gate {
         // What stays the same keeps its place, and with it its streams.
         let new: Arc<[Arc<Known>]> = tokens
             .into_iter()
-            .map(|new| {
-                let same = held.iter().find(|old| old.is_same(&new));
-                same.map_or_else(|| Arc::new(new), Arc::clone)
+            .map(|mut new| {
+                let was = |old: &&Arc<Known>| old.name == new.name && old.role == new.role;
+                if let Some(old) = held.iter().find(was) {
+                    if old.is_same(&new) {
+                        return Arc::clone(old);
+                    }
+                    // Its machines stay where they are.
+                    new.seen = Arc::clone(&old.seen);
+                }
+                Arc::new(new)
             })
             .collect();
         let is_in = |known: &Arc<Known>, tokens: &[Arc<Known>]| {

@@ -22,8 +22,9 @@ const SHARDS: usize = 16;
 /// many addresses, lower forgives some of them too early.
 const REMEMBERED: usize = 4096;
 /// Different wrong tokens that an address may show again and again at the price of one. They are
-/// those of machines with an old token, not guesses.
-const REPEATED: usize = 8;
+/// those of machines with an old token, not guesses. Higher costs eight bytes each for every address
+/// that guesses; lower takes the machines behind one address for a guesser.
+const REPEATED: usize = 64;
 /// Addresses that a token remembers. Higher costs memory for each token; lower asks about the
 /// guesses of an address more often, and only while somebody guesses.
 const SEEN: usize = 4096;
@@ -223,12 +224,22 @@ fn make_room<K: Ord, V: Remembered>(shard: &mut BTreeMap<K, V>, now: u64, left: 
 }
 
 /// What an address got wrong.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Guesser {
     paid: u64,
     /// Marks of wrong tokens that it showed before.
     shown: [u64; REPEATED],
     next: usize,
+}
+
+impl Default for Guesser {
+    fn default() -> Self {
+        Self {
+            paid: 0,
+            shown: [0; REPEATED],
+            next: 0,
+        }
+    }
 }
 
 impl Remembered for Guesser {

@@ -21,7 +21,7 @@ use navarch_providers::fake::{
     FakeHttp, FakeHttpError, HttpOptions,
 };
 use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
-use navarch_time::{CancellationToken, SharedClock, Tasks};
+use navarch_time::{CancellationToken, SharedClock, Tasks, timeout};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -38,6 +38,11 @@ use crate::tls::{Certificate, TlsError};
 
 /// How long everything but open requests may take to end.
 const STOP: Duration = Duration::from_secs(3);
+/// Callers that each page without a token answers or lets wait at a time. Higher lets strangers
+/// hold more memory; lower refuses monitors that ask at the same moment.
+const PAGES: usize = 32;
+/// What everybody else is told.
+const BUSY: &str = "too many ask for this page: try again later";
 
 /// What a control plane is started with.
 pub struct Options {
@@ -76,12 +81,6 @@ pub enum StartError {
     /// A token cannot be read.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Tokens with roles are asked for.
-    #[error(
-        "server.auth.tokens: this build does not tell roles apart; name one token for everything \
-         with token_env or token_file"
-    )]
-    Roles,
     /// The certificate cannot be shown.
     #[error("server.tls: {0}")]
     Tls(#[from] TlsError),
@@ -293,7 +292,13 @@ impl App {
         let calls = Calls::new(&handlers, call_limits);
         let front = Front {
             gate: Arc::clone(&gate),
-            pages: pages(&handlers, certificate.clone(), &calls),
+            pages: pages(
+                &handlers,
+                certificate.clone(),
+                &calls,
+                &clock,
+                config.server.limits.request_timeout,
+            ),
             calls,
         };
         let connection_limits = ConnectionLimits {
@@ -475,26 +480,32 @@ fn pages(
     handlers: &Arc<Handlers>,
     certificate: Option<Arc<Certificate>>,
     calls: &Calls<Handlers>,
+    clock: &SharedClock,
+    limit: Duration,
 ) -> Router {
     let ready = Arc::clone(handlers);
     let scraped = Arc::clone(handlers);
-    // One page at a time: anybody may ask for it.
+    // One page at a time, for few who wait: anybody may ask for it.
     let scrape = Arc::new(Semaphore::new(1));
+    let places = Arc::new(Semaphore::new(PAGES));
+    let (ready_clock, scrape_clock) = (Arc::clone(clock), Arc::clone(clock));
+    let ready_places = Arc::new(Semaphore::new(PAGES));
     service::routes(calls)
         .route("/healthz", any(|| async { "ok" }))
         .route(
             "/readyz",
             any(move || {
-                let handlers = Arc::clone(&ready);
+                let (handlers, places) = (Arc::clone(&ready), Arc::clone(&ready_places));
+                let clock = Arc::clone(&ready_clock);
                 async move {
+                    let Ok(_place) = places.try_acquire() else {
+                        return (StatusCode::SERVICE_UNAVAILABLE, BUSY);
+                    };
                     // Ready means that the store can be read, and took the last change.
+                    let readable = handlers.archive.read(|history| history.event_range());
                     let ready = !handlers.published.is_failing()
                         && !handlers.closing.is_cancelled()
-                        && handlers
-                            .archive
-                            .read(|history| history.event_range())
-                            .await
-                            .is_ok();
+                        && matches!(timeout(&*clock, limit, readable).await, Ok(Ok(_)));
                     if ready {
                         (StatusCode::OK, "ready")
                     } else {
@@ -507,24 +518,31 @@ fn pages(
             "/metrics",
             get(move || {
                 let (handlers, scrape) = (Arc::clone(&scraped), Arc::clone(&scrape));
+                let (places, clock) = (Arc::clone(&places), Arc::clone(&scrape_clock));
                 let certificate = certificate.clone();
                 async move {
-                    let _turn = scrape.acquire().await;
+                    let Ok(_place) = places.try_acquire() else {
+                        return (StatusCode::SERVICE_UNAVAILABLE, BUSY).into_response();
+                    };
                     let (published, policy) = (
                         Arc::clone(&handlers.published),
                         Arc::clone(&handlers.policy),
                     );
                     let (limits, now) = (Arc::clone(&handlers.limits), handlers.time.now());
-                    let page = handlers.archive.read(move |_| {
-                        let mut page = metrics::page(&published, &policy);
-                        metrics::access(&mut page, &limits, certificate.as_deref(), now);
-                        Ok(page)
-                    });
-                    match page.await {
-                        Ok(page) => {
+                    let page = async {
+                        let _turn = scrape.acquire().await;
+                        let page = handlers.archive.read(move |_| {
+                            let mut page = metrics::page(&published, &policy);
+                            metrics::access(&mut page, &limits, certificate.as_deref(), now);
+                            Ok(page)
+                        });
+                        page.await
+                    };
+                    match timeout(&*clock, limit, page).await {
+                        Ok(Ok(page)) => {
                             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
                         }
-                        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
                     }
                 }
             }),

@@ -9,11 +9,11 @@ use navarch_api::{Client, v1};
 use navarch_config::Config;
 use navarch_providers::fake::AgentCommand;
 use navarch_server::{App, Options};
-use navarch_time::{Clock as _, RealClock, Tasks, VirtualClock};
+use navarch_time::{RealClock, Tasks, VirtualClock};
 use serde_json::{Value, json};
 
 use crate::support::agents::{Agent, GoAgent};
-use crate::support::http::{self, PATIENCE, soon};
+use crate::support::http::{self, soon};
 use crate::support::plane::{Plane, no_token, start_app};
 use crate::support::rpc::{self, Flavour};
 
@@ -249,9 +249,9 @@ fn a_drop_under_load_loses_nothing_that_was_acknowledged() {
     });
 }
 
-/// Real time, since how long it takes is the point.
+/// Real time, as with real callers: the stop comes to its end, whatever they do.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_under_load_with_open_streams_takes_less_than_five_seconds() {
+async fn a_stop_under_load_with_open_streams_is_orderly() {
     let home = tempfile::tempdir().expect("a folder");
     let options = Options {
         config: real_config(home.path()),
@@ -295,15 +295,18 @@ async fn a_stop_under_load_with_open_streams_takes_less_than_five_seconds() {
         rude.push(http::open(address, b"POST ").await);
     }
     let (counted, count) = tokio::sync::watch::channel(0_u64);
+    // What ends a task here fails no test by itself.
+    let wrong = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     for worker in 0..4 {
-        let counted = counted.clone();
+        let (counted, wrong) = (counted.clone(), std::sync::Arc::clone(&wrong));
         tasks.spawn("load", async move {
             for at in 0.. {
                 let request = json!({"nodeId": format!("w{worker}-{at}")});
                 let body = rpc::body(Flavour::ConnectJson, "RegisterNode", &request);
                 let request = rpc::request(Flavour::ConnectJson, "RegisterNode", None, body);
                 match http::try_http1(address, request).await {
-                    Ok(raw) => assert!([200, 503].contains(&raw.status), "{raw:?}"),
+                    Ok(raw) if [200, 503].contains(&raw.status) => {}
+                    Ok(raw) => wrong.lock().expect("no panic").push(raw),
                     Err(_) => return,
                 }
                 counted.send_modify(|count| *count += 1);
@@ -314,11 +317,7 @@ async fn a_stop_under_load_with_open_streams_takes_less_than_five_seconds() {
     soon("some load", count.wait_for(|count| *count > 50))
         .await
         .expect("it is counted");
-    let clock = RealClock::new();
-    let began = clock.monotonic();
-    app.stop().await;
-    let took = clock.monotonic() - began;
-    assert!(took < PATIENCE, "{took:?}");
+    soon("the end of the stop", app.stop()).await;
     for mut stream in streams {
         let end = loop {
             match soon("the end of a stream", stream.next()).await {
@@ -333,6 +332,8 @@ async fn a_stop_under_load_with_open_streams_takes_less_than_five_seconds() {
         );
     }
     drop(rude);
+    let wrong = wrong.lock().expect("no panic").clone();
+    assert!(wrong.is_empty(), "{wrong:?}");
     // The port is free and the lock is gone.
     let refused = tokio::net::TcpStream::connect(address).await;
     assert!(refused.is_err(), "something listens still");

@@ -482,6 +482,7 @@ mod tests {
         // A server without pools starts no machines.
         assert!(open(&without, None).unwrap().is_set());
     }
+
     #[test]
     fn streams_end_for_exactly_the_tokens_that_are_not_what_they_were() {
         let home = tempfile::tempdir().unwrap();
@@ -511,6 +512,27 @@ mod tests {
         assert!(gate.reload(&auth(home, &[("missing", admin)])).is_err());
         assert!(gate.reload(&auth(home, &[])).is_err());
         assert!(!gate.tokens().iter().any(|k| k.revoked.is_cancelled()));
+    }
+
+    #[test]
+    fn a_new_secret_is_known_where_the_old_one_was_unless_it_may_do_something_else() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        write(home, "machines", "machine-token-1");
+        write(home, "ops", "operator-token");
+        let known = auth(home, &[("machines", Role::Agent), ("ops", Role::Operator)]);
+        let gate = open(&known, None).unwrap();
+        let here = Address::from(IpAddr::from([10, 0, 0, 1]));
+        for token in gate.tokens().iter() {
+            token.seen.note(here);
+        }
+        write(home, "machines", "machine-token-2");
+        let next = auth(home, &[("machines", Role::Agent), ("ops", Role::Viewer)]);
+        assert!(gate.reload(&next).unwrap());
+        for token in gate.tokens().iter() {
+            let is_machines = &*token.name == "machines";
+            assert_eq!(token.seen.has(here), is_machines, "{}", token.name);
+        }
     }
 
     #[test]

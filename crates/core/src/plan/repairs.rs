@@ -115,8 +115,9 @@ impl Fleet {
             }
             return Err(Block::new("unhealthy_after", "too_few", seen));
         }
-        // One that was never admitted serves nobody: neither breaker has anything to protect in it,
-        // and kept it would only count as a launch that is outstanding.
+        // One that was never admitted serves nobody: no breaker has anything to protect in it, and
+        // kept it would only count as the one launch that is tried, which the replacement that a
+        // small pool waits for needs.
         let admitted = node
             .instance
             .as_ref()
@@ -125,8 +126,8 @@ impl Fleet {
         if admitted {
             self.offering_is_open(pool, settings, now)?;
             self.breakers_let_through(pool, incident.signature(), now)?;
+            self.small_pool_is_settled(pool, incident.signature(), now)?;
         }
-        self.small_pool_is_settled(pool, incident.signature(), now)?;
         Ok(why)
     }
 

@@ -490,6 +490,29 @@ fn breakers_leave_alone_what_was_never_admitted() {
 }
 
 #[test]
+fn a_small_pool_does_not_wait_for_a_replacement_that_came_sick() {
+    let mut rig = Rig::new(&yaml(2, 4, ""));
+    let up = rig.up(2);
+    rig.xid(&up[0], 79, 0);
+    let mut came = None;
+    for _ in 0..120 {
+        rig.run_well(&up[1], 1);
+        for id in rig.of(Phase::PendingRegistration) {
+            rig.register(&id);
+            if came.is_none() {
+                rig.xid(&id, 79, 0);
+                came = Some(id);
+            } else {
+                rig.full(&id, 45);
+            }
+        }
+    }
+    let came = came.expect("a replacement");
+    assert_eq!(rig.instance(&came).phase, Phase::Terminated);
+    assert_eq!(rig.of(Phase::Running).len(), 2);
+}
+
+#[test]
 fn machines_that_are_sick_on_arrival_do_not_hold_an_open_launch_breaker_for_ever() {
     // The offering is proven, so that all five are bought at once; none of them is ever well.
     let (mut rig, up) = fleet(4);

@@ -510,22 +510,27 @@ impl Step<'_> {
             let what = format!("{} is drained with automation off", after.id);
             found.push(("P11 stoppable", what));
         }
+        let machine = after.instance.as_ref();
+        let machine = machine.and_then(|id| self.before.instances.get(id));
+        if machine.is_some_and(|one| !one.was_active) {
+            // With a machine that never served nothing is disrupted.
+            return;
+        }
         let Some(settings) = self.sim.settings.pools.get(pool) else {
             return;
         };
         let taken = members(self.before, pool)
             .filter(|instance| match instance.phase {
+                _ if !instance.was_active => false,
                 Phase::Running => node_of(self.before, instance)
                     .is_some_and(|node| node.holds.keys().any(is_our_drain)),
                 Phase::Terminating => {
-                    instance.was_active
-                        && matches!(
-                            instance.end,
-                            Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::Operator)
-                        )
-                        && !instance
-                            .sighting
-                            .is_some_and(|sighting| is_accepted(sighting.status))
+                    matches!(
+                        instance.end,
+                        Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::Operator)
+                    ) && !instance
+                        .sighting
+                        .is_some_and(|sighting| is_accepted(sighting.status))
                 }
                 _ => false,
             })

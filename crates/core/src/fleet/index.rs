@@ -53,13 +53,12 @@ impl Tally {
         let repairing = matches!(drain, Some(DrainCause::Incident(_)));
         let capacity = instance.phase.counts_as_capacity();
         let disrupted = match instance.phase {
+            // With a machine that never served nothing is disrupted.
+            _ if !instance.was_active => false,
             Phase::Running => drained,
-            Phase::Terminating => {
-                instance.was_active
-                    && instance
-                        .sighting
-                        .is_none_or(|sighting| sighting.status != CloudStatus::Terminating)
-            }
+            Phase::Terminating => instance
+                .sighting
+                .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),
             _ => false,
         };
         Self {

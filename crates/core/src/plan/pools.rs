@@ -113,11 +113,15 @@ impl Planner<'_> {
                     (now >= due).then_some(true)
                 }
                 Some(LastReplacement::None(_)) => {
+                    // A drain that was taken back leaves the old machine where it is: what came in
+                    // its place and broke is all that the probe will ever show.
                     let underway = fleet
                         .state
                         .instances
                         .get(&id)
-                        .is_some_and(|old| old.phase.counts_as_capacity());
+                        .filter(|old| old.phase.counts_as_capacity())
+                        .and_then(|old| fleet.node_of(old))
+                        .is_some_and(|node| node.our_drain().is_some());
                     (!underway).then_some(false)
                 }
                 None => Some(false),

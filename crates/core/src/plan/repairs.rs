@@ -39,7 +39,9 @@ impl Fleet {
             DrainCause::Shrink => self.may_shrink_by(node, now)?,
             DrainCause::Terminating => String::new(),
         };
-        self.within_budgets(pool, planned)?;
+        if self.has_served(node) {
+            self.within_budgets(pool, planned)?;
+        }
         Ok(why)
     }
 
@@ -115,20 +117,24 @@ impl Fleet {
             }
             return Err(Block::new("unhealthy_after", "too_few", seen));
         }
-        // One that was never admitted serves nobody: no breaker has anything to protect in it, and
-        // kept it would only count as the one launch that is tried, which the replacement that a
-        // small pool waits for needs.
-        let admitted = node
-            .instance
-            .as_ref()
-            .and_then(|id| self.state.instances.get(id))
-            .is_some_and(|instance| instance.was_active);
-        if admitted {
+        // One that was never admitted serves nobody: no guard has anything to protect in it, and
+        // kept it would only count as the one launch that is tried, which the replacement needs
+        // that others wait for.
+        if self.has_served(node) {
             self.offering_is_open(pool, settings, now)?;
             self.breakers_let_through(pool, incident.signature(), now)?;
             self.small_pool_is_settled(pool, incident.signature(), now)?;
         }
         Ok(why)
+    }
+
+    /// Whether the machine of a node was ever admitted, or is none of ours: its end disrupts
+    /// somebody.
+    fn has_served(&self, node: &Node) -> bool {
+        let instance = node.instance.as_ref();
+        instance
+            .and_then(|id| self.state.instances.get(id))
+            .is_none_or(|instance| instance.was_active)
     }
 
     /// Why an incident is no cause for a repair of ours at all.

@@ -490,6 +490,28 @@ fn breakers_leave_alone_what_was_never_admitted() {
 }
 
 #[test]
+fn a_machine_that_came_sick_goes_while_the_budget_is_taken() {
+    let mut rig = Rig::new(&yaml(3, 6, ""));
+    let up = rig.up(3);
+    rig.xid(&up[0], 79, 0);
+    rig.run(10);
+    let replacement = rig.of(Phase::PendingRegistration);
+    assert_eq!(replacement.len(), 1);
+    rig.configure(&yaml(4, 6, ""));
+    rig.run(10);
+    let mut grown = rig.of(Phase::PendingRegistration);
+    grown.retain(|id| !replacement.contains(id));
+    let sick = grown.remove(0);
+    rig.register(&sick);
+    rig.xid(&sick, 79, 0);
+    rig.run(5);
+    // The one slot is taken until the replacement is ACTIVE.
+    assert_eq!(rig.instance(&up[0]).phase, Phase::Running);
+    assert!(rig.node(&up[0]).our_drain().is_some());
+    assert!(!rig.instance(&sick).phase.counts_as_capacity());
+}
+
+#[test]
 fn a_small_pool_does_not_wait_for_a_replacement_that_came_sick() {
     let mut rig = Rig::new(&yaml(2, 4, ""));
     let up = rig.up(2);

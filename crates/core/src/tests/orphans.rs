@@ -76,15 +76,22 @@ fn an_adopted_machine_becomes_active_and_is_not_replaced() {
     }
 }
 
-#[test]
-fn an_agent_that_registered_without_our_id_is_bound() {
+/// A machine of ours that no record knows, and whose agent registered without our id: the name of
+/// its node.
+fn stranger() -> (Rig, InstanceId) {
     let mut rig = Rig::new(&yaml(0, 3, ""));
     listed(&mut rig, None, "m-lost");
     rig.run(400);
-    let mut registration = Rig::registration(&InstanceId::new("m-lost"));
+    let name = InstanceId::new("m-lost");
+    let mut registration = Rig::registration(&name);
     registration.instance = None;
     rig.take(Input::Register(registration));
-    let name = InstanceId::new("m-lost");
+    (rig, name)
+}
+
+#[test]
+fn an_agent_that_registered_without_our_id_is_bound() {
+    let (mut rig, name) = stranger();
     assert_eq!(rig.node(&name).instance, None);
     let Reply::Instance(id) = rig.take(adopt("fake", "m-lost", "main")) else {
         panic!("an adoption is answered");
@@ -95,13 +102,7 @@ fn an_agent_that_registered_without_our_id_is_bound() {
 
 #[test]
 fn a_node_that_serves_already_is_adopted_as_one_that_serves() {
-    let mut rig = Rig::new(&yaml(0, 3, ""));
-    listed(&mut rig, None, "m-lost");
-    rig.run(400);
-    let name = InstanceId::new("m-lost");
-    let mut registration = Rig::registration(&name);
-    registration.instance = None;
-    rig.take(Input::Register(registration));
+    let (mut rig, name) = stranger();
     rig.full(&name, 45);
     assert_eq!(rig.node(&name).status(), NodeStatus::Active);
     let Reply::Instance(id) = rig.take(adopt("fake", "m-lost", "main")) else {
@@ -117,13 +118,7 @@ fn a_node_that_serves_already_is_adopted_as_one_that_serves() {
 
 #[test]
 fn the_end_of_a_stranger_is_taken_back_when_its_machine_is_adopted() {
-    let mut rig = Rig::new(&yaml(0, 3, ""));
-    listed(&mut rig, None, "m-lost");
-    rig.run(400);
-    let name = InstanceId::new("m-lost");
-    let mut registration = Rig::registration(&name);
-    registration.instance = None;
-    rig.take(Input::Register(registration));
+    let (mut rig, name) = stranger();
     rig.full(&name, 45);
     rig.take(Input::Command {
         node: NodeId::new(name.as_str()),

@@ -90,7 +90,7 @@ pub async fn run(settings: Settings) -> Result<Table> {
                     };
                     let (row, found) = measured.measure(&server, settings.seconds)?;
                     if (*nodes, protocol, connections) == (200, Protocol::Json, 8)
-                        && doing != Doing::Quiet
+                        && doing != Doing::AllBeat
                     {
                         let name = doing.name();
                         let what = format!("ListNodes, 200 nodes, {name}, JSON, 8 connections");

@@ -94,6 +94,15 @@ macro_rules! every_service {
                 unary Viewer get_policy "GetPolicy" (GetPolicyRequest) -> GetPolicyResponse;
             }
 
+            /// `navarch.v1.PoolService`: what operators ask of one pool and order for it.
+            Pools, pools, crate::v1, "/navarch.v1.PoolService/" {
+                /// Returns how one pool stands.
+                unary Viewer get_pool_status "GetPoolStatus"
+                    (GetPoolStatusRequest) -> GetPoolStatusResponse;
+                /// Returns what the GPUs of a node or a pool measured lately.
+                unary Viewer query_metrics "QueryMetrics" (QueryMetricsRequest) -> QueryMetricsResponse;
+            }
+
             /// `navarch.v1.DevService`: faults to order from a fake provider's machines.
             Dev, dev, crate::v1, "/navarch.v1.DevService/" {
                 /// Makes a machine show a fault.

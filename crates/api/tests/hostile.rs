@@ -92,6 +92,8 @@ fn check_everything(bytes: &[u8]) {
         v1::ListEventsRequest => |m| requests::events(m).map(drop);
         v1::WatchEventsRequest => |m| requests::watch_events(m).map(drop);
         v1::GetPlanRequest => |m| requests::plan(&m).map(drop);
+        v1::GetPoolStatusRequest => |m| requests::pool_status(&m).map(drop);
+        v1::QueryMetricsRequest => |m| requests::metric_query(&m).map(drop);
         v1::SetAutomationRequest => |m| requests::automation(m).map(drop);
         v1::ResetBreakerRequest => |m| requests::reset_breaker(m).map(drop);
         v1::AddHoldRequest => |m| requests::add_hold(m).map(drop);

@@ -124,6 +124,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(events) => block_on(Threads::One, commands::events::run(&global, events)),
         Command::Explain(order) => block_on(Threads::One, commands::explain::run(&global, order)),
         Command::Pool(order) => block_on(Threads::One, commands::pools::run(&global, order)),
+        Command::Metrics(asked) => block_on(Threads::One, commands::metrics::run(&global, asked)),
         Command::Automation(order) => {
             block_on(Threads::One, commands::pools::automation(&global, order))
         }

@@ -2,6 +2,7 @@
 //! time that never was, and no field left out.
 
 use jiff::Timestamp;
+use navarch_api::convert::mode_name;
 use navarch_api::{v1, wire};
 use navarch_model::{
     HealthEventType, HealthStatus, HealthWatchSystem, InstanceState, NodeCommandType, NodeStatus,
@@ -20,7 +21,7 @@ pub fn time(at: Option<&navarch_api::Timestamp>) -> Option<Timestamp> {
     Timestamp::new(at.seconds, at.nanos).ok()
 }
 
-fn rfc3339(at: Option<&navarch_api::Timestamp>) -> Value {
+pub fn rfc3339(at: Option<&navarch_api::Timestamp>) -> Value {
     time(at).map_or(Value::Null, |at| Value::String(at.to_string()))
 }
 
@@ -48,17 +49,6 @@ pub fn mode(number: i32) -> &'static str {
         3 => "off",
         4 => "inherit",
         _ => "unknown",
-    }
-}
-
-/// The automation mode's full name.
-fn mode_name(number: i32) -> &'static str {
-    match number {
-        1 => "AUTOMATION_MODE_ON",
-        2 => "AUTOMATION_MODE_OBSERVE",
-        3 => "AUTOMATION_MODE_OFF",
-        4 => "AUTOMATION_MODE_INHERIT",
-        _ => "AUTOMATION_MODE_UNSPECIFIED",
     }
 }
 
@@ -298,7 +288,7 @@ pub fn pool(pool: &v1::Pool) -> Value {
         "cordoned_nodes": pool.cordoned_nodes,
         "starting_nodes": pool.starting_nodes,
         "terminating_nodes": pool.terminating_nodes,
-        "automation": mode_name(pool.automation.to_i32()),
+        "automation": mode_name(pool.automation),
         "recovery": pool.recovery,
         "auto_replace": pool.auto_replace,
         "open_breakers": pool.open_breakers,
@@ -327,7 +317,7 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
                 .collect();
             json!({
                 "pool": pool.pool,
-                "automation": mode_name(pool.automation.to_i32()),
+                "automation": mode_name(pool.automation),
                 "min_nodes": pool.min_nodes,
                 "max_nodes": pool.max_nodes,
                 "asked_nodes": pool.asked_nodes,
@@ -354,7 +344,7 @@ pub fn automation(switches: &v1::GetAutomationResponse) -> Value {
     let setting = |setting: Option<&v1::AutomationSetting>| {
         setting.map(|setting| {
             json!({
-                "mode": mode_name(setting.mode.to_i32()),
+                "mode": mode_name(setting.mode),
                 "reason": setting.reason,
                 "since": rfc3339(setting.since.as_option()),
             })
@@ -367,7 +357,7 @@ pub fn automation(switches: &v1::GetAutomationResponse) -> Value {
             json!({
                 "pool": pool.pool,
                 "setting": setting(pool.setting.as_option()),
-                "effective": mode_name(pool.effective.to_i32()),
+                "effective": mode_name(pool.effective),
             })
         })
         .collect();

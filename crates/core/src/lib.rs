@@ -8,6 +8,7 @@
 mod action;
 pub mod agent;
 pub mod fleet;
+pub mod history;
 pub mod input;
 pub mod liveness;
 pub mod plan;

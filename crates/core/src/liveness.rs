@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use navarch_model::{NodeId, SessionId, Stamp, Time};
 
+use crate::history::History;
+
 /// What one GPU measured.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GpuSample {
@@ -46,6 +48,8 @@ pub struct Pulse {
     pub incarnation: u32,
     /// The latest measurements.
     pub sample: Sample,
+    /// The measurements of the last hour.
+    pub history: History,
 }
 
 /// Why a heartbeat does not count.
@@ -90,6 +94,7 @@ impl Liveness {
             session: None,
             incarnation,
             sample: Sample::default(),
+            history: History::default(),
         };
         let pulse = self.pulses.entry(node).or_insert_with(fresh);
         if pulse.incarnation != incarnation {
@@ -131,6 +136,7 @@ impl Liveness {
         pulse.heard = now;
         pulse.beat = Some(now);
         if let Some(sample) = sample {
+            pulse.history.add(&sample, now.core);
             pulse.sample = sample;
         }
         Ok(std::mem::take(&mut pulse.silent).then(|| Transition::Back(node.clone())))

@@ -16,6 +16,7 @@ use navarch_providers::fake::AgentToken;
 use navarch_time::CancellationToken;
 use subtle::ConstantTimeEq as _;
 
+use crate::handlers::pools::stands_for;
 use crate::limits::{Address, Limits, Meter, Refusal, Seen};
 
 /// What callers are known as where no token is asked for.
@@ -321,6 +322,7 @@ impl Gate {
         } else {
             self.recognise(&tokens, headers, peer)?
         };
+        let path = stands_for(path);
         let Some(call) = service::CALLS.iter().find(|call| call.path == path) else {
             return Ok(Caller(known));
         };

@@ -29,6 +29,7 @@ use crate::access::{Gate, TokenError};
 use crate::archive::Archive;
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
+use crate::handlers::pools::status_page;
 use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits, Front};
 use crate::limits::Limits;
@@ -490,8 +491,13 @@ fn pages(
     let places = Arc::new(Semaphore::new(PAGES));
     let (ready_clock, scrape_clock) = (Arc::clone(clock), Arc::clone(clock));
     let ready_places = Arc::new(Semaphore::new(PAGES));
+    let pools = Arc::clone(handlers);
     service::routes(calls)
         .route("/healthz", any(|| async { "ok" }))
+        .route(
+            "/api/v1/pools/{name}/status",
+            get(move |name| status_page(Arc::clone(&pools), name)),
+        )
         .route(
             "/readyz",
             any(move || {

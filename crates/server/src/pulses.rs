@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use navarch_core::history::{Gathered, Metric};
 use navarch_core::liveness::{Deaf, Liveness, Pulse, Sample, Transition};
 use navarch_model::{Node, NodeId, SessionId, Stamp, State, Time};
 
@@ -134,6 +135,15 @@ impl Pulses {
     /// What is known of a node.
     pub fn get(&self, node: &NodeId) -> Option<Pulse> {
         self.shard(node, |shard| shard.get(node).cloned())
+    }
+
+    /// Adds what a node measured since `from` to what others did.
+    pub fn gather(&self, node: &NodeId, metric: Metric, from: Time, into: &mut Gathered) {
+        self.shard(node, |shard| {
+            if let Some(pulse) = shard.get(node) {
+                into.add(pulse.history.since(metric, from));
+            }
+        });
     }
 
     /// When a node last sent a heartbeat, without what it measured.

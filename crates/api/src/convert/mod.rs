@@ -15,7 +15,10 @@ pub use event::{event, explain_line};
 pub use incident::incident;
 pub use instance::{command, instance, node_command, unclaimed};
 pub use node::{hold, node, node_config, node_hold};
-pub use pool::{Numbers, automation, mode, plan, policy, pools, set_automation, wait};
+pub use pool::{
+    Numbers, automation, mode, mode_name, plan, policy, pool_status, pool_status_json, pools,
+    series, set_automation, wait,
+};
 pub use time::{never, timestamp, timestamp_of_micros};
 
 impl From<Rejection> for ApiError {

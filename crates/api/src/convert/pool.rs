@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use buffa::EnumValue;
 use navarch_config::Recovery;
-use navarch_core::{PlanReport, PoolReport, Settings, Wait};
+use navarch_core::history::{Metric, Series};
+use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
     Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName, Stamp, State,
 };
@@ -139,10 +140,7 @@ pub fn pools(
         .iter()
         .map(|(name, pool)| {
             let is = numbers.get(name).copied().unwrap_or_default();
-            let asked = report
-                .pools
-                .get(name)
-                .map_or(pool.min_nodes(), |report| report.target);
+            let asked = asked(name, pool, report);
             let health = &pool.config.health;
             v1::Pool {
                 name: name.as_str().to_owned(),
@@ -175,6 +173,97 @@ pub fn pools(
         })
         .collect();
     v1::ListPoolsResponse { pools }
+}
+
+/// How one configured pool stands.
+pub fn pool_status(
+    name: &PoolName,
+    pool: &PoolSettings,
+    state: &State,
+    report: &PlanReport,
+    effective: Automation,
+) -> v1::PoolStatus {
+    let is = Numbers::of(state).remove(name).unwrap_or_default();
+    let (min, max) = (pool.min_nodes(), pool.max_nodes());
+    let asked = asked(name, pool, report);
+    let healthy = is.active + is.draining + is.cordoned;
+    v1::PoolStatus {
+        name: name.as_str().to_owned(),
+        total_nodes: int(healthy + is.unhealthy),
+        healthy_nodes: int(healthy),
+        unhealthy_nodes: int(is.unhealthy),
+        cordoned_nodes: int(is.cordoned),
+        can_scale_up: asked < max,
+        can_scale_down: asked > min,
+        min_nodes: int(min),
+        max_nodes: int(max),
+        asked_nodes: int(asked),
+        active_nodes: int(is.active),
+        draining_nodes: int(is.draining),
+        starting_nodes: int(is.starting),
+        terminating_nodes: int(is.terminating),
+        automation: mode(effective),
+    }
+}
+
+/// The same for people and programs that read JSON, with the names of the contract.
+pub fn pool_status_json(status: &v1::PoolStatus) -> serde_json::Value {
+    // The messages' own JSON leaves zeros out.
+    serde_json::json!({
+        "name": status.name,
+        "total_nodes": status.total_nodes,
+        "healthy_nodes": status.healthy_nodes,
+        "unhealthy_nodes": status.unhealthy_nodes,
+        "cordoned_nodes": status.cordoned_nodes,
+        "can_scale_up": status.can_scale_up,
+        "can_scale_down": status.can_scale_down,
+        "min_nodes": status.min_nodes,
+        "max_nodes": status.max_nodes,
+        "asked_nodes": status.asked_nodes,
+        "active_nodes": status.active_nodes,
+        "draining_nodes": status.draining_nodes,
+        "starting_nodes": status.starting_nodes,
+        "terminating_nodes": status.terminating_nodes,
+        "automation": mode_name(status.automation),
+    })
+}
+
+/// The full name of a mode.
+pub fn mode_name(mode: EnumValue<v1::AutomationMode>) -> &'static str {
+    match mode.as_known() {
+        Some(v1::AutomationMode::AUTOMATION_MODE_ON) => "AUTOMATION_MODE_ON",
+        Some(v1::AutomationMode::AUTOMATION_MODE_OBSERVE) => "AUTOMATION_MODE_OBSERVE",
+        Some(v1::AutomationMode::AUTOMATION_MODE_OFF) => "AUTOMATION_MODE_OFF",
+        Some(v1::AutomationMode::AUTOMATION_MODE_INHERIT) => "AUTOMATION_MODE_INHERIT",
+        Some(v1::AutomationMode::AUTOMATION_MODE_UNSPECIFIED) | None => {
+            "AUTOMATION_MODE_UNSPECIFIED"
+        }
+    }
+}
+
+/// The size that is asked for.
+fn asked(name: &PoolName, pool: &PoolSettings, report: &PlanReport) -> usize {
+    let report = report.pools.get(name);
+    report.map_or(pool.min_nodes(), |report| report.target)
+}
+
+/// What nodes measured. `now` places fleet time.
+pub fn series(series: &Series, metric: Metric, now: Stamp) -> v1::QueryMetricsResponse {
+    let count = |nodes: usize| i32::try_from(nodes).unwrap_or(i32::MAX);
+    v1::QueryMetricsResponse {
+        value: series.value,
+        points: series
+            .points
+            .iter()
+            .map(|point| v1::MetricPoint {
+                time: of_fleet_time(Some(point.at), now),
+                value: point.value,
+                nodes: count(point.nodes),
+            })
+            .collect(),
+        nodes: count(series.nodes),
+        unit: metric.unit().to_owned(),
+    }
 }
 
 fn open_breakers(pool: &Pool) -> Vec<String> {

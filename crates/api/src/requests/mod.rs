@@ -8,6 +8,7 @@ mod dev;
 mod holds;
 mod machines;
 mod operator;
+mod pools;
 
 pub use agent::{
     Acknowledgement, Beat, acknowledgement, beat, poll, registration, report, watch_commands,
@@ -20,3 +21,4 @@ pub use operator::{
     automation, command, confirm_silence, events, explain, incident, incident_close, incidents,
     instance, instances, node, node_commands, nodes, plan, reset_breaker, watch_events,
 };
+pub use pools::{Measured, MetricQuery, metric_query, pool_status};

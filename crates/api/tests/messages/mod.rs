@@ -72,6 +72,8 @@ kinds! {
         RegisterNodeRequest RegisterNodeResponse ReportHealthRequest ReportHealthResponse
     }
     v1 "navarch.v1" {
+        GetPoolStatusRequest GetPoolStatusResponse MetricPoint PoolStatus QueryMetricsRequest
+        QueryMetricsResponse
         AddHoldRequest AddHoldResponse AdoptInstanceRequest AdoptInstanceResponse
         ListHoldsRequest ListHoldsResponse ListUnclaimedRequest ListUnclaimedResponse NodeHold
         RemoveHoldRequest RemoveHoldResponse TerminateInstanceRequest TerminateInstanceResponse

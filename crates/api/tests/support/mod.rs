@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use navarch_api::service::{self, Agents, Answers, Call, CallLimits, ControlPlane, Dev, Fleet};
+use navarch_api::service::{
+    self, Agents, Answers, Call, CallLimits, ControlPlane, Dev, Fleet, Pools,
+};
 use navarch_api::{ApiError, Part, Reply, v1, wire};
 use navarch_time::Tasks;
 
@@ -224,6 +226,13 @@ impl Fleet for Double {
             })),
             _ => Box::pin(answers),
         })
+    }
+}
+
+impl Pools for Double {
+    answer_default! {
+        get_pool_status GetPoolStatusRequest GetPoolStatusResponse;
+        query_metrics QueryMetricsRequest QueryMetricsResponse;
     }
 }
 

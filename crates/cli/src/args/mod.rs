@@ -16,7 +16,9 @@ use navarch_node::{LogFilter, LogFormat};
 pub use files::{Config, Policy};
 pub use instances::Instance;
 pub use nodes::{Hold, List, Node, NodeCommand};
-pub use pools::{AutomationArgs, AutomationChoice, Breaker, Pool};
+pub use pools::{
+    AggregationName, AutomationArgs, AutomationChoice, Breaker, MetricName, MetricsArgs, Pool,
+};
 pub use programs::{
     Agent, Copies, Dev, DevOrder, DevRun, FakeCloud, Inject, Server, ServerOrder, ServerRun,
 };
@@ -190,6 +192,8 @@ pub enum Command {
     /// Pools of machines.
     #[command(subcommand)]
     Pool(Pool),
+    /// What the machines of a pool, or one node, measured lately.
+    Metrics(MetricsArgs),
     /// Whether the control plane acts by itself.
     Automation(AutomationArgs),
     /// Guards that stop repairs or launches after trouble.

@@ -3,17 +3,96 @@
 use clap::{Args, Subcommand};
 use navarch_model::Automation;
 
+use super::duration;
+
 /// `navarch pool`.
 #[derive(Debug, Subcommand)]
 pub enum Pool {
     /// List pools.
     List,
+    /// How one pool stands.
+    Status {
+        /// The pool.
+        pool: String,
+    },
     /// What is done next in a pool, and what it waits for.
     Explain {
         /// The pool; every pool without.
         #[arg(default_value = "", hide_default_value = true)]
         pool: String,
     },
+}
+
+/// `navarch metrics`.
+#[derive(Debug, Args)]
+#[group(id = "whose", required = true, multiple = false, args = ["pool", "node"])]
+pub struct MetricsArgs {
+    /// Every node of this pool.
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// One node.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// What was measured.
+    #[arg(long, value_enum, default_value = "gpu-utilization")]
+    pub metric: MetricName,
+    /// How many values become one.
+    #[arg(long, value_enum, default_value = "mean")]
+    pub aggregation: AggregationName,
+    /// How far back, such as 15m; an hour at most.
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "DURATION")]
+    pub window: std::time::Duration,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MetricName {
+    /// Use of the GPUs, the mean of a node.
+    GpuUtilization,
+    /// The hottest GPU of a node.
+    GpuTemperature,
+    /// Power of all GPUs of a node.
+    GpuPower,
+    /// Memory in use on all GPUs of a node.
+    GpuMemoryUsed,
+    /// Use of the CPU.
+    CpuUtilization,
+    /// Use of the main memory.
+    MemoryUtilization,
+}
+
+/// How many values become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AggregationName {
+    /// The mean.
+    Mean,
+    /// The lowest.
+    Min,
+    /// The highest.
+    Max,
+    /// The sum over nodes.
+    Sum,
+    /// The median.
+    P50,
+    /// 95 of 100 values are at most this.
+    P95,
+    /// 99 of 100 values are at most this.
+    P99,
+}
+
+impl AggregationName {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Sum => "sum",
+            Self::P50 => "p50",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+        }
+    }
 }
 
 /// What `navarch automation` is told.

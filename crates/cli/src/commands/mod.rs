@@ -7,6 +7,7 @@ pub mod explain;
 pub mod holds;
 pub mod incidents;
 pub mod instances;
+pub mod metrics;
 pub mod node;
 pub mod nodes;
 pub mod policy;

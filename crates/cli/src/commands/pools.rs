@@ -1,6 +1,6 @@
 //! `navarch pool`, `automation` and `breaker`.
 
-use navarch_api::v1;
+use navarch_api::{convert, v1};
 use navarch_model::Automation;
 use serde_json::{Value, json};
 
@@ -32,6 +32,17 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
             }
             say(&listing(&pools, global.output == Format::Wide));
         }
+        Pool::Status { pool } => {
+            let request = v1::GetPoolStatusRequest { pool };
+            let answer = client
+                .get_pool_status(request)
+                .await
+                .doing("get the status of the pool")?;
+            let status = &*answer.status;
+            if !for_programs(global.output, &convert::pool_status_json(status))? {
+                say(&standing(status));
+            }
+        }
         Pool::Explain { pool } => {
             let request = v1::GetPlanRequest { pool };
             let plan = client.get_plan(request).await.doing("get the plan")?;
@@ -41,6 +52,36 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The lines of `navarch pool status`.
+pub fn standing(status: &v1::PoolStatus) -> String {
+    let yes_or_no = |yes| if yes { "yes" } else { "no" }.to_owned();
+    let rows = [
+        ("Pool", status.name.clone()),
+        (
+            "Asked",
+            format!(
+                "{} ({}..{})",
+                status.asked_nodes, status.min_nodes, status.max_nodes
+            ),
+        ),
+        ("Nodes", status.total_nodes.to_string()),
+        ("Active", status.active_nodes.to_string()),
+        ("Unhealthy", status.unhealthy_nodes.to_string()),
+        ("Cordoned", status.cordoned_nodes.to_string()),
+        ("Draining", status.draining_nodes.to_string()),
+        ("Starting", status.starting_nodes.to_string()),
+        ("Terminating", status.terminating_nodes.to_string()),
+        ("Can scale up", yes_or_no(status.can_scale_up)),
+        ("Can scale down", yes_or_no(status.can_scale_down)),
+        (
+            "Automation",
+            values::mode(status.automation.to_i32()).to_owned(),
+        ),
+    ];
+    let lines = rows.map(|(name, value)| format!("{:<16}{value}", format!("{name}:")));
+    lines.join("\n")
 }
 
 /// The table of `navarch pool list`.

@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use futures_util::stream;
 use navarch_api::service::{
-    Agents, Answers, Call, CallLimits, Calls, ControlPlane, Dev, Fleet, routes,
+    Agents, Answers, Call, CallLimits, Calls, ControlPlane, Dev, Fleet, Pools, routes,
 };
 use navarch_api::{ApiError, Reply, v1, wire};
 use navarch_time::{RealClock, Tasks, timeout};
@@ -396,6 +396,13 @@ impl Fleet for Handlers {
         _request: v1::WatchEventsRequest,
     ) -> Result<Answers<v1::WatchEventsResponse>, ApiError> {
         Err(not_an_agents())
+    }
+}
+
+impl Pools for Handlers {
+    not_an_agents! {
+        get_pool_status GetPoolStatusRequest GetPoolStatusResponse;
+        query_metrics QueryMetricsRequest QueryMetricsResponse;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::access::until_revoked;
 
 impl Handlers {
     /// The mode in force in a pool, as the last plan saw it.
-    fn effective(&self) -> impl Fn(&PoolName) -> Automation + use<> {
+    pub(super) fn effective(&self) -> impl Fn(&PoolName) -> Automation + use<> {
         let report = self.published.report();
         move |pool| {
             report

@@ -9,6 +9,7 @@ mod holds;
 mod incidents;
 mod machines;
 mod names;
+pub mod pools;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

@@ -14,6 +14,7 @@ mod limits;
 mod lists;
 mod metrics;
 mod orphans;
+mod pools;
 mod reload;
 mod revoked;
 mod roles;

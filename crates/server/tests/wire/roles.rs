@@ -39,6 +39,8 @@ const TABLE: &[(&str, [bool; 4])] = &[
     ("FleetService/WatchEvents", [false, true, true, true]),
     ("FleetService/ListPools", [false, true, true, true]),
     ("FleetService/GetPlan", [false, true, true, true]),
+    ("PoolService/GetPoolStatus", [false, true, true, true]),
+    ("PoolService/QueryMetrics", [false, true, true, true]),
     ("FleetService/GetAutomation", [false, true, true, true]),
     ("FleetService/SetAutomation", [false, false, true, true]),
     ("FleetService/AddHold", [false, false, true, true]),

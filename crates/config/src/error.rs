@@ -1,7 +1,11 @@
 //! What can be wrong with a configuration, each with the place where it is wrong.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
+
+use crate::snippet::snippet;
+use crate::tree::quoted;
 
 /// The most problems that one file reports; the rest is counted.
 const MAX_REPORTED: usize = 100;
@@ -26,7 +30,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// One problem; shown as `FILE:LINE:COLUMN: message`.
+/// One problem; shown as `FILE:LINE:COLUMN: message`, and with `{:#}` the line of the file below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file as the caller named it.
@@ -35,20 +39,27 @@ pub struct ConfigError {
     pub position: Option<Position>,
     /// What is wrong and what to do.
     pub message: String,
+    /// The line with a mark below the place; none where it may show a secret.
+    pub snippet: Option<String>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
-            Some(position) => write!(f, "{}:{position}: {}", self.file, self.message),
-            None => write!(f, "{}: {}", self.file, self.message),
+            Some(position) => write!(f, "{}:{position}: {}", self.file, self.message)?,
+            None => write!(f, "{}: {}", self.file, self.message)?,
+        }
+        match &self.snippet {
+            Some(snippet) if f.alternate() => write!(f, "\n{snippet}"),
+            _ => Ok(()),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-/// All problems of one file in the order of their places; never empty. Shown one a line.
+/// All problems of one file in the order of their places; never empty. Shown one a line, and with
+/// `{:#}` each with the line of the file that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
@@ -62,6 +73,7 @@ impl ConfigErrors {
                 file: file.to_owned(),
                 position,
                 message,
+                snippet: None,
             }],
             unreported: 0,
         }
@@ -80,7 +92,7 @@ impl fmt::Display for ConfigErrors {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{error}")?;
+            error.fmt(f)?;
         }
         if self.unreported > 0 {
             write!(
@@ -116,8 +128,17 @@ impl fmt::Display for Warning {
 #[derive(Debug)]
 pub(crate) struct Log {
     file: String,
-    errors: RefCell<Vec<(Position, String)>>,
+    errors: RefCell<Vec<(Position, String, Shown)>>,
     warnings: RefCell<Vec<(Position, String)>>,
+    /// Values from variables as messages would quote them, each with what is said in its place.
+    expanded: RefCell<BTreeMap<String, String>>,
+}
+
+/// Whether the line of an error may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Line,
+    Nothing,
 }
 
 impl Log {
@@ -126,15 +147,44 @@ impl Log {
             file: file.to_owned(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
+            expanded: RefCell::default(),
         }
     }
 
     pub(crate) fn error(&self, position: Position, message: impl Into<String>) {
-        self.errors.borrow_mut().push((position, message.into()));
+        let message = self.without_values(message.into());
+        self.errors
+            .borrow_mut()
+            .push((position, message, Shown::Line));
+    }
+
+    /// An error about a value that may be a secret.
+    pub(crate) fn error_about_secret(&self, position: Position, message: impl Into<String>) {
+        let message = self.without_values(message.into());
+        self.errors
+            .borrow_mut()
+            .push((position, message, Shown::Nothing));
     }
 
     pub(crate) fn warn(&self, position: Position, message: impl Into<String>) {
-        self.warnings.borrow_mut().push((position, message.into()));
+        let message = self.without_values(message.into());
+        self.warnings.borrow_mut().push((position, message));
+    }
+
+    /// From now on, messages that quote `text` say what stands in the file instead.
+    pub(crate) fn expanded(&self, text: &str, written: &str) {
+        self.expanded
+            .borrow_mut()
+            .insert(quoted(text), quoted(written));
+    }
+
+    fn without_values(&self, message: String) -> String {
+        self.expanded
+            .borrow()
+            .iter()
+            .fold(message, |message, (text, written)| {
+                message.replace(text, written)
+            })
     }
 
     /// How many errors there are so far; equal counts before and after a section mean that it is
@@ -144,7 +194,9 @@ impl Log {
     }
 
     /// The value with its warnings, or all errors.
-    pub(crate) fn finish<T>(self, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+    ///
+    /// `text` is the file, for the lines that are shown.
+    pub(crate) fn finish<T>(self, value: T, text: &str) -> Result<(T, Vec<Warning>), ConfigErrors> {
         let (file, mut errors, mut warnings) = (
             self.file,
             self.errors.into_inner(),
@@ -152,6 +204,7 @@ impl Log {
         );
         if errors.is_empty() {
             warnings.sort();
+            warnings.dedup();
             let warnings = warnings
                 .into_iter()
                 .map(|(position, message)| Warning {
@@ -169,10 +222,14 @@ impl Log {
         Err(ConfigErrors {
             errors: errors
                 .into_iter()
-                .map(|(position, message)| ConfigError {
+                .map(|(position, message, shown)| ConfigError {
                     file: file.clone(),
                     position: Some(position),
                     message,
+                    snippet: match shown {
+                        Shown::Line => snippet(text, position),
+                        Shown::Nothing => None,
+                    },
                 })
                 .collect(),
             unreported,

@@ -1,21 +1,30 @@
-//! Reading one mapping of the tree: its known keys by type, everything else as a located error.
+//! Reading one mapping of the tree: its known keys, old spellings, everything else as an error.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use crate::duration;
 use crate::error::{Log, Position};
-use crate::schema::{self, Form, Key, Section, Status};
-use crate::tree::{Entry, Kind, Node, Scalar, Value, quoted};
-use crate::units::{Budget, Percent, PercentError, Size, Threshold};
+use crate::schema::{self, Form, Key, Move, Section, Status};
+use crate::tree::{Entry, Node, Value, quoted};
+
+mod groups;
+mod scalars;
+
+pub(crate) use scalars::YEAR;
 
 /// Stands for a value that may be a secret in the wrong place.
 const HIDDEN: &str = "a value that is not shown";
 
-/// The longest duration that any key takes: a year.
-pub(crate) const YEAR: Duration = Duration::from_secs(8760 * 3600);
+/// Parts of keys whose values may be secrets, in the right place or in the wrong one.
+const SECRETS: &[&str] = &[
+    "auth",
+    "token",
+    "secret",
+    "password",
+    "credential",
+    "api_key",
+    "private_key",
+    "headers",
+];
 
 /// A mapping that is being read. Getters answer `None` when the key is absent or wrong; what is
 /// wrong is in the log then.
@@ -24,8 +33,23 @@ pub(crate) struct Fields<'t> {
     section: &'static Section,
     path: String,
     at: Position,
-    entries: BTreeMap<&'static str, &'t Entry>,
+    entries: BTreeMap<&'static str, Placed<'t>>,
+    moved: Vec<Moved<'t>>,
+    defaults: Option<Box<Fields<'t>>>,
     broken: bool,
+}
+
+/// An entry where it belongs, with how the file spells it.
+struct Placed<'t> {
+    entry: &'t Entry,
+    spelled: String,
+}
+
+/// An old spelling of a key of a section below.
+struct Moved<'t> {
+    /// The new key, relative to the section that is being read.
+    to: &'static str,
+    placed: Placed<'t>,
 }
 
 impl<'t> Fields<'t> {
@@ -37,19 +61,35 @@ impl<'t> Fields<'t> {
         at: Position,
         node: Option<&'t Node>,
     ) -> Self {
+        Self::without(log, section, path, at, node, None)
+    }
+
+    /// The same, but for one key that is not of the section.
+    fn without(
+        log: &'t Log,
+        section: &'static Section,
+        path: String,
+        at: Position,
+        node: Option<&'t Node>,
+        left_out: Option<&str>,
+    ) -> Self {
         let mut fields = Self {
             log,
             section,
             path,
             at,
             entries: BTreeMap::new(),
+            moved: Vec::new(),
+            defaults: None,
             broken: false,
         };
         match node.map(|node| (&node.value, node)) {
             None | Some((Value::Null, _)) => {}
             Some((Value::Map(entries), _)) => {
                 for entry in entries {
-                    fields.enter(entry);
+                    if Some(entry.key.as_str()) != left_out {
+                        fields.enter(entry);
+                    }
                 }
             }
             Some((_, node)) => {
@@ -59,70 +99,128 @@ impl<'t> Fields<'t> {
                 } else {
                     fields.path.clone()
                 };
-                log.error(
-                    node.at,
-                    format!(
-                        "{what} must be a mapping with keys such as {}, not {}",
-                        section.keys[0].name,
-                        fields.said_of(node)
-                    ),
+                let message = format!(
+                    "{what} must be a mapping with keys such as {}, not {}",
+                    section.keys[0].name,
+                    fields.said_of("", node)
                 );
+                fields.error("", node.at, message);
             }
         }
         fields
     }
 
+    /// Takes what this section does not say from another one, key by key, sections included.
+    pub(crate) fn or_else(mut self, defaults: Fields<'t>) -> Self {
+        self.defaults = Some(Box::new(defaults));
+        self
+    }
+
     fn enter(&mut self, entry: &'t Entry) {
         let path = self.path_of(&entry.key);
         let Some(key) = self.section.key(&entry.key) else {
-            self.log.error(entry.at, self.unknown(&entry.key));
+            self.error("", entry.at, self.unknown(&entry.key));
             return;
         };
+        let spelled = || entry.key.clone();
         match key.status {
-            Status::Works => self.insert(key, entry),
+            Status::Works => self.insert(key, entry, spelled()),
             Status::NoEffect(why) => {
                 self.log
                     .warn(entry.at, format!("{path} has no effect: {why}"));
-                self.insert(key, entry);
+                self.insert(key, entry, spelled());
             }
-            Status::Planned => self.log.error(
+            Status::Planned => self.error(
+                "",
                 entry.at,
                 format!("{path} is a known key, but this build does not support it yet: remove it"),
             ),
-            Status::Refused(instead) => {
-                self.log
-                    .error(entry.at, format!("{path} is not accepted: {instead}"));
-            }
-            Status::Renamed(to) => {
-                self.log.warn(
-                    entry.at,
-                    format!("{path} is an old spelling: write {to} instead"),
-                );
-                let key = self
-                    .section
-                    .key(to)
-                    .expect("an old spelling stands for a key of its section");
-                self.insert(key, entry);
-            }
+            Status::Refused(instead) => self.error(
+                key.name,
+                entry.at,
+                format!("{path} is not accepted: {instead}"),
+            ),
+            Status::Renamed(to) => self.renamed(to, entry, spelled()),
+            Status::Moved(moves) => self.scatter(moves, "", entry, &spelled()),
         }
     }
 
-    fn insert(&mut self, key: &'static Key, entry: &'t Entry) {
-        if let Some(first) = self.entries.get(key.name) {
-            self.log.error(
-                entry.at,
-                format!(
-                    "{} is set twice: {} at {} and {} here; keep {}",
-                    self.path_of(key.name),
-                    first.key,
-                    first.at,
-                    entry.key,
-                    key.name
-                ),
-            );
+    /// Takes an old spelling for the key `to`, which may be of a section below.
+    fn renamed(&mut self, to: &'static str, entry: &'t Entry, spelled: String) {
+        self.log.warn(
+            entry.at,
+            format!(
+                "{} is an old spelling: write {} instead",
+                schema::join(&self.path, &spelled),
+                schema::join(&self.path, to),
+            ),
+        );
+        if to.contains('.') {
+            let placed = Placed { entry, spelled };
+            self.moved.push(Moved { to, placed });
+        } else {
+            let key = self
+                .section
+                .key(to)
+                .expect("an old spelling stands for a key of its section");
+            self.insert(key, entry, spelled);
+        }
+    }
+
+    /// Takes the entries of a mapping that is no more for the keys that they have become.
+    fn scatter(&mut self, moves: &'static [Move], inside: &str, entry: &'t Entry, spelled: &str) {
+        if let Some(found) = moves.iter().find(|found| found.from == inside) {
+            self.renamed(found.to, entry, spelled.to_owned());
             return;
         }
-        self.entries.insert(key.name, entry);
+        let entries = match &entry.node.value {
+            Value::Null => return,
+            Value::Map(entries) => entries,
+            _ => {
+                let message = format!(
+                    "{} must be a mapping, not {}",
+                    schema::join(&self.path, spelled),
+                    self.said_of(spelled, &entry.node)
+                );
+                self.error(spelled, entry.node.at, message);
+                return;
+            }
+        };
+        for below in entries {
+            let inside = schema::join(inside, &below.key);
+            let spelled = format!("{spelled}.{}", shown(&below.key));
+            let deeper = |found: &Move| {
+                let rest = found.from.strip_prefix(inside.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            if moves.iter().any(deeper) {
+                self.scatter(moves, &inside, below, &spelled);
+                continue;
+            }
+            let near = schema::nearest(&inside, moves.iter().map(|found| found.from))
+                .and_then(|near| moves.iter().find(|found| found.from == near));
+            let hint = match near {
+                Some(near) => format!("did you mean {}?", schema::join(&self.path, near.to)),
+                None => "remove it".to_owned(),
+            };
+            let path = schema::join(&self.path, &spelled);
+            self.error("", below.at, format!("unknown key {path}: {hint}"));
+        }
+    }
+
+    fn insert(&mut self, key: &'static Key, entry: &'t Entry, spelled: String) {
+        if let Some(first) = self.entries.get(key.name) {
+            let message = format!(
+                "{} is set twice: {} at {} and {spelled} here; keep {}",
+                self.path_of(key.name),
+                first.spelled,
+                first.entry.at,
+                key.name
+            );
+            self.error("", entry.at, message);
+            return;
+        }
+        self.entries.insert(key.name, Placed { entry, spelled });
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -155,14 +253,27 @@ impl<'t> Fields<'t> {
         schema::join(&self.path, &shown(key))
     }
 
+    /// The section that says something of a key: this one, or the defaults when only they do.
+    fn owner(&self, key: &str) -> &Self {
+        match &self.defaults {
+            Some(defaults) if !self.entries.contains_key(key) && defaults.has(key) => defaults,
+            _ => self,
+        }
+    }
+
     /// Where the value of a key is, or the section when the key is absent.
     pub(crate) fn at(&self, key: &str) -> Position {
-        self.entries.get(key).map_or(self.at, |entry| entry.node.at)
+        let owner = self.owner(key);
+        owner
+            .entries
+            .get(key)
+            .map_or(owner.at, |placed| placed.entry.node.at)
     }
 
     /// Whether the key is present, right or wrong.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
+        let given = |defaults: &Fields<'_>| defaults.has(key);
+        self.entries.contains_key(key) || self.defaults.as_deref().is_some_and(given)
     }
 
     /// The log of the file.
@@ -182,251 +293,45 @@ impl<'t> Fields<'t> {
 
     /// Logs that the value of `key` is wrong: `path: problem`.
     pub(crate) fn fail(&self, key: &str, problem: impl AsRef<str>) {
-        let message = format!("{}: {}", self.path_of(key), problem.as_ref());
-        self.log.error(self.at(key), message);
+        let message = format!("{}: {}", self.owner(key).path_of(key), problem.as_ref());
+        self.error(key, self.at(key), message);
+    }
+
+    /// Logs that the value of `key`, as `said`, is wrong in a way that may tell parts of it. Where
+    /// it comes from a variable, only what is `expected` is told.
+    pub(crate) fn fail_value(&self, key: &str, said: &str, problem: &str, expected: &str) {
+        let written = self
+            .scalar_of(key)
+            .and_then(|scalar| scalar.written.as_ref());
+        self.fail(
+            key,
+            match written {
+                Some(written) => format!("{}: expected {expected}", quoted(written)),
+                None => format!("{said}: {problem}"),
+            },
+        );
+    }
+
+    /// An error about `key`, or about the section itself with an empty key.
+    fn error(&self, key: &str, at: Position, message: String) {
+        if self.is_about_secrets(key) {
+            self.log.error_about_secret(at, message);
+        } else {
+            self.log.error(at, message);
+        }
     }
 
     fn entry(&self, key: &str) -> Option<&'t Entry> {
+        let owner = self.owner(key);
         debug_assert!(
-            self.section
+            owner
+                .section
                 .key(key)
                 .is_some_and(|key| matches!(key.status, Status::Works | Status::NoEffect(_))),
             "{key} is in the schema of {}",
-            self.path
+            owner.path
         );
-        self.entries.get(key).copied()
-    }
-
-    /// The scalar of a key; `expected` is what a message says the key takes.
-    fn scalar(&self, key: &str, expected: &str) -> Option<&'t Scalar> {
-        let entry = self.entry(key)?;
-        match &entry.node.value {
-            Value::Scalar(scalar) if scalar.text.contains("${") => {
-                self.fail(
-                    key,
-                    "${…} in values is not supported yet: write the value itself",
-                );
-                None
-            }
-            Value::Scalar(scalar) => Some(scalar),
-            _ => {
-                self.fail(key, format!("expected {expected}, found {}", entry.node));
-                None
-            }
-        }
-    }
-
-    /// Text that is not empty, as the file has it; numbers and booleans count as text.
-    pub(crate) fn text(&self, key: &str) -> Option<String> {
-        let scalar = self.scalar(key, "text")?;
-        if scalar.text.trim().is_empty() {
-            self.fail(key, "the value is empty: give one or remove the key");
-            return None;
-        }
-        if scalar.text.trim() != scalar.text || scalar.text.contains('\n') {
-            self.fail(key,
-                format!(
-                    "{} begins or ends with a space or has several lines: write it on one line without them",
-                    if self.is_about_secrets() { HIDDEN.to_owned() } else { quoted(&scalar.text) }
-                ),
-            );
-            return None;
-        }
-        Some(scalar.text.clone())
-    }
-
-    /// Whether the value of a key is this word.
-    pub(crate) fn is_word(&self, key: &str, word: &str) -> bool {
-        let value = self.entry(key).map(|entry| &entry.node.value);
-        matches!(value, Some(Value::Scalar(scalar)) if scalar.text == word)
-    }
-
-    pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
-    }
-
-    /// Text that is legal as a name in ids, tags and addresses.
-    pub(crate) fn name(&self, key: &str) -> Option<String> {
-        let text = self.text(key)?;
-        match navarch_model::ids::check_id(&text) {
-            Ok(()) => Some(text),
-            Err(error) => {
-                self.fail(key, format!("{} {error}", quoted(&text)));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn duration(&self, key: &str, bounds: RangeInclusive<Duration>) -> Option<Duration> {
-        let scalar = self.scalar(key, "a duration such as 30s or 1m30s")?;
-        let value = self.parse_duration(key, scalar)?;
-        if bounds.contains(&value) {
-            return Some(value);
-        }
-        self.fail(
-            key,
-            format!(
-                "{} is out of range: use {} to {}",
-                quoted(&scalar.text),
-                duration::compact(*bounds.start()),
-                duration::compact(*bounds.end())
-            ),
-        );
-        None
-    }
-
-    fn parse_duration(&self, key: &str, scalar: &Scalar) -> Option<Duration> {
-        let problem = match (scalar.kind, duration::parse(&scalar.text)) {
-            // A bare 0 is a duration in Go's notation, but not in its configuration files.
-            (Kind::Number, Ok(_)) => "the unit is missing: write 0s".to_owned(),
-            (_, Ok(value)) => return Some(value),
-            (_, Err(error)) => error.to_string(),
-        };
-        self.fail(
-            key,
-            format!("{} is not a duration: {problem}", quoted(&scalar.text)),
-        );
-        None
-    }
-
-    /// A duration, or `Some(None)` for `never`.
-    pub(crate) fn duration_or_never(
-        &self,
-        key: &str,
-        bounds: RangeInclusive<Duration>,
-    ) -> Option<Option<Duration>> {
-        let scalar = self.scalar(key, "a duration such as 15m, or never")?;
-        if scalar.text.eq_ignore_ascii_case("never") {
-            return Some(None);
-        }
-        self.duration(key, bounds).map(Some)
-    }
-
-    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
-        let scalar = self.scalar(key, "true or false")?;
-        if let Kind::Boolean(value) = scalar.kind {
-            return Some(value);
-        }
-        self.fail(
-            key,
-            format!("expected true or false, found {}", self.found(key)),
-        );
-        None
-    }
-
-    /// A whole number of any size that fits.
-    pub(crate) fn integer(&self, key: &str) -> Option<i128> {
-        let scalar = self.scalar(key, "a whole number")?;
-        if scalar.kind == Kind::Number
-            && let Some(value) = decimal(&scalar.text)
-        {
-            return Some(value);
-        }
-        let hint = match scalar.kind {
-            Kind::Text if decimal(&scalar.text).is_some() => ": remove the quotes",
-            Kind::Number => ": write decimal digits alone, such as 12",
-            _ => "",
-        };
-        self.fail(
-            key,
-            format!("expected a whole number, found {}{hint}", self.found(key)),
-        );
-        None
-    }
-
-    pub(crate) fn count(&self, key: &str, bounds: RangeInclusive<u32>) -> Option<u32> {
-        let value = self.integer(key)?;
-        if let Some(value) = u32::try_from(value).ok().filter(|v| bounds.contains(v)) {
-            return Some(value);
-        }
-        self.fail(
-            key,
-            format!(
-                "{} is out of range: use {} to {}",
-                self.found(key),
-                bounds.start(),
-                bounds.end()
-            ),
-        );
-        None
-    }
-
-    pub(crate) fn percent(&self, key: &str) -> Option<Percent> {
-        let scalar = self.scalar(key, "a percentage such as 10%")?;
-        match scalar.text.parse() {
-            Ok(percent) => Some(percent),
-            Err(error) => {
-                self.fail(key, format!("found {}: {error}", self.found(key)));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn size(&self, key: &str) -> Option<Size> {
-        let scalar = self.scalar(key, "a size such as 256MiB")?;
-        match scalar.text.parse() {
-            Ok(size) => Some(size),
-            Err(error) => {
-                self.fail(key, format!("found {}: {error}", self.found(key)));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn budget(&self, key: &str, most: u32) -> Option<Budget> {
-        let scalar = self.scalar(key, "a count such as 1 or a percentage such as 10%")?;
-        if scalar.kind == Kind::Number && decimal(&scalar.text).is_some() {
-            return self.count(key, 0..=most).map(Budget::Count);
-        }
-        match scalar.text.parse() {
-            Ok(share) => Some(Budget::Share(share)),
-            Err(error @ PercentError::TooLarge) => {
-                self.fail(key, format!("found {}: {error}", self.found(key)));
-                None
-            }
-            Err(PercentError::Malformed) => {
-                self.fail(
-                    key,
-                    format!(
-                        "expected a count such as 1 or a percentage such as 10%, found {}",
-                        self.found(key)
-                    ),
-                );
-                None
-            }
-        }
-    }
-
-    /// A section with `count` and `percent`, both optional.
-    pub(crate) fn threshold(&self, key: &'static str, default: Threshold, most: u32) -> Threshold {
-        let fields = self.section(key);
-        Threshold {
-            count: fields.count("count", 0..=most).unwrap_or(default.count),
-            percent: fields.percent("percent").unwrap_or(default.percent),
-        }
-    }
-
-    /// One of some words; `on` and `off` are also read as booleans.
-    pub(crate) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
-        let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-        let expected = one_of(&names);
-        let scalar = self.scalar(key, &expected)?;
-        let text = match scalar.kind {
-            Kind::Boolean(true) if names.contains(&"on") => "on",
-            Kind::Boolean(false) if names.contains(&"off") => "off",
-            _ => scalar.text.as_str(),
-        };
-        if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
-            return Some(*value);
-        }
-        let hint = schema::nearest(text, names.iter().copied())
-            .map(|near| format!(": did you mean {near}?"))
-            .unwrap_or_default();
-        self.fail(
-            key,
-            format!("expected {expected}, found {}{hint}", self.found(key)),
-        );
-        None
+        owner.entries.get(key).map(|placed| placed.entry)
     }
 
     /// A section below this one; absent reads as empty.
@@ -434,190 +339,89 @@ impl<'t> Fields<'t> {
         let Some(Form::Section(section)) = self.section.key(key).map(|key| key.form) else {
             unreachable!("{key} is a section of the schema of {}", self.path)
         };
-        let entry = self.entry(key);
-        let at = entry.map_or(self.at, |entry| entry.at);
-        Fields::new(
+        let entry = self.entries.get(key).map(|placed| placed.entry);
+        let mut below = Fields::new(
             self.log,
             section,
             self.path_of(key),
-            at,
+            entry.map_or(self.at, |entry| entry.at),
             entry.map(|entry| &entry.node),
+        );
+        for moved in &self.moved {
+            let rest = moved.to.strip_prefix(key);
+            if let Some(to) = rest.and_then(|rest| rest.strip_prefix('.')) {
+                let (entry, spelled) = (moved.placed.entry, moved.placed.spelled.clone());
+                match below.section.key(to) {
+                    Some(key) => below.insert(key, entry, spelled),
+                    None => below.moved.push(Moved {
+                        to,
+                        placed: Placed { entry, spelled },
+                    }),
+                }
+            }
+        }
+        match &self.defaults {
+            Some(defaults) if defaults.section.key(key).is_some() => {
+                below.or_else(defaults.section(key))
+            }
+            _ => below,
+        }
+    }
+
+    /// What is found at a key, for messages.
+    fn found(&self, key: &str) -> String {
+        let owner = self.owner(key);
+        owner.entries.get(key).map_or_else(
+            || "nothing".to_owned(),
+            |placed| owner.said_of(key, &placed.entry.node),
         )
     }
 
-    /// The names below a key, sound or not; `None` when it is no mapping, so that nothing is known.
-    pub(crate) fn names(&self, key: &str) -> Option<BTreeSet<&'t str>> {
-        match self.entry(key).map(|entry| &entry.node.value) {
-            None | Some(Value::Null) => Some(BTreeSet::new()),
-            Some(Value::Map(entries)) => {
-                Some(entries.iter().map(|entry| entry.key.as_str()).collect())
-            }
-            Some(Value::List | Value::Scalar(_)) => None,
-        }
-    }
-
-    /// The sections by name below a key, in the order of the file.
-    pub(crate) fn named(&self, key: &'static str) -> Vec<(&'t str, Fields<'t>)> {
-        let Some(Form::Named(section)) = self.section.key(key).map(|key| key.form) else {
-            unreachable!("{key} holds named sections in the schema of {}", self.path)
+    /// Whether a value here may be a secret, in its place or in the wrong one.
+    fn is_about_secrets(&self, key: &str) -> bool {
+        let secret = |part: &str| SECRETS.iter().any(|word| part.contains(word));
+        // A number or a switch is no secret, whatever it counts.
+        let form = self.section.key(key).map(|key| key.form);
+        let text = matches!(
+            form,
+            None | Some(
+                Form::Text
+                    | Form::Texts
+                    | Form::Word(_)
+                    | Form::Labels
+                    | Form::Headers
+                    | Form::Section(_)
+                    | Form::Named(_)
+                    | Form::List(_)
+            )
+        );
+        // A pool may have any name.
+        let mut parts = self.path.split('.');
+        let named = matches!(parts.clone().next(), Some("pools" | "providers"));
+        let parts_are = if named {
+            parts.nth(1);
+            parts.any(secret)
+        } else {
+            parts.any(secret)
         };
-        let path = self.path_of(key);
-        self.mapping(key, "a mapping from names to sections")
-            .iter()
-            .filter_map(|entry| {
-                if let Some(problem) = bad_name(&entry.key) {
-                    self.log
-                        .error(entry.at, format!("{path}: the name {problem}"));
-                    return None;
-                }
-                let fields = Fields::new(
-                    self.log,
-                    section,
-                    schema::join(&path, &entry.key),
-                    entry.at,
-                    Some(&entry.node),
-                );
-                Some((entry.key.as_str(), fields))
-            })
-            .collect()
-    }
-
-    /// A mapping from text to text, each with its place.
-    pub(crate) fn labels(&self, key: &str) -> BTreeMap<String, (String, Position)> {
-        const MAX_BYTES: usize = 256;
-        let path = self.path_of(key);
-        let mut labels = BTreeMap::new();
-        for entry in self.mapping(key, "a mapping from label to text") {
-            let label = format!("{path}.{}", shown(&entry.key));
-            let Value::Scalar(scalar) = &entry.node.value else {
-                self.log.error(
-                    entry.node.at,
-                    format!("{label}: expected text, found {}", entry.node),
-                );
-                continue;
-            };
-            if entry.key.trim().is_empty() {
-                self.log
-                    .error(entry.at, format!("{path}: a label has no name"));
-            } else if entry.key.len() > MAX_BYTES || scalar.text.len() > MAX_BYTES {
-                self.log.error(
-                    entry.at,
-                    format!("{label}: labels and their values have at most {MAX_BYTES} bytes"),
-                );
-            } else if scalar.text.contains("${") {
-                self.log.error(
-                    entry.node.at,
-                    format!(
-                        "{label}: ${{…}} in values is not supported yet: write the value itself"
-                    ),
-                );
-            } else if [&entry.key, &scalar.text]
-                .iter()
-                .any(|text| text.contains(char::is_control))
-            {
-                self.log.error(
-                    entry.at,
-                    format!("{label}: labels have no line breaks or tabs: remove them"),
-                );
-            } else {
-                labels.insert(entry.key.clone(), (scalar.text.clone(), entry.node.at));
-            }
-        }
-        labels
-    }
-
-    fn mapping(&self, key: &str, expected: &str) -> &'t [Entry] {
-        match self.entry(key).map(|entry| &entry.node) {
-            None
-            | Some(Node {
-                value: Value::Null, ..
-            }) => &[],
-            Some(Node {
-                value: Value::Map(entries),
-                ..
-            }) => entries,
-            Some(node) => {
-                let hint = match node.value {
-                    Value::List => ": write each as \"name:\" with its keys below it",
-                    _ => "",
-                };
-                self.fail(key, format!("expected {expected}, found {node}{hint}"));
-                &[]
-            }
-        }
-    }
-
-    fn found(&self, key: &str) -> String {
-        self.entries
-            .get(key)
-            .map_or_else(|| "nothing".to_owned(), |entry| self.said_of(&entry.node))
-    }
-
-    /// Whether a value here may be a secret in the wrong place.
-    fn is_about_secrets(&self) -> bool {
-        self.path == "server.auth" || self.path.starts_with("server.auth.")
+        parts_are || text && secret(key)
     }
 
     /// What a message says of a value.
-    fn said_of(&self, node: &Node) -> String {
+    fn said_of(&self, key: &str, node: &Node) -> String {
         match node.value {
-            Value::Scalar(_) if self.is_about_secrets() => HIDDEN.to_owned(),
+            Value::Scalar(_) if self.is_about_secrets(key) => HIDDEN.to_owned(),
             _ => node.to_string(),
         }
     }
 }
 
 /// A key for a message: as it is when it is plain, else quoted.
-fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     if !key.is_empty() && key.len() <= 64 && key.chars().all(plain) {
         key.to_owned()
     } else {
         quoted(key)
-    }
-}
-
-/// What is wrong with the name of a pool or provider, which stands in ids, tags and URLs.
-fn bad_name(name: &str) -> Option<String> {
-    const MAX_BYTES: usize = 63;
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() {
-        Some("is empty: give it one".to_owned())
-    } else if name.len() > MAX_BYTES {
-        Some(format!(
-            "{} has {} bytes; the limit is {MAX_BYTES}",
-            quoted(name),
-            name.len()
-        ))
-    } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(legal) {
-        Some(format!(
-            "{} must be letters, digits and . _ - and begin with a letter or digit",
-            quoted(name)
-        ))
-    } else {
-        None
-    }
-}
-
-/// A whole number in decimal digits without a leading zero, which other notations take for octal.
-fn decimal(text: &str) -> Option<i128> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let canonical = digits == "0" || !digits.starts_with('0');
-    (canonical && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
-        // More digits than fit are out of every range alike.
-        .then(|| {
-            text.parse().unwrap_or(if text.starts_with('-') {
-                i128::MIN
-            } else {
-                i128::MAX
-            })
-        })
-}
-
-fn one_of(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [word] => (*word).to_owned(),
-        [words @ .., last] => format!("{} or {last}", words.join(", ")),
     }
 }

@@ -8,10 +8,13 @@ mod config;
 mod dev;
 pub mod duration;
 mod error;
+mod expand;
 mod fields;
 mod load;
 mod reload;
 pub mod schema;
+mod secret;
+mod snippet;
 mod tree;
 mod units;
 
@@ -23,6 +26,8 @@ pub use config::{
     TokenSource,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
+pub use expand::Environment;
 pub use navarch_model::{Automation, Role};
 pub use reload::{Change, Reload};
+pub use secret::Secret;
 pub use units::{Budget, Percent, PercentError, Size, SizeError, Threshold};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{ConfigErrors, Log, Position, Warning};
+use crate::expand::{Environment, expand};
 use crate::fields::Fields;
 use crate::{schema, tree};
 
@@ -21,7 +22,8 @@ const MOST_NODES: u32 = 1_000_000;
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 impl Config {
-    /// Reads a configuration file. The path stands in messages as it is given.
+    /// Reads a configuration file, with the variables of the process. The path stands in messages as
+    /// it is given.
     ///
     /// # Errors
     ///
@@ -41,19 +43,37 @@ impl Config {
                 "cannot read the configuration: {error}; check the path and its permissions"
             ))
         })?;
-        Self::parse_bytes(&name, &bytes)
+        Self::parse_bytes(&name, &bytes, &|name| std::env::var_os(name))
     }
 
-    /// Reads a configuration from a text; `name` stands in messages as the file.
+    /// Reads a configuration from a text, without any variable; `name` stands in messages as the
+    /// file.
     ///
     /// # Errors
     ///
     /// Fails with all problems found, in the order of the text.
     pub fn parse(name: &str, text: &str) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_bytes(name, text.as_bytes())
+        Self::parse_with(name, text, &|_| None)
     }
 
-    fn parse_bytes(name: &str, bytes: &[u8]) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+    /// The same with these variables.
+    ///
+    /// # Errors
+    ///
+    /// Fails with all problems found, in the order of the text.
+    pub fn parse_with(
+        name: &str,
+        text: &str,
+        environment: &Environment<'_>,
+    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        Self::parse_bytes(name, text.as_bytes(), environment)
+    }
+
+    fn parse_bytes(
+        name: &str,
+        bytes: &[u8],
+        environment: &Environment<'_>,
+    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let refused = |position, message| Err(ConfigErrors::one(name, Some(position), message));
         if bytes.len() > tree::MAX_FILE_BYTES {
             return refused(
@@ -76,8 +96,11 @@ impl Config {
             }
         };
         let log = Log::new(name);
-        let config = tree::parse(&log, text).map(|root| top_level(&log, &root));
-        log.finish(config.unwrap_or_default())
+        let config = tree::parse(&log, text).map(|mut root| {
+            expand(&log, &mut root, "", environment);
+            top_level(&log, &root)
+        });
+        log.finish(config.unwrap_or_default(), text)
     }
 }
 

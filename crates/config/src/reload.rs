@@ -178,6 +178,11 @@ fn flatten(node: &Node, path: String, values: &mut KeyValues) {
         Value::Scalar(scalar) => {
             values.insert(path, scalar.text.clone());
         }
-        Value::Map(_) | Value::List | Value::Null => {}
+        Value::List(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                flatten(element, format!("{path}[{index}]"), values);
+            }
+        }
+        Value::Map(_) | Value::Null => {}
     }
 }

@@ -63,6 +63,12 @@ pub enum Form {
     Section(&'static Section),
     /// A mapping from names to mappings.
     Named(&'static Section),
+    /// A list of mappings.
+    List(&'static Section),
+    /// A list of text.
+    Texts,
+    /// A mapping from names of HTTP headers to text that may be secret.
+    Headers,
 }
 
 /// What the loader does with a key.
@@ -74,10 +80,21 @@ pub enum Status {
     NoEffect(&'static str),
     /// It belongs to the schema, but this build cannot do it yet.
     Planned,
-    /// It is an old spelling of this key of the same section.
+    /// It is an old spelling of this key of the same section, or of one below it with dots.
     Renamed(&'static str),
+    /// It is a section that is no more, whose keys have become others.
+    Moved(&'static [Move]),
     /// It is never accepted; the text says what to use instead.
     Refused(&'static str),
+}
+
+/// Where a key of a section went that is no more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The old key, with dots where it was nested.
+    pub from: &'static str,
+    /// The new key, relative to the section that the old one stood in.
+    pub to: &'static str,
 }
 
 impl Section {
@@ -93,7 +110,12 @@ impl Section {
         let offered = self
             .keys
             .iter()
-            .filter(|key| !matches!(key.status, Status::Renamed(_) | Status::Refused(_)))
+            .filter(|key| {
+                !matches!(
+                    key.status,
+                    Status::Renamed(_) | Status::Moved(_) | Status::Refused(_)
+                )
+            })
             .map(|key| key.name);
         nearest(name, offered)
     }
@@ -138,25 +160,40 @@ pub(crate) fn homes(name: &str) -> Vec<String> {
     found
 }
 
-/// Calls `visit` with each section and its dotted path, parents first.
+/// Calls `visit` with each section and its dotted path, parents first. A section within itself is
+/// visited once.
 pub(crate) fn for_each_section(
     path: &str,
     section: &'static Section,
     visit: &mut dyn FnMut(&str, &'static Section),
 ) {
+    descend(&mut Vec::new(), path, section, visit);
+}
+
+fn descend(
+    above: &mut Vec<&'static Section>,
+    path: &str,
+    section: &'static Section,
+    visit: &mut dyn FnMut(&str, &'static Section),
+) {
+    if above.iter().any(|above| std::ptr::eq(*above, section)) {
+        return;
+    }
     visit(path, section);
+    above.push(section);
     for key in section.keys {
+        if !matches!(key.status, Status::Works | Status::NoEffect(_)) {
+            continue;
+        }
         let below = join(path, key.name);
         match key.form {
-            Form::Section(section) if key.status == Status::Works => {
-                for_each_section(&below, section, visit);
-            }
-            Form::Named(section) if key.status == Status::Works => {
-                for_each_section(&format!("{below}.<name>"), section, visit);
-            }
+            Form::Section(section) => descend(above, &below, section, visit),
+            Form::Named(section) => descend(above, &format!("{below}.<name>"), section, visit),
+            Form::List(section) => descend(above, &format!("{below}[]"), section, visit),
             _ => {}
         }
     }
+    above.pop();
 }
 
 pub(crate) fn join(path: &str, name: &str) -> String {
@@ -215,5 +252,8 @@ fn form_words(form: Form) -> String {
         Form::Labels => "mapping of text".to_owned(),
         Form::Section(_) => "section".to_owned(),
         Form::Named(_) => "sections by name".to_owned(),
+        Form::List(_) => "list of sections".to_owned(),
+        Form::Texts => "list of text".to_owned(),
+        Form::Headers => "mapping of secret text".to_owned(),
     }
 }

@@ -33,8 +33,7 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Scalar(Scalar),
-    /// No key takes a list yet; its elements are only checked for their own problems.
-    List,
+    List(Vec<Node>),
     Map(Vec<Entry>),
 }
 
@@ -45,18 +44,23 @@ pub(crate) struct Entry {
     pub(crate) node: Node,
 }
 
-/// A scalar as it is written, and what YAML 1.1 takes it for.
-#[derive(Debug)]
+/// A scalar with its variables put in, and what YAML 1.1 takes it for.
+#[derive(Debug, Default)]
 pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) kind: Kind,
+    /// What the file has, when that has variables.
+    pub(crate) written: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
+    #[default]
     Text,
     Number,
     Boolean(bool),
+    /// A variable could not be put in; what is wrong is in the log.
+    Broken,
 }
 
 impl fmt::Display for Node {
@@ -64,12 +68,16 @@ impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Value::Null => f.write_str("nothing"),
-            Value::List => f.write_str("a list"),
+            Value::List(_) => f.write_str("a list"),
             Value::Map(_) => f.write_str("a mapping"),
+            Value::Scalar(Scalar {
+                written: Some(written),
+                ..
+            }) => write!(f, "what stands for {}", quoted(written)),
             Value::Scalar(scalar) => {
                 let text = quoted(&scalar.text);
                 match scalar.kind {
-                    Kind::Text => write!(f, "the text {text}"),
+                    Kind::Text | Kind::Broken => write!(f, "the text {text}"),
                     Kind::Number => write!(f, "the number {}", &text[1..text.len() - 1]),
                     Kind::Boolean(_) => {
                         write!(f, "the boolean {}", &text[1..text.len() - 1])
@@ -100,7 +108,13 @@ pub(crate) fn parse(log: &Log, text: &str) -> Option<Node> {
         Ok(root) => Some(Source { text, log }.node(root)),
         Err(error) => {
             let position = error.location().map_or(Position::START, position);
-            log.error(position, syntax_message(&error));
+            let mut message = syntax_message(&error);
+            let line = usize::try_from(position.line).unwrap_or(usize::MAX);
+            let line = text.split('\n').nth(line.saturating_sub(1));
+            if message.contains("flow") && line.is_some_and(|line| line.contains("${")) {
+                message.push_str("; within { } and [ ], put quotes around a value with ${");
+            }
+            log.error(position, message);
             None
         }
     }
@@ -290,21 +304,19 @@ impl Source<'_> {
             Raw::Boolean(value) => Value::Scalar(Scalar {
                 text: self.written(defined),
                 kind: Kind::Boolean(value),
+                written: None,
             }),
             Raw::Number => Value::Scalar(Scalar {
                 text: self.written(defined),
                 kind: Kind::Number,
+                written: None,
             }),
             Raw::Text(text) => Value::Scalar(Scalar {
                 text,
                 kind: Kind::Text,
+                written: None,
             }),
-            Raw::List(list) => {
-                for raw in list {
-                    self.node(raw);
-                }
-                Value::List
-            }
+            Raw::List(list) => Value::List(list.into_iter().map(|raw| self.node(raw)).collect()),
             Raw::Map(entries) => Value::Map(self.entries(entries)),
         };
         Node { at, value }

@@ -53,6 +53,28 @@ fn bad_files_get_their_answers() {
     assert_eq!(fresh.len(), golden.len());
 }
 
+/// The same answers with the lines of the file, as a person at a terminal gets them.
+#[test]
+fn errors_show_the_line_that_they_are_about() {
+    let text =
+        "server:\n  address: nowhere\n  auth: {token_env: \" \"}\nguards: {budget: [\n  1]}\n";
+    let errors = Config::parse("f.yaml", text).unwrap_err();
+    assert_eq!(
+        format!("{errors:#}"),
+        "\
+f.yaml:1:1: at least one pool is required: add one with provider, instance_type and max_nodes under pools
+  1 | server:
+    | ^
+f.yaml:2:12: server.address: \"nowhere\": the port is missing: write host:port, for example :50051
+  2 |   address: nowhere
+    |            ^
+f.yaml:3:21: server.auth.token_env: the value is empty: give one or remove the key
+f.yaml:4:18: guards.budget: expected a count such as 1 or a percentage such as 10%, found a list
+  4 | guards: {budget: [
+    |                  ^"
+    );
+}
+
 /// What does not belong in a text file of cases.
 #[test]
 fn hostile_texts_get_their_answers() {

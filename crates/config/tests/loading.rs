@@ -260,11 +260,11 @@ fn what_is_probably_not_meant_is_a_warning() {
         ),
         (
             with("store: {path: data}\n"),
-            "test.yaml:4:9: store.path is an old spelling: write data_dir instead",
+            "test.yaml:4:9: store.path is an old spelling: write store.data_dir instead",
         ),
         (
             pool("health: {unhealthy_threshold: 3}"),
-            "test.yaml:3:72: pools.dev.health.unhealthy_threshold is an old spelling: write unhealthy_after instead",
+            "test.yaml:3:72: pools.dev.health.unhealthy_threshold is an old spelling: write pools.dev.health.unhealthy_after instead",
         ),
         (
             pool("labels: {pool: other}"),

@@ -186,6 +186,10 @@ This page is generated from the tables that the loader reads. Do not edit it: ru
 
 The configuration is one YAML file. It is strict: an unknown key is an error that names the line,
 the column and the nearest known key. Durations are written as in `30s`, `1m30s` or `500ms`.
+
+A value may have variables of the server's environment: `${NAME}`, or `${NAME:-default}` where the
+variable may be absent or empty. Write `$$` for a plain `$`. What a variable holds is one value and
+never YAML, and no message, log or command shows it. Keys have no variables.
 ";
     let reference = navarch_config::schema::reference();
     check_generated(

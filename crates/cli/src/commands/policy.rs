@@ -122,7 +122,7 @@ fn texts(items: &[impl std::fmt::Display]) -> Vec<String> {
 /// `navarch config check`.
 pub fn check_config(global: &Global, file: &Path) -> Result<(), Failure> {
     let (config, warnings) =
-        Config::load(file).map_err(|errors| Failure::Said(errors.to_string()))?;
+        Config::load(file).map_err(|errors| Failure::Said(format!("{errors:#}")))?;
     for warning in &warnings {
         remark(&format!("Warning: {warning}"));
     }

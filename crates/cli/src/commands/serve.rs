@@ -63,7 +63,7 @@ pub async fn until_told(app: App, log: impl Future<Output = ()>) -> Result<(), F
 pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
     let log = logging::start(global, None)?;
     let (mut config, warnings) =
-        Config::load(&asked.config).map_err(|errors| Failure::Said(errors.to_string()))?;
+        Config::load(&asked.config).map_err(|errors| Failure::Said(format!("{errors:#}")))?;
     for warning in warnings {
         remark(&format!("Warning: {warning}"));
     }

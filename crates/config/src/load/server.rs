@@ -52,7 +52,8 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
     }
     let address = fields.text("address").unwrap_or(default.address);
     if let Err(problem) = check_address(&address) {
-        fields.fail("address", format!("{}: {problem}", quoted(&address)));
+        let expected = "host:port, for example :50051";
+        fields.fail_value("address", &quoted(&address), &problem, expected);
     }
     ServerConfig {
         external_address: url(fields, "external_address"),
@@ -74,7 +75,8 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
 pub(super) fn url(fields: &Fields<'_>, key: &str) -> Option<String> {
     let text = fields.text(key)?;
     if let Err(problem) = check_url(&text) {
-        fields.fail(key, format!("{}: {problem}", hidden(&text)));
+        let expected = "an http or https URL without user, query and fragment";
+        fields.fail_value(key, &hidden(&text), &problem, expected);
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())

@@ -1,0 +1,75 @@
+//! Text that may be a secret: used, compared, and shown nowhere.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// A value such as a header of a webhook. No message, log or effective configuration shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    text: String,
+    /// As the file has it, when the secret itself comes from a variable.
+    written: Option<String>,
+}
+
+impl Secret {
+    /// A secret that stands in the file itself.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self {
+            text,
+            written: None,
+        }
+    }
+
+    /// A secret of the file; `written` is what the file has in place of its variables.
+    pub(crate) fn of_file(text: String, written: Option<&str>) -> Self {
+        // A default, or text beside the variable, may be the secret.
+        let is_variable = |written: &str| {
+            let bare = SCHEMES
+                .iter()
+                .find_map(|scheme| written.strip_prefix(scheme))
+                .unwrap_or(written);
+            bare.strip_prefix("${")
+                .and_then(|bare| bare.strip_suffix('}'))
+                .is_some_and(|name| !name.contains(['$', ':', '}']))
+        };
+        let written = written.filter(|written| is_variable(written));
+        Self {
+            text,
+            written: written.map(str::to_owned),
+        }
+    }
+
+    /// The text, to be used and not shown.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What stands before a secret in a header.
+const SCHEMES: &[&str] = &["Bearer ", "Basic ", "Token "];
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Serialize for Secret {
+    /// For people: the variable that it comes from, or that it is hidden. A format that no person
+    /// reads gets the text, so that two configurations can be compared.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_str(&self.text);
+        }
+        match &self.written {
+            Some(written) => serializer.serialize_newtype_struct(AS_WRITTEN, written),
+            None => serializer.serialize_str("(hidden)"),
+        }
+    }
+}
+
+/// The name of a text whose variables stay variables in the effective configuration.
+pub(crate) const AS_WRITTEN: &str = "as written";

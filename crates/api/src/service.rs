@@ -25,9 +25,9 @@ use tower::Service as _;
 
 use navarch_model::Role;
 
-use crate::ApiError;
 use crate::contract::every_service;
 use crate::reply::Reply;
+use crate::{ApiError, Code};
 
 /// The answers of a streaming call. An error ends it; the caller's leaving drops it.
 ///
@@ -234,6 +234,77 @@ fn guard_stream<M: Send + 'static>(answers: Answers<M>) -> ServiceStream<M> {
     )
 }
 
+/// Hears how long each call took and how it ended. A stream counts until its first message may
+/// come. What is refused before its handler is known, for its token or its rate, is not heard of.
+pub trait Observer: Send + Sync + 'static {
+    /// A call begins: the present moment of a clock that never goes back.
+    fn begun(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The call at this place of [`CALLS`] ended, with an error if there is a code.
+    fn ended(&self, _call: usize, _begun: Duration, _code: Option<Code>) {}
+}
+
+/// A call that is under way. One that is dropped was given up, by its caller or for lack of time.
+struct Observed<H: Observer> {
+    handlers: Arc<H>,
+    call: usize,
+    begun: Duration,
+    code: Option<Code>,
+}
+
+impl<H: Observer> Observed<H> {
+    fn begin(handlers: &Arc<H>, call: usize) -> Self {
+        Self {
+            handlers: Arc::clone(handlers),
+            call,
+            begun: handlers.begun(),
+            code: Some(Code::Canceled),
+        }
+    }
+
+    fn end<T>(mut self, answer: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        self.code = answer
+            .as_ref()
+            .err()
+            .map(|error| Code::from_connect(error.code));
+        answer
+    }
+}
+
+impl<H: Observer> Drop for Observed<H> {
+    fn drop(&mut self) {
+        self.handlers.ended(self.call, self.begun, self.code);
+    }
+}
+
+/// The place of a path in [`CALLS`].
+const fn place(path: &str) -> usize {
+    let mut at = 0;
+    while at < CALLS.len() {
+        if is_same(CALLS[at].path.as_bytes(), path.as_bytes()) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("every method is in the list that the list was made from")
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 macro_rules! declare {
     ($(#[$doc:meta])* unary $method:ident $request:ident, $response:ident) => {
         $(#[$doc])*
@@ -264,14 +335,19 @@ macro_rules! declare {
 /// Answers a unary call if it is this method.
 macro_rules! answer_unary {
     (stream $($rest:tt)*) => {};
-    ($kind:ident $self:ident $method:ident $name:literal $request:ident $response:ident:
+    ($kind:ident $self:ident $method:ident $prefix:literal $name:literal
+        $request:ident $response:ident:
         $called:ident, $context:ident, $message:ident, $format:ident) => {
         if $called == Some($name) {
-            let handlers = Arc::clone(&$self.0);
+            let observed = Observed::begin(&$self.0, const { place(concat!($prefix, $name)) });
             return Box::pin(async move {
-                let request = $message.take_message::<$request>()?;
-                let answer = guard(handlers.$method(Call($context), request)).await?;
-                Response::new(answer).encode::<$response>($format)
+                let handlers = Arc::clone(&observed.handlers);
+                let answer = async {
+                    let request = $message.take_message::<$request>()?;
+                    let answer = guard(handlers.$method(Call($context), request)).await?;
+                    Response::new(answer).encode::<$response>($format)
+                };
+                observed.end(answer.await)
             });
         }
     };
@@ -279,19 +355,24 @@ macro_rules! answer_unary {
 
 /// Answers a streaming call if it is this method.
 macro_rules! answer_stream {
-    (stream $self:ident $method:ident $name:literal $request:ident $response:ident:
+    (stream $self:ident $method:ident $prefix:literal $name:literal
+        $request:ident $response:ident:
         $called:ident, $context:ident, $message:ident, $format:ident) => {
         if $called == Some($name) {
-            let handlers = Arc::clone(&$self.0);
+            let observed = Observed::begin(&$self.0, const { place(concat!($prefix, $name)) });
             return Box::pin(async move {
-                let request = Payload::new($message, $format)
-                    .with_decode_options($context.decode_options().clone())
-                    .take_message::<$request>()?;
-                let answers = guard(handlers.$method(Call($context), request)).await?;
-                let answers = guard_stream(answers);
-                Ok(Response::new(encode_response_stream::<$response, _, _>(
-                    answers, $format,
-                )))
+                let handlers = Arc::clone(&observed.handlers);
+                let answer = async {
+                    let request = Payload::new($message, $format)
+                        .with_decode_options($context.decode_options().clone())
+                        .take_message::<$request>()?;
+                    let answers = guard(handlers.$method(Call($context), request)).await?;
+                    let answers = guard_stream(answers);
+                    Ok(Response::new(encode_response_stream::<$response, _, _>(
+                        answers, $format,
+                    )))
+                };
+                observed.end(answer.await)
             });
         }
     };
@@ -334,7 +415,7 @@ macro_rules! make_services {
                 path.strip_prefix($prefix.trim_start_matches('/'))
             }
 
-            impl<H: $service> Dispatcher for Calls<H> {
+            impl<H: $service + Observer> Dispatcher for Calls<H> {
                 fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
                     match method(path)? {
                         $($name => Some(descriptor(concat!($prefix, $name), stream_type!($kind))),)+
@@ -351,7 +432,7 @@ macro_rules! make_services {
                 ) -> UnaryResult {
                     let called = method(path);
                     $(answer_unary! {
-                        $kind self $method $name $request $response:
+                        $kind self $method $prefix $name $request $response:
                         called, context, request, format
                     })+
                     let _ = (called, context, request, format);
@@ -367,7 +448,7 @@ macro_rules! make_services {
                 ) -> StreamingResult {
                     let called = method(path);
                     $(answer_stream! {
-                        $kind self $method $name $request $response:
+                        $kind self $method $prefix $name $request $response:
                         called, context, request, format
                     })+
                     let _ = (called, context, request, format);
@@ -408,9 +489,9 @@ macro_rules! make_services {
         )+)+];
 
         /// What implements every service.
-        pub trait Handles: $($service +)+ {}
+        pub trait Handles: $($service +)+ Observer {}
 
-        impl<H: $($service +)+> Handles for H {}
+        impl<H: $($service +)+ Observer> Handles for H {}
 
         /// Hands each call to its service.
         struct All<H> {

@@ -102,6 +102,29 @@ pub enum Action {
     ClearNote(Note),
 }
 
+impl Action {
+    /// The word for it in metrics; none for what only keeps the record.
+    pub const fn kind(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Request { .. } => "request",
+            Self::Launch { .. } => "launch",
+            Self::GiveUp { .. } => "give_up",
+            Self::Lookup { .. } => "lookup",
+            Self::Doubt { .. } => "doubt",
+            Self::Terminate { .. } => "terminate",
+            Self::CallTerminate { .. } => "call_terminate",
+            Self::Drain { .. } => "drain",
+            Self::AskDrained { .. } => "ask_drained",
+            Self::CancelDrain { .. } => "cancel_drain",
+            Self::List { .. } => "list",
+            Self::TerminateUnclaimed { .. } => "terminate_unclaimed",
+            Self::OpenBreaker { .. } => "open_breaker",
+            Self::JudgeProbe { .. } => "judge_probe",
+            Self::Alert { .. } | Self::Note(_) | Self::ClearNote(_) => return None,
+        })
+    }
+}
+
 /// A reason on record while it holds: each is one event, however often it is found again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {

@@ -70,6 +70,18 @@ impl Metric {
         value.is_finite().then_some(value)
     }
 
+    /// The number of several nodes, from that of each.
+    pub fn of_nodes(self, values: &[f64]) -> f64 {
+        let sum = values.iter().sum::<f64>();
+        match self {
+            Self::GpuTemperature => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            Self::GpuPower | Self::GpuMemoryUsed => sum,
+            Self::GpuUtilization | Self::CpuUtilization | Self::MemoryUtilization => {
+                sum / values.len() as f64
+            }
+        }
+    }
+
     /// Whether a minute keeps its highest value. What is hot or full for a moment is what matters;
     /// of the others it keeps the mean.
     const fn peaks(self) -> bool {

@@ -278,6 +278,7 @@ impl App {
             fleet: running.handle.clone(),
             published: Arc::clone(&running.published),
             time: running.time.clone(),
+            calls: Arc::clone(&running.calls),
             archive: Arc::new(archive),
             providers: providers.clone(),
             policy: Arc::clone(&policy_text),
@@ -530,18 +531,18 @@ fn pages(
                     let Ok(_place) = places.try_acquire() else {
                         return (StatusCode::SERVICE_UNAVAILABLE, BUSY).into_response();
                     };
-                    let (published, policy) = (
-                        Arc::clone(&handlers.published),
-                        Arc::clone(&handlers.policy),
-                    );
-                    let (limits, now) = (Arc::clone(&handlers.limits), handlers.time.now());
+                    let sources = metrics::Sources {
+                        published: Arc::clone(&handlers.published),
+                        policy: Arc::clone(&handlers.policy),
+                        limits: Arc::clone(&handlers.limits),
+                        certificate,
+                        waiting: handlers.fleet.waiting(),
+                        calls: Arc::clone(&handlers.calls),
+                        now: handlers.time.now(),
+                    };
                     let page = async {
                         let _turn = scrape.acquire().await;
-                        let page = handlers.archive.read(move |_| {
-                            let mut page = metrics::page(&published, &policy);
-                            metrics::access(&mut page, &limits, certificate.as_deref(), now);
-                            Ok(page)
-                        });
+                        let page = handlers.archive.read(move |_| Ok(metrics::page(&sources)));
                         page.await
                     };
                     match timeout(&*clock, limit, page).await {

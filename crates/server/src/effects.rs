@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use navarch_config::ProviderConfig;
@@ -32,10 +32,14 @@ struct Asked {
     effect: Effect,
 }
 
+/// How many calls wait for their turn, by provider.
+pub type QueueLengths = BTreeMap<ProviderName, Arc<AtomicUsize>>;
+
 /// The queues of all providers.
 #[derive(Debug, Clone)]
 pub struct Effects {
     queues: BTreeMap<ProviderName, mpsc::UnboundedSender<Asked>>,
+    lengths: Arc<QueueLengths>,
     fleet: FleetHandle,
     spawner: Spawner,
     generation: Arc<AtomicU64>,
@@ -50,11 +54,14 @@ impl Effects {
         spawner: &Spawner,
     ) -> Self {
         let generation = Arc::new(AtomicU64::new(0));
+        let mut lengths = BTreeMap::new();
         let queues = clouds
             .into_iter()
             .map(|(name, cloud)| {
                 // Unbounded, but a later call for a machine takes the place of one that waits.
                 let (sender, receiver) = mpsc::unbounded_channel();
+                let waits = Arc::new(AtomicUsize::new(0));
+                lengths.insert(name.clone(), Arc::clone(&waits));
                 let queue = Queue {
                     cloud,
                     fleet: fleet.clone(),
@@ -62,6 +69,7 @@ impl Effects {
                     spawner: spawner.clone(),
                     generation: Arc::clone(&generation),
                     waiting: Waiting::default(),
+                    waits,
                 };
                 spawner.spawn(format!("provider {name}"), queue.run(receiver));
                 (name, sender)
@@ -69,6 +77,7 @@ impl Effects {
             .collect();
         Self {
             queues,
+            lengths: Arc::new(lengths),
             fleet,
             spawner: spawner.clone(),
             generation,
@@ -79,6 +88,11 @@ impl Effects {
     /// one derives from its states what to ask.
     pub fn purge(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many calls wait for their turn, by provider, now and later.
+    pub fn lengths(&self) -> Arc<QueueLengths> {
+        Arc::clone(&self.lengths)
     }
 
     /// Starts one effect whose intent is durable.
@@ -253,6 +267,8 @@ struct Queue {
     spawner: Spawner,
     generation: Arc<AtomicU64>,
     waiting: Waiting,
+    /// How many wait, for people.
+    waits: Arc<AtomicUsize>,
 }
 
 impl Queue {
@@ -263,6 +279,8 @@ impl Queue {
         ));
         let pace = Duration::from_secs(1) / self.cloud.config.requests_per_second.max(1);
         loop {
+            self.waits
+                .store(self.waiting.calls.len(), Ordering::Relaxed);
             if self.waiting.calls.is_empty() {
                 let asked = tokio::select! {
                     () = token.cancelled() => return,
@@ -280,6 +298,8 @@ impl Queue {
             while let Ok(asked) = effects.try_recv() {
                 self.take(asked).await;
             }
+            self.waits
+                .store(self.waiting.calls.len(), Ordering::Relaxed);
             let Some(effect) = self.next().await else {
                 continue;
             };

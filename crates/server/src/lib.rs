@@ -10,6 +10,7 @@ pub mod handlers;
 pub mod http;
 mod journal;
 mod limits;
+pub mod meters;
 pub mod metrics;
 pub mod publish;
 pub mod pulses;

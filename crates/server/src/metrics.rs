@@ -1,58 +1,67 @@
 //! The metrics page: written from the published state on every scrape, so that no series outlives
 //! what it describes.
 
+mod page;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use navarch_core::PlanReport;
-use navarch_model::{HealthStatus, NodeStatus, Phase, Stamp, State};
+use navarch_core::history::Metric;
+use navarch_core::liveness::Sample;
+use navarch_model::{HealthStatus, Node, NodeStatus, Phase, Stamp, State};
 
+use crate::effects::QueueLengths;
 use crate::handlers::PolicyText;
 use crate::limits::Limits;
 use crate::publish::Published;
 use crate::tls::Certificate;
+use page::Page;
 
 /// The type of the metrics page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        for (at, (key, value)) in labels.iter().enumerate() {
-            let value = value
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            let open = if at == 0 { '{' } else { ',' };
-            let _ = write!(self.0, "{open}{key}=\"{value}\"");
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-}
 
 fn count(number: usize) -> f64 {
     number as f64
 }
 
+/// What the page is written from.
+pub struct Sources {
+    /// The state, the plan and what was counted.
+    pub published: Arc<Published>,
+    /// The health policy.
+    pub policy: Arc<RwLock<PolicyText>>,
+    /// Who was refused.
+    pub(crate) limits: Arc<Limits>,
+    /// The certificate, with TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// How many inputs wait for the fleet loop.
+    pub waiting: [(&'static str, usize); 2],
+    /// How many calls wait for each provider.
+    pub calls: Arc<QueueLengths>,
+    /// The present moment.
+    pub now: Stamp,
+}
+
 /// Writes the page. It takes a while where the fleet is large: not for use within a task.
-pub fn page(published: &Published, policy: &RwLock<PolicyText>) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+pub fn page(sources: &Sources) -> String {
+    let mut page = Page::new();
     // A copy, for commits wait while somebody reads.
-    let state = published.read(State::clone);
+    let state = sources.published.read(State::clone);
+    let report = sources.published.report();
     fleet(&mut page, &state);
-    let report = published.report();
-    guards(&mut page, published, &report);
+    measurements(&mut page, &state, &sources.published);
+    guards(&mut page, &sources.published, &report);
+    pools(&mut page, &state, &report);
+    policy(&mut page, &sources.policy);
+    work(&mut page, sources);
+    access(&mut page, sources);
+    page.into_text()
+}
+
+/// Whether the health policy on disk is the one in force.
+fn policy(page: &mut Page, policy: &RwLock<PolicyText>) {
     let refused = policy.read().unwrap_or_else(PoisonError::into_inner);
     page.family(
         "navarch_policy_refused",
@@ -64,7 +73,10 @@ pub fn page(published: &Published, policy: &RwLock<PolicyText>) -> String {
         &[],
         f64::from(refused.refused.is_some()),
     );
-    drop(refused);
+}
+
+/// What each pool was asked for, has, and waits for.
+fn pools(page: &mut Page, state: &State, report: &PlanReport) {
     page.family(
         "navarch_pool_target_nodes",
         "gauge",
@@ -104,23 +116,244 @@ pub fn page(published: &Published, policy: &RwLock<PolicyText>) -> String {
             count(pool.budget.0),
         );
     }
-    page.0
+    page.family(
+        "navarch_pool_disruption_slots",
+        "gauge",
+        "Disruptions that the budget allows at once, by pool",
+    );
+    for (name, pool) in &report.pools {
+        let labels = [("pool", name.as_str())];
+        page.sample(
+            "navarch_pool_disruption_slots",
+            &labels,
+            count(pool.budget.1),
+        );
+    }
+    page.family(
+        "navarch_pool_bound_nodes",
+        "gauge",
+        "Fewest and most machines, by pool and bound, min or max",
+    );
+    for (name, pool) in &report.pools {
+        for (bound, number) in [("min", pool.bounds.0), ("max", pool.bounds.1)] {
+            let labels = [("pool", name.as_str()), ("bound", bound)];
+            page.sample("navarch_pool_bound_nodes", &labels, count(number));
+        }
+    }
+    page.family(
+        "navarch_pool_size_nodes",
+        "gauge",
+        "Machines that the pool has or will have, by pool",
+    );
+    for (name, pool) in &report.pools {
+        let labels = [("pool", name.as_str())];
+        page.sample("navarch_pool_size_nodes", &labels, count(pool.capacity));
+    }
+    page.family(
+        "navarch_pool_nodes",
+        "gauge",
+        "Nodes by pool and status; those without a pool under none",
+    );
+    let mut nodes: BTreeMap<(&str, NodeStatus), usize> = BTreeMap::new();
+    for node in state.nodes.values() {
+        let pool = node.pool.as_ref().map_or("none", |pool| pool.as_str());
+        *nodes.entry((pool, node.status())).or_default() += 1;
+    }
+    for ((pool, status), number) in nodes {
+        let labels = [("pool", pool), ("status", status.short())];
+        page.sample("navarch_pool_nodes", &labels, count(number));
+    }
 }
 
-/// Adds who was refused, and until when callers trust the certificate.
-pub(crate) fn access(
-    text: &mut String,
-    limits: &Limits,
-    certificate: Option<&Certificate>,
-    now: Stamp,
-) {
-    let mut page = Page(std::mem::take(text));
+/// Nodes whose measurements have series of their own: the first in the order of their ids. Each has
+/// four.
+const MEASURED: usize = 2000;
+
+/// What GPUs measured last, by node and by pool.
+fn measurements(page: &mut Page, state: &State, published: &Published) {
+    let nodes: Vec<(&Node, Sample)> = state
+        .nodes
+        .values()
+        .filter(|node| node.terminated.is_none() && node.silent_since.is_none())
+        .filter_map(|node| Some((&**node, published.pulses.sample(&node.id)?)))
+        .collect();
+    let each = |page: &mut Page, name: &str, metric: Metric| {
+        for (node, sample) in nodes.iter().take(MEASURED) {
+            if let Some(value) = metric.of(sample) {
+                page.sample(name, &[("node_id", node.id.as_str())], value);
+            }
+        }
+    };
+    page.family(
+        "navarch_node_gpu_utilization_percent",
+        "gauge",
+        "Use of the GPUs by node, their mean",
+    );
+    each(
+        page,
+        "navarch_node_gpu_utilization_percent",
+        Metric::GpuUtilization,
+    );
+    page.family(
+        "navarch_node_gpu_temperature_celsius",
+        "gauge",
+        "The hottest GPU by node",
+    );
+    each(
+        page,
+        "navarch_node_gpu_temperature_celsius",
+        Metric::GpuTemperature,
+    );
+    page.family(
+        "navarch_node_gpu_power_watts",
+        "gauge",
+        "Power of all GPUs together by node",
+    );
+    each(page, "navarch_node_gpu_power_watts", Metric::GpuPower);
+    page.family(
+        "navarch_node_gpu_memory_used_bytes",
+        "gauge",
+        "Memory in use on all GPUs together by node",
+    );
+    each(
+        page,
+        "navarch_node_gpu_memory_used_bytes",
+        Metric::GpuMemoryUsed,
+    );
+    page.family(
+        "navarch_nodes_unmeasured",
+        "gauge",
+        "Nodes whose measurements have no series of their own, for there are more than 2000",
+    );
+    let beyond = nodes.len().saturating_sub(MEASURED);
+    page.sample("navarch_nodes_unmeasured", &[], count(beyond));
+    let pooled = |page: &mut Page, name: &str, metric: Metric| {
+        let mut pools: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (node, sample) in &nodes {
+            if let (Some(pool), Some(value)) = (&node.pool, metric.of(sample)) {
+                pools.entry(pool.as_str()).or_default().push(value);
+            }
+        }
+        for (pool, values) in pools {
+            page.sample(name, &[("pool", pool)], metric.of_nodes(&values));
+        }
+    };
+    page.family(
+        "navarch_pool_gpu_utilization_percent",
+        "gauge",
+        "Use of the GPUs by pool, the mean over its nodes",
+    );
+    pooled(
+        page,
+        "navarch_pool_gpu_utilization_percent",
+        Metric::GpuUtilization,
+    );
+    page.family(
+        "navarch_pool_gpu_temperature_celsius",
+        "gauge",
+        "The hottest GPU by pool",
+    );
+    pooled(
+        page,
+        "navarch_pool_gpu_temperature_celsius",
+        Metric::GpuTemperature,
+    );
+    page.family(
+        "navarch_pool_gpu_power_watts",
+        "gauge",
+        "Power of all GPUs together by pool",
+    );
+    pooled(page, "navarch_pool_gpu_power_watts", Metric::GpuPower);
+    page.family(
+        "navarch_pool_gpu_memory_used_bytes",
+        "gauge",
+        "Memory in use on all GPUs together by pool",
+    );
+    pooled(
+        page,
+        "navarch_pool_gpu_memory_used_bytes",
+        Metric::GpuMemoryUsed,
+    );
+}
+
+/// What this process did since it started, and what waits for it.
+fn work(page: &mut Page, sources: &Sources) {
+    let meters = &sources.published.meters;
+    page.family(
+        "navarch_rpc_duration_seconds",
+        "histogram",
+        "How long calls took until their answer, or the first message of a stream, by method",
+    );
+    for (method, meter) in meters.calls() {
+        let took = meter.took.read();
+        if took.count > 0 {
+            page.histogram("navarch_rpc_duration_seconds", &[("method", method)], &took);
+        }
+    }
+    page.family(
+        "navarch_rpc_total",
+        "counter",
+        "Calls that ended, by method and code; canceled are those that were given up",
+    );
+    for (method, meter) in meters.calls() {
+        for (code, number) in meter.codes() {
+            let labels = [("method", method), ("code", code)];
+            page.sample("navarch_rpc_total", &labels, number as f64);
+        }
+    }
+    page.family(
+        "navarch_commit_duration_seconds",
+        "histogram",
+        "From the end of a turn of the fleet loop until what changed in it is durable",
+    );
+    let commits = meters.commits.read();
+    page.histogram("navarch_commit_duration_seconds", &[], &commits);
+    page.family(
+        "navarch_actions_total",
+        "counter",
+        "Planned actions by kind and result: taken, or refused by a guard at the last moment",
+    );
+    for ((kind, result), number) in meters.actions() {
+        let labels = [("kind", kind), ("result", result)];
+        page.sample("navarch_actions_total", &labels, number as f64);
+    }
+    page.family(
+        "navarch_provision_duration_seconds",
+        "histogram",
+        "From the intent to buy a machine until its agent registered, or the attempt ended, by provider and outcome",
+    );
+    for (provider, outcome, took) in meters.launches() {
+        let labels = [("provider", provider.as_str()), ("outcome", outcome)];
+        page.histogram("navarch_provision_duration_seconds", &labels, &took);
+    }
+    page.family(
+        "navarch_queue_inputs",
+        "gauge",
+        "Inputs that wait for the fleet loop, by queue",
+    );
+    for (queue, number) in sources.waiting {
+        page.sample("navarch_queue_inputs", &[("queue", queue)], count(number));
+    }
+    page.family(
+        "navarch_queue_calls",
+        "gauge",
+        "Calls that wait for their turn, by provider",
+    );
+    for (provider, number) in &*sources.calls {
+        let labels = [("provider", provider.as_str())];
+        let number = number.load(Ordering::Relaxed);
+        page.sample("navarch_queue_calls", &labels, count(number));
+    }
+}
+
+/// Who was refused, and until when callers trust the certificate.
+fn access(page: &mut Page, sources: &Sources) {
     page.family(
         "navarch_requests_refused_total",
         "counter",
         "Requests refused for who asked or how often, by reason, since the control plane started",
     );
-    for (reason, number) in limits.refused() {
+    for (reason, number) in sources.limits.refused() {
         let labels = [("reason", reason)];
         page.sample("navarch_requests_refused_total", &labels, number as f64);
     }
@@ -129,10 +362,10 @@ pub(crate) fn access(
         "gauge",
         "Seconds until the first certificate of the server's chain expires, negative afterwards; absent without TLS",
     );
-    if let Some(left) = certificate.and_then(|certificate| certificate.left(now.wall)) {
+    let certificate = sources.certificate.as_ref();
+    if let Some(left) = certificate.and_then(|certificate| certificate.left(sources.now.wall)) {
         page.sample("navarch_certificate_expiry_seconds", &[], left as f64);
     }
-    *text = page.0;
 }
 
 /// What the state says.
@@ -303,6 +536,13 @@ fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
         let labels = [("provider", name.as_str())];
         page.sample("navarch_listings_suspect", &labels, f64::from(suspect));
     }
+    page.family(
+        "navarch_store_failing",
+        "gauge",
+        "1 while the last commit failed and nothing can be changed, else 0",
+    );
+    let failing = f64::from(published.is_failing());
+    page.sample("navarch_store_failing", &[], failing);
     page.family(
         "navarch_store_free_bytes",
         "gauge",

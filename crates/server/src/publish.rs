@@ -13,6 +13,7 @@ use navarch_model::{
 use navarch_policy::HealthPolicy;
 use tokio::sync::watch;
 
+use crate::meters::Meters;
 use crate::pulses::Pulses;
 
 /// The published state. Readers never see a change that is not durable.
@@ -32,6 +33,8 @@ pub struct Published {
     free_bytes: AtomicU64,
     /// The last commit failed.
     failing: AtomicBool,
+    /// What this process did.
+    pub meters: Meters,
     /// How often each guard blocked an action in each pool, since this process started.
     blocks: Mutex<Blocks>,
 }
@@ -138,6 +141,7 @@ impl Published {
             pulses: Pulses::default(),
             free_bytes: AtomicU64::new(UNMEASURED),
             failing: AtomicBool::new(false),
+            meters: Meters::default(),
             blocks: Mutex::default(),
         }
     }
@@ -266,6 +270,7 @@ impl Published {
         {
             let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
             for change in changes {
+                self.meters.changed(&seen.state, change);
                 seen.apply(change);
                 match change {
                     Change::Event(event) => {

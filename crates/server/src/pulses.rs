@@ -137,6 +137,14 @@ impl Pulses {
         self.shard(node, |shard| shard.get(node).cloned())
     }
 
+    /// What a node measured last; none if it measured nothing yet.
+    pub fn sample(&self, node: &NodeId) -> Option<Sample> {
+        self.shard(node, |shard| {
+            let pulse = shard.get(node)?;
+            pulse.beat.map(|_| pulse.sample.clone())
+        })
+    }
+
     /// Adds what a node measured since `from` to what others did.
     pub fn gather(&self, node: &NodeId, metric: Metric, from: Time, into: &mut Gathered) {
         self.shard(node, |shard| {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use navarch_api::service::{
-    self, Agents, Answers, Call, CallLimits, ControlPlane, Dev, Fleet, Pools,
+    self, Agents, Answers, Call, CallLimits, ControlPlane, Dev, Fleet, Observer, Pools,
 };
 use navarch_api::{ApiError, Part, Reply, v1, wire};
 use navarch_time::Tasks;
@@ -228,6 +228,8 @@ impl Fleet for Double {
         })
     }
 }
+
+impl Observer for Double {}
 
 impl Pools for Double {
     answer_default! {

@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use futures_util::stream;
 use navarch_api::service::{
-    Agents, Answers, Call, CallLimits, Calls, ControlPlane, Dev, Fleet, Pools, routes,
+    Agents, Answers, Call, CallLimits, Calls, ControlPlane, Dev, Fleet, Observer, Pools, routes,
 };
 use navarch_api::{ApiError, Reply, v1, wire};
 use navarch_time::{RealClock, Tasks, timeout};
@@ -398,6 +398,8 @@ impl Fleet for Handlers {
         Err(not_an_agents())
     }
 }
+
+impl Observer for Handlers {}
 
 impl Pools for Handlers {
     not_an_agents! {

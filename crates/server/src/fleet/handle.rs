@@ -61,6 +61,15 @@ impl FleetHandle {
         (Self { agents, priority }, jobs)
     }
 
+    /// How many inputs wait: those of agents, and all others.
+    pub fn waiting(&self) -> [(&'static str, usize); 2] {
+        let length = |queue: &mpsc::Sender<Job>| queue.max_capacity() - queue.capacity();
+        [
+            ("agents", length(&self.agents)),
+            ("results_and_operators", length(&self.priority)),
+        ]
+    }
+
     /// Submits an agent's input and waits until it is durable.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use navarch_store::{Retention, Writer};
 use navarch_time::{SharedClock, Tasks};
 use tokio::sync::{mpsc, watch};
 
-use crate::effects::{Cloud, Effects};
+use crate::effects::{Cloud, Effects, QueueLengths};
 use crate::publish::Published;
 use owner::Owner;
 use release::{Failed, Releaser};
@@ -49,6 +49,8 @@ pub struct Running {
     pub published: Arc<Published>,
     /// Its time.
     pub time: FleetClock,
+    /// How many calls wait for each provider.
+    pub calls: Arc<QueueLengths>,
 }
 
 /// What a fleet is started with.
@@ -96,12 +98,14 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
     published.pulses.load(fleet.state(), time.now());
     let (handle, jobs) = FleetHandle::new(PRIORITY_QUEUE);
     let effects = Effects::start(clouds, handle.clone(), time.clone(), &tasks.spawner());
+    let calls = effects.lengths();
     let (release, released) = mpsc::channel(PIPELINE);
     let failed = Arc::new(Failed::default());
     let releaser = Releaser {
         published: Arc::clone(&published),
         effects: effects.clone(),
         failed: Arc::clone(&failed),
+        time: time.clone(),
     };
     tasks.spawn("release", releaser.run(released));
     let owner = Owner {
@@ -132,5 +136,6 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         handle,
         published,
         time,
+        calls,
     }
 }

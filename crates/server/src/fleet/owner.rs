@@ -152,11 +152,18 @@ impl Owner {
 
     fn apply(&mut self, input: Input, answer: Option<Answer>) {
         let now = self.time.now();
+        let action = match &input {
+            Input::Act(action) => action.kind(),
+            _ => None,
+        };
         let Applied {
             reply,
             changes,
             effects,
         } = self.fleet.apply(input, now, &mut self.ids);
+        if let Some(kind) = action {
+            self.published.meters.action(kind, reply.is_ok());
+        }
         self.pending.changes.extend(changes);
         self.pending.effects.extend(effects);
         match answer {

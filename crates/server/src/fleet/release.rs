@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use navarch_store::StoreError;
 use tokio::sync::mpsc;
 
+use super::clock::FleetClock;
 use super::handle::SubmitError;
 use super::trouble::Trouble;
 use super::turn::{Release, Rules};
@@ -35,6 +36,7 @@ pub(super) struct Releaser {
     pub(super) published: Arc<Published>,
     pub(super) effects: Effects,
     pub(super) failed: Arc<Failed>,
+    pub(super) time: FleetClock,
 }
 
 impl Releaser {
@@ -63,6 +65,8 @@ impl Releaser {
                 Ok(()) => {
                     self.published.apply(&turn.changes, turn.at);
                     if committed {
+                        let took = self.time.now().core.since(turn.at.core);
+                        self.published.meters.commits.add(took);
                         self.published.set_failing(false);
                         if let Some(over) = trouble.take() {
                             let (failed, time) = over.summary(turn.at.core);

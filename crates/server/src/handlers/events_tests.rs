@@ -65,6 +65,7 @@ fn handlers_with(stored: u64, seen: usize) -> Handlers {
         fleet: handle,
         published: Arc::new(published),
         time: FleetClock::new(VirtualClock::new().shared(), Time(0)),
+        calls: Arc::default(),
         archive: Arc::new(Archive::start(Arc::from(store.reader())).unwrap()),
         providers: BTreeMap::new(),
         policy: Arc::new(RwLock::new(text)),

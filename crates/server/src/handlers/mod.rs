@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use navarch_api::service::Call;
+use navarch_api::service::{Call, Observer};
 use navarch_api::wire::NodeInfo;
-use navarch_api::{ApiError, Part};
+use navarch_api::{ApiError, Code, Part};
 use navarch_core::{Actor, Input, Reply};
 use navarch_model::{InstanceId, Node, NodeId, ProviderName, SessionId, Stamp};
 use navarch_policy::HealthPolicy;
@@ -27,6 +27,7 @@ use navarch_time::CancellationToken;
 
 use crate::access::Caller;
 use crate::archive::Archive;
+use crate::effects::QueueLengths;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
 use crate::http::PeerAddress;
 use crate::limits::{Limits, Refusal};
@@ -56,6 +57,8 @@ pub struct Handlers {
     pub published: Arc<Published>,
     /// Its time.
     pub time: FleetClock,
+    /// How many calls wait for each provider.
+    pub calls: Arc<QueueLengths>,
     /// Reads what was committed, records that left memory included.
     pub archive: Arc<Archive>,
     /// The providers, for faults to order.
@@ -113,6 +116,17 @@ impl NodeParts {
                 part
             })
             .collect()
+    }
+}
+
+impl Observer for Handlers {
+    fn begun(&self) -> Duration {
+        self.time.clock().monotonic()
+    }
+
+    fn ended(&self, call: usize, begun: Duration, code: Option<Code>) {
+        let took = self.time.clock().monotonic().saturating_sub(begun);
+        self.published.meters.call(call, took, code);
     }
 }
 

@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod metrics;
+mod monitoring;
 mod orphans;
 mod pools;
 mod reload;

@@ -37,15 +37,20 @@ impl Page {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a name and a type");
                 assert_eq!(name, family, "the type follows the help");
-                assert!(["gauge", "counter"].contains(&kind), "{line}");
+                assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
                 page.types.insert(name.to_owned(), kind.to_owned());
             } else {
                 let (series, value) = line.rsplit_once(' ').expect("a series and a value");
                 let name = series.split('{').next().expect("a name");
-                assert_eq!(name, family, "a sample outside its family: {line}");
+                let kind = page.types.get(&family).map(String::as_str);
+                let suffix = name.strip_prefix(&*family);
+                let legal: &[&str] = match kind.expect("a sample before its type") {
+                    "histogram" => &["_bucket", "_sum", "_count"],
+                    _ => &[""],
+                };
                 assert!(
-                    page.types.contains_key(name),
-                    "a sample before its type: {line}"
+                    suffix.is_some_and(|suffix| legal.contains(&suffix)),
+                    "a sample outside its family: {line}"
                 );
                 Self::check_labels(&series[name.len()..]);
                 let value: f64 = value.parse().expect("a number");
@@ -124,7 +129,28 @@ async fn the_page_of_an_empty_fleet_names_every_metric() {
         ("navarch_terminations_overdue", "gauge"),
         ("navarch_listings_suspect", "gauge"),
         ("navarch_store_free_bytes", "gauge"),
+        ("navarch_store_failing", "gauge"),
         ("navarch_policy_refused", "gauge"),
+        ("navarch_pool_disruption_slots", "gauge"),
+        ("navarch_pool_bound_nodes", "gauge"),
+        ("navarch_pool_size_nodes", "gauge"),
+        ("navarch_pool_nodes", "gauge"),
+        ("navarch_node_gpu_utilization_percent", "gauge"),
+        ("navarch_node_gpu_temperature_celsius", "gauge"),
+        ("navarch_node_gpu_power_watts", "gauge"),
+        ("navarch_node_gpu_memory_used_bytes", "gauge"),
+        ("navarch_nodes_unmeasured", "gauge"),
+        ("navarch_pool_gpu_utilization_percent", "gauge"),
+        ("navarch_pool_gpu_temperature_celsius", "gauge"),
+        ("navarch_pool_gpu_power_watts", "gauge"),
+        ("navarch_pool_gpu_memory_used_bytes", "gauge"),
+        ("navarch_rpc_duration_seconds", "histogram"),
+        ("navarch_rpc_total", "counter"),
+        ("navarch_commit_duration_seconds", "histogram"),
+        ("navarch_actions_total", "counter"),
+        ("navarch_provision_duration_seconds", "histogram"),
+        ("navarch_queue_inputs", "gauge"),
+        ("navarch_queue_calls", "gauge"),
     ] {
         assert_eq!(
             page.types.get(name).map(String::as_str),
@@ -393,4 +419,141 @@ async fn names_from_outside_cannot_break_the_page() {
         page.at("navarch_nodes_total{status=\"unhealthy\"}"),
         Some(1.0)
     );
+}
+
+#[tokio::test]
+async fn what_gpus_measure_is_told_by_node_and_by_pool_while_they_are_heard() {
+    let plane = Plane::start().await;
+    let gpu = |index: u32, load: f64, celsius: i32| {
+        json!({"gpuIndex": index, "utilizationPercent": load, "temperature": celsius,
+               "powerUsage": 350, "memoryUsed": "1000"})
+    };
+    for (name, gpus) in [
+        ("a", json!([gpu(0, 20.0, 60), gpu(1, 40.0, 71)])),
+        ("b", json!([gpu(0, 90.0, 50)])),
+    ] {
+        GoAgent(name).register(&plane).await;
+        let metrics = json!({"cpuUsagePercent": 5.0, "gpuMetrics": gpus});
+        let beat = json!({"nodeId": name, "metrics": metrics});
+        plane.ok("SendHeartbeat", beat).await;
+    }
+    // It never measured anything.
+    GoAgent("c").register(&plane).await;
+    let page = scrape(&plane).await;
+    for (series, value) in [
+        (
+            "navarch_node_gpu_utilization_percent{node_id=\"a\"}",
+            Some(30.0),
+        ),
+        (
+            "navarch_node_gpu_temperature_celsius{node_id=\"a\"}",
+            Some(71.0),
+        ),
+        ("navarch_node_gpu_power_watts{node_id=\"a\"}", Some(700.0)),
+        (
+            "navarch_node_gpu_memory_used_bytes{node_id=\"b\"}",
+            Some(1000.0),
+        ),
+        ("navarch_node_gpu_utilization_percent{node_id=\"c\"}", None),
+        (
+            "navarch_pool_gpu_utilization_percent{pool=\"research\"}",
+            Some(60.0),
+        ),
+        (
+            "navarch_pool_gpu_temperature_celsius{pool=\"research\"}",
+            Some(71.0),
+        ),
+        (
+            "navarch_pool_gpu_power_watts{pool=\"research\"}",
+            Some(1050.0),
+        ),
+        (
+            "navarch_pool_gpu_memory_used_bytes{pool=\"research\"}",
+            Some(3000.0),
+        ),
+        ("navarch_nodes_unmeasured", Some(0.0)),
+        (
+            "navarch_pool_nodes{pool=\"research\",status=\"active\"}",
+            Some(3.0),
+        ),
+    ] {
+        assert_eq!(page.at(series), value, "{series} in {:#?}", page.samples);
+    }
+    // A silent node's last numbers are no present ones.
+    plane.pass(Duration::from_secs(200)).await;
+    let page = scrape(&plane).await;
+    let stale = |series: &&String| series.contains("gpu_") && series.contains("node_id");
+    assert_eq!(page.samples.keys().find(stale), None);
+}
+
+#[tokio::test]
+async fn calls_commits_actions_and_launches_are_counted() {
+    let (plane, _cloud) = with_pool(|_| {}).await;
+    GoAgent("a").register(&plane).await;
+    plane.ok("GetNode", json!({"nodeId": "a"})).await;
+    plane.refused("GetNode", json!({"nodeId": "b"})).await;
+    plane.refused("GetNode", json!({"nodeId": ""})).await;
+    let first = instances(&plane).await;
+    let id = first[0]["instanceId"].as_str().expect("an id").to_owned();
+    plane.pass(Duration::from_secs(20)).await;
+    feed(
+        &plane,
+        Input::EndInstance {
+            instance: InstanceId::new(id),
+            reason: "test".to_owned(),
+        },
+    )
+    .await;
+    plane.settle().await;
+    let page = scrape(&plane).await;
+    for (series, value) in [
+        (
+            "navarch_rpc_total{method=\"GetNode\",code=\"ok\"}",
+            Some(1.0),
+        ),
+        (
+            "navarch_rpc_total{method=\"GetNode\",code=\"not_found\"}",
+            Some(1.0),
+        ),
+        (
+            "navarch_rpc_total{method=\"GetNode\",code=\"invalid_argument\"}",
+            Some(1.0),
+        ),
+        (
+            "navarch_rpc_total{method=\"CloseIncident\",code=\"ok\"}",
+            None,
+        ),
+        (
+            "navarch_rpc_duration_seconds_count{method=\"GetNode\"}",
+            Some(3.0),
+        ),
+        (
+            "navarch_rpc_duration_seconds_bucket{method=\"GetNode\",le=\"+Inf\"}",
+            Some(3.0),
+        ),
+        ("navarch_queue_inputs{queue=\"agents\"}", Some(0.0)),
+        ("navarch_pool_target_nodes{pool=\"p\"}", Some(1.0)),
+        (
+            "navarch_pool_bound_nodes{pool=\"p\",bound=\"max\"}",
+            Some(2.0),
+        ),
+    ] {
+        assert_eq!(page.at(series), value, "{series} in {:#?}", page.samples);
+    }
+    let above_zero = [
+        "navarch_commit_duration_seconds_count",
+        "navarch_actions_total{kind=\"request\",result=\"taken\"}",
+        "navarch_actions_total{kind=\"launch\",result=\"taken\"}",
+        "navarch_queue_calls{provider=\"fake\"}",
+    ];
+    for series in above_zero {
+        let found = page.at(series);
+        assert!(found.is_some(), "{series} in {:#?}", page.samples);
+    }
+    let ended = page.samples.iter().find(|(series, _)| {
+        series.starts_with("navarch_provision_duration_seconds_count{provider=\"fake\"")
+    });
+    let (series, value) = ended.unwrap_or_else(|| panic!("{:#?}", page.samples));
+    assert!(series.contains("outcome=\"not_wanted\""), "{series}");
+    assert!((value - 1.0).abs() < f64::EPSILON, "{series} {value}");
 }

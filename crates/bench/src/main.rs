@@ -14,6 +14,7 @@ mod machine;
 mod memory;
 mod noop;
 mod placing;
+mod planning;
 mod process;
 mod raw;
 mod restart;
@@ -66,6 +67,8 @@ enum Bench {
     Restart(restart::Settings),
     /// What the control plane and the agent take
     Memory(memory::Settings),
+    /// How long a plan of the whole fleet takes
+    Planning(planning::Settings),
     /// Every benchmark with its usual settings
     All(All),
     /// Serve the yardstick of `heartbeats`
@@ -134,6 +137,7 @@ async fn run(bench: Bench) -> Result<()> {
         Bench::Changes(settings) => show(&changes::run(settings).await?),
         Bench::Restart(settings) => show(&restart::run(settings).await?),
         Bench::Memory(settings) => show(&memory::run(settings).await?),
+        Bench::Planning(settings) => show(&planning::run(settings)?),
         Bench::Noop => Ok(()),
         Bench::All(all) => every(all).await,
     }
@@ -190,6 +194,7 @@ async fn fill(tables: &mut Vec<Table>) -> Result<()> {
     tables.push(changes::run(usual()?).await.map_err(named("changes"))?);
     tables.push(restart::run(usual()?).await.map_err(named("restart"))?);
     tables.push(memory::run(usual()?).await.map_err(named("memory"))?);
+    tables.push(planning::run(usual()?).map_err(named("planning"))?);
     Ok(())
 }
 
@@ -252,5 +257,6 @@ mod tests {
         usual::<changes::Settings>().expect("changes");
         usual::<restart::Settings>().expect("restart");
         usual::<memory::Settings>().expect("memory");
+        usual::<planning::Settings>().expect("planning");
     }
 }

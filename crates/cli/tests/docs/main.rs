@@ -69,6 +69,7 @@ pages! {
     getting_started = "getting-started.md",
     health_policy = "health-policy.md",
     logs = "logs.md",
+    pools = "pools.md",
     production = "production.md",
     runbook_breaker_open = "runbooks/breaker-open.md",
     runbook_certificate_expiry = "runbooks/certificate-expiry.md",

@@ -51,7 +51,7 @@ pub fn run(settings: Settings) -> Result<Table> {
             table.row(row);
             if situation == Situation::Quiet {
                 table.goal(
-                    &format!("a plan of {nodes} nodes in {pools} pools, median"),
+                    format!("a plan of {nodes} nodes in {pools} pools, median"),
                     &format!("{most} ms at most"),
                     shown(median),
                     median <= most,

@@ -25,7 +25,8 @@ pub enum Pool {
 
 /// `navarch metrics`.
 #[derive(Debug, Args)]
-#[group(id = "whose", required = true, multiple = false, args = ["pool", "node"])]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("whose").required(true).args(["pool", "node"])))]
 pub struct MetricsArgs {
     /// Every node of this pool.
     #[arg(long)]

@@ -11,12 +11,14 @@ use crate::duration;
 use crate::units::Budget;
 
 mod guards;
+mod notifier;
 mod server;
 
 pub use guards::{
     BreakerConfig, DrainDeadlines, FlappingConfig, Guards, LaunchBreakerConfig, SweepConfig,
     TerminateConfig,
 };
+pub use notifier::{NotifierConfig, WebhookConfig};
 pub use server::{
     AuthConfig, RateLimits, RetentionConfig, ServerConfig, ServerLimits, StoreConfig, StoreKind,
     TlsConfig, TokenConfig, TokenSource,

@@ -20,10 +20,10 @@ mod units;
 
 pub use config::{
     AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
-    InstanceManagerConfig, LaunchBreakerConfig, PlannerConfig, PoolConfig, PoolHealth,
-    ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig,
+    InstanceManagerConfig, LaunchBreakerConfig, NotifierConfig, PlannerConfig, PoolConfig,
+    PoolHealth, ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig,
     ServerLimits, StoreConfig, StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig,
-    TokenSource,
+    TokenSource, WebhookConfig,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use expand::Environment;

@@ -13,6 +13,7 @@ use crate::{schema, tree};
 
 mod fleet;
 mod guards;
+mod notifier;
 mod server;
 
 /// The largest number of nodes that any key takes: ten times the fleet that the design aims at.

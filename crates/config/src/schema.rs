@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 mod fleet;
 mod guards;
 mod keys;
+mod notifier;
 mod server;
 
 pub(crate) use fleet::PROVIDER_TYPES;

@@ -57,6 +57,16 @@ const EDITS: &[(&str, &str, &[&str])] = &[
             "server.heartbeat_timeout: 1m30s -> 1m",
         ],
     ),
+    (
+        "heartbeat_interval: 30s",
+        "notifier: {type: webhook, timeout: 5s, webhook: {cordon_url: http://s/c}}",
+        &[
+            "server.notifier.timeout: 10s -> 5s",
+            "server.notifier.type: noop -> webhook",
+            "server.notifier.webhook.cordon_url: set to http://s/c",
+            "server.notifier.webhook.timeout: set to 30s",
+        ],
+    ),
     // A timeout that follows its interval waits with it.
     (
         "30s",

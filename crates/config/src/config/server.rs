@@ -7,7 +7,7 @@ use std::time::Duration;
 use navarch_model::Role;
 use serde::{Serialize, Serializer};
 
-use super::{hours, maybe_path, path, seconds};
+use super::{NotifierConfig, hours, maybe_path, path, seconds};
 use crate::duration;
 use crate::units::Size;
 
@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsConfig>,
     /// What one caller may cost the server.
     pub limits: ServerLimits,
+    /// The scheduler that is told when a node may or may not take work.
+    pub notifier: NotifierConfig,
 }
 
 impl Default for ServerConfig {
@@ -56,6 +58,7 @@ impl Default for ServerConfig {
             auth: AuthConfig::default(),
             tls: None,
             limits: ServerLimits::default(),
+            notifier: NotifierConfig::default(),
         }
     }
 }

@@ -216,7 +216,6 @@ impl<'t> Fields<'t> {
     }
 
     /// A mapping from the names of HTTP headers to their values, which are secrets.
-    #[expect(dead_code, reason = "the sections that have headers are not here yet")]
     pub(crate) fn headers(&self, key: &str) -> BTreeMap<String, Secret> {
         let path = self.path_of(key);
         let mut headers = BTreeMap::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use navarch_model::Role;
 
+use super::notifier::notifier;
 use super::{SHORTEST_WAIT, check_address, check_url};
 use crate::config::{
     AuthConfig, InstanceManagerConfig, PlannerConfig, RateLimits, RetentionConfig, ServerConfig,
@@ -16,7 +17,7 @@ use crate::tree::quoted;
 use crate::units::Size;
 
 /// The shortest interval of agents: ten beats a second already cost more than they tell.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest interval of agents: a day without news is no control.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -55,6 +56,7 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
         let expected = "host:port, for example :50051";
         fields.fail_value("address", &quoted(&address), &problem, expected);
     }
+    let limits = limits(&fields.section("limits"), heartbeat_interval);
     ServerConfig {
         external_address: url(fields, "external_address"),
         autoscale_interval: fields
@@ -63,7 +65,8 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
         health_policy: fields.path("health_policy"),
         auth: auth(&fields.section("auth")),
         tls: tls(&fields.section("tls")),
-        limits: limits(&fields.section("limits"), heartbeat_interval),
+        notifier: notifier(&fields.section("notifier"), limits.request_timeout),
+        limits,
         address,
         heartbeat_interval,
         heartbeat_timeout,
@@ -83,7 +86,7 @@ pub(super) fn url(fields: &Fields<'_>, key: &str) -> Option<String> {
 }
 
 /// A URL for a message, without what may be a password.
-fn hidden(text: &str) -> String {
+pub(super) fn hidden(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((_, host)) => quoted(&format!("…@{host}")),
         None => quoted(text),

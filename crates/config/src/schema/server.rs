@@ -3,6 +3,7 @@
 use super::fleet::{POOL, PROVIDER};
 use super::guards::GUARDS;
 use super::keys::{planned, refused, renamed, section, works};
+use super::notifier::NOTIFIER;
 use super::{Form, Key, Section, Status};
 
 /// The top level of the file.
@@ -73,8 +74,8 @@ static SERVER: Section = Section {
         section("auth", &AUTH),
         section("limits", &LIMITS),
         section("tls", &TLS),
-        planned("notifier"),
-        planned("coordinator"),
+        section("notifier", &NOTIFIER),
+        renamed("coordinator", "notifier"),
         refused(
             "grpc_port",
             "write the port in server.address, for example \":50051\"",

@@ -61,6 +61,7 @@ fn a_node() -> Node {
         terminated: None,
         open_incidents: BTreeMap::new(),
         address: "127.0.0.1:1".to_owned(),
+        told: navarch_model::Told::default(),
     }
 }
 

@@ -230,5 +230,6 @@ fn node_row(instance: &InstanceId, id: &NodeId, description: Arc<Description>, a
         terminated: None,
         open_incidents: std::collections::BTreeMap::new(),
         address: "10.0.3.17:40112".to_owned(),
+        told: navarch_model::Told::default(),
     }
 }

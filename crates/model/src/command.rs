@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandId, NodeCommandType, NodeId, Stamp, Time};
+use crate::{CommandId, NodeCommandType, NodeId, NoticeKind, Stamp, Time};
 
 /// How far a command has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
-    /// It waits for the agent.
+    /// It waits for the agent, or for the scheduler's answer.
     Pending,
     /// The agent was given it.
     Delivered,
@@ -80,6 +80,14 @@ pub struct Command {
     pub state: CommandState,
     /// When it last changed.
     pub changed: Stamp,
-    /// What the agent answered.
+    /// What the agent answered, or the scheduler.
     pub result: String,
+}
+
+impl Command {
+    /// Whether it waits for the agent. A cordon, a drain or an uncordon waits for the scheduler
+    /// at most.
+    pub const fn waits_for_agent(&self) -> bool {
+        !self.state.is_final() && NoticeKind::of(self.kind).is_none()
+    }
 }

@@ -88,6 +88,10 @@ event_kinds! {
     DrainFinished = "drain.finished",
     /// A drain of ours was taken back.
     DrainCancelled = "drain.cancelled",
+    /// The scheduler took what it was told of a node.
+    NoticeTaken = "notice.taken",
+    /// The scheduler did not take what it was told of a node; a notice of ours is told again.
+    NoticeFailed = "notice.failed",
     /// A replacement was decided.
     ReplacementStarted = "repair.replacement_started",
     /// A guard stops an action.
@@ -121,6 +125,7 @@ impl EventKind {
                 | Self::ListingSuspect
                 | Self::RegistrationRefused
                 | Self::GuardBlocked
+                | Self::NoticeFailed
                 | Self::SpoolLost
                 | Self::InvariantViolated
         )

@@ -3,7 +3,8 @@
 //! Tests and the simulator check them after every step; production exports the number of
 //! violations as a metric that must stay 0.
 
-use crate::{Change, HealthStatus, HoldKind, Lifecycle, Phase, State};
+use crate::notice::MAX_NOTICES;
+use crate::{Change, HealthStatus, HoldKind, Lifecycle, NoticeKind, Phase, State};
 
 /// A predicate that does not hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     holds(state, &mut found);
     open_incidents(state, &mut found);
     ends(state, &mut found);
+    notices(state, &mut found);
     found
 }
 
@@ -200,6 +202,39 @@ fn open_incidents(state: &State, found: &mut Vec<Violation>) {
                     incident.id, incident.key
                 ),
             ));
+        }
+    }
+}
+
+/// A command that the scheduler hears of is open exactly while a notice of it waits, at most one
+/// notice of our own waits beside, and nothing is told of a machine that is gone.
+fn notices(state: &State, found: &mut Vec<Violation>) {
+    let mut asked = std::collections::BTreeSet::new();
+    for node in state.nodes.values() {
+        let waiting = &node.told.waiting;
+        let ours = waiting.iter().filter(|notice| notice.asked.is_none());
+        let gone = node.lifecycle == Lifecycle::Terminated && !waiting.is_empty();
+        if gone || ours.count() > 1 || waiting.len() > MAX_NOTICES {
+            let what = format!("node {}: {} notices wait", node.id, waiting.len());
+            found.push(Violation::new("notices", what));
+        }
+        for notice in waiting.iter().filter_map(|notice| notice.asked.as_ref()) {
+            asked.insert(&notice.command);
+            let open = state
+                .commands
+                .get(&notice.command)
+                .is_some_and(|command| !command.state.is_final() && command.node == node.id);
+            if !open {
+                let what = format!("node {}: command {} is over", node.id, notice.command);
+                found.push(Violation::new("notices", what));
+            }
+        }
+    }
+    for command in state.commands.values() {
+        let told = NoticeKind::of(command.kind).is_some() && !command.state.is_final();
+        if told && !asked.contains(&command.id) {
+            let what = format!("command {} waits and no notice tells of it", command.id);
+            found.push(Violation::new("notices", what));
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod incident;
 pub mod instance;
 pub mod invariants;
 pub mod node;
+pub mod notice;
 pub mod pool;
 pub mod state;
 pub mod status;
@@ -34,6 +35,7 @@ pub use instance::{
 pub use node::{
     Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node, check_hold_word,
 };
+pub use notice::{Asked, Notice, NoticeKind, Told};
 pub use pool::{Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool};
 pub use state::{Change, Meta, State};
 pub use status::Axes;

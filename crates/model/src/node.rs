@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, HealthStatus, IncidentId, InstanceId, NodeId, PoolName, SessionId, Stamp, Time,
+    BootId, HealthStatus, IncidentId, InstanceId, NodeId, NoticeKind, PoolName, SessionId, Stamp,
+    Time, Told,
 };
 
 /// One GPU as its agent describes it.
@@ -180,6 +181,17 @@ impl HoldKind {
         )
     }
 
+    /// What the scheduler hears while the hold stands; none for the admission gate, of which it
+    /// hears nothing. A gate stands for seconds, mostly on machines that the scheduler does not
+    /// know yet, and it only delays that a node is given back.
+    pub const fn notice(&self) -> Option<NoticeKind> {
+        match self {
+            Self::AdmissionGate => None,
+            held if held.drains() => Some(NoticeKind::Drain),
+            _ => Some(NoticeKind::Cordon),
+        }
+    }
+
     /// Who set it: `operator`, `navarch`, or the owner of a named hold.
     pub fn owner(&self) -> &str {
         match self {
@@ -242,6 +254,8 @@ pub struct Node {
     pub open_incidents: BTreeMap<IncidentId, HealthStatus>,
     /// The address it last registered from.
     pub address: String,
+    /// What the scheduler was told of it, and what it is yet to hear.
+    pub told: Told,
 }
 
 impl Node {
@@ -256,6 +270,25 @@ impl Node {
     /// Whether an operator, or the owner of a named hold, holds the node.
     pub fn is_held_by_operator(&self) -> bool {
         self.holds.keys().any(HoldKind::is_operators)
+    }
+
+    /// What the scheduler should have heard last, given the holds, with the reason; none while that
+    /// may stay as it is: the node is gone, or only a gate keeps it from being given back.
+    pub fn wanted_notice(&self) -> Option<(NoticeKind, &str)> {
+        if self.lifecycle == Lifecycle::Terminated {
+            return None;
+        }
+        let told = self
+            .holds
+            .iter()
+            .filter_map(|(kind, hold)| Some((kind.notice()?, hold.reason.as_str())));
+        // Of equals the first: holds of operators come before ours.
+        let most = told.reduce(|most, next| if next.0 > most.0 { next } else { most });
+        match most {
+            Some(most) => Some(most),
+            None if self.holds.is_empty() => Some((NoticeKind::Uncordon, "")),
+            None => None,
+        }
     }
 
     /// The named hold of this name.

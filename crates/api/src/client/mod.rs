@@ -18,7 +18,7 @@ use crate::contract::every_service;
 
 pub use address::AddressError;
 pub use error::{Cause, ClientError};
-pub use transport::TrustError;
+pub use transport::{Connector, TrustError, connector};
 
 use error::{Circumstances, explain};
 use transport::Transport;

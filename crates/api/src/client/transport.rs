@@ -41,9 +41,23 @@ pub enum TrustError {
     System(Option<String>),
 }
 
+/// What connects, plain or by TLS.
+pub type Connector = HttpsConnector<HttpConnector>;
+
 /// Makes the connections for an address. With TLS, the certificates of `authorities` are trusted,
 /// and nothing else; without that file, those of the system.
 pub(super) fn transport(tls: bool, authorities: Option<&Path>) -> Result<Transport, TrustError> {
+    let client = Client::builder(TokioExecutor::new()).build(connector(tls, authorities)?);
+    Ok(ServiceTransport::new(client))
+}
+
+/// Makes what connects. With TLS, the certificates of `authorities` are trusted, and nothing else;
+/// without that file, those of the system.
+///
+/// # Errors
+///
+/// See [`TrustError`].
+pub fn connector(tls: bool, authorities: Option<&Path>) -> Result<Connector, TrustError> {
     // An address without TLS needs no trust, and loading the system's costs time and memory.
     let roots = match (tls, authorities) {
         (false, _) => RootCertStore::empty(),
@@ -59,13 +73,11 @@ pub(super) fn transport(tls: bool, authorities: Option<&Path>) -> Result<Transpo
     http.set_nodelay(true);
     http.set_connect_timeout(Some(CONNECT));
     http.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
+    Ok(HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    Ok(ServiceTransport::new(client))
+        .wrap_connector(http))
 }
 
 fn from_file(path: &Path) -> Result<RootCertStore, TrustError> {

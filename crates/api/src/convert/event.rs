@@ -83,6 +83,8 @@ const fn step(kind: EventKind) -> &'static str {
         K::GuardBlocked | K::BreakerOpened | K::BreakerClosed | K::ListingSuspect => "guard",
         K::DrainStarted | K::CommandIssued => "action",
         K::DrainFinished
+        | K::NoticeTaken
+        | K::NoticeFailed
         | K::CommandChanged
         | K::ProviderError
         | K::StaleResult

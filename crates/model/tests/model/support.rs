@@ -8,7 +8,7 @@ use navarch_model::{
     FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident,
     IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType, NodeId,
     Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp, State, Time,
-    Unclaimed,
+    Told, Unclaimed,
 };
 
 /// A moment on both axes.
@@ -76,6 +76,7 @@ pub fn node(id: &str) -> Node {
         terminated: None,
         open_incidents: BTreeMap::new(),
         address: "192.0.2.1:1".to_owned(),
+        told: Told::default(),
     }
 }
 

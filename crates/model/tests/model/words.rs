@@ -197,6 +197,7 @@ fn kinds_of_events_and_which_repeat() {
         "provider.listing_suspect",
         "node.registration_refused",
         "guard.blocked",
+        "notice.failed",
         "agent.spool_lost",
         "invariant.violated",
     ];

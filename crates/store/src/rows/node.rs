@@ -4,12 +4,82 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, Capabilities, Description, DrainCause, Gpu, HealthStatus, Hold, HoldKind, IncidentId,
-    InstanceId, Lifecycle, Node, NodeId, PoolName, SessionId, Stamp, Time,
+    Asked, BootId, Capabilities, CommandId, Description, DrainCause, Gpu, HealthStatus, Hold,
+    HoldKind, IncidentId, InstanceId, Lifecycle, Node, NodeId, Notice, NoticeKind, PoolName,
+    SessionId, Stamp, Time, Told,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{OnDisk, rows, words};
+
+words! {
+    NoticeKindRow for NoticeKind { Uncordon = "uncordon", Cordon = "cordon", Drain = "drain" }
+}
+
+rows! {
+    /// The command that a notice tells of.
+    AskedRow for Asked {
+        command: CommandId,
+        kind: NoticeKind,
+    }
+
+    /// Something that the scheduler is to hear.
+    NoticeRow for Notice {
+        sequence: u64,
+        kind: NoticeKind,
+        reason: String,
+        created: Stamp,
+        asked: Option<Asked>,
+        attempts: u32,
+        unsure: bool,
+        retry_at: Option<Time>,
+        error: String,
+    }
+}
+
+/// What a scheduler knows of a node. Where it was never told anything there is no row.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ToldRow {
+    last: NoticeKindRow,
+    doubt: bool,
+    sequence: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<NoticeRow>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    before: BTreeMap<HoldKindRow, HoldRow>,
+}
+
+impl OnDisk for Told {
+    type Row = Option<ToldRow>;
+
+    fn to_row(&self) -> Self::Row {
+        let Self {
+            last,
+            doubt,
+            sequence,
+            waiting,
+            before,
+        } = self;
+        (*self != Self::default()).then(|| ToldRow {
+            last: last.to_row(),
+            doubt: *doubt,
+            sequence: *sequence,
+            waiting: waiting.to_row(),
+            before: before.to_row(),
+        })
+    }
+
+    fn from_row(row: Self::Row) -> Self {
+        row.map_or_else(Self::default, |row| Self {
+            last: NoticeKind::from_row(row.last),
+            doubt: row.doubt,
+            sequence: row.sequence,
+            waiting: Vec::from_row(row.waiting),
+            before: BTreeMap::from_row(row.before),
+        })
+    }
+}
 
 words! {
     LifecycleRow for Lifecycle { Registered = "registered", Terminated = "terminated" }
@@ -152,12 +222,12 @@ rows! {
 
 /// A macro for the fields of a node that are in its row, named once.
 macro_rules! node_row {
-    ($($field:ident: $type:ty),+ $(,)?) => {
+    ($($(#[$attribute:meta])* $field:ident: $type:ty),+ $(,)?) => {
         /// A registered agent, without its description, which is a row of its own.
         #[derive(Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct NodeRow {
-            $($field: <$type as OnDisk>::Row),+
+            $($(#[$attribute])* $field: <$type as OnDisk>::Row),+
         }
 
         impl NodeRow {
@@ -193,4 +263,6 @@ node_row! {
     terminated: Option<Stamp>,
     open_incidents: BTreeMap<IncidentId, HealthStatus>,
     address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Told,
 }

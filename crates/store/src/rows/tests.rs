@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus, Command,
-    CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind, Evidence,
-    FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem, Hold,
-    HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta,
-    Node, NodeCommandType, NodeId, Offering, OfferingMemory, Phase, Pool, PoolName,
-    ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Unclaimed,
+    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus,
+    Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind,
+    Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem,
+    Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle,
+    Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool,
+    PoolName, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time,
+    Told, Unclaimed,
 };
 
 use super::{MetaRow, NodeRow, OnDisk, decode, decode_row, encode, encode_row};
@@ -442,10 +443,37 @@ fn nodes(golden: &mut Golden) {
         terminated: Some(at(14, 15)),
         open_incidents: map([(IncidentId::new("inc-1"), HealthStatus::Unhealthy)]),
         address: "10.0.0.1:1".to_owned(),
+        told: Told::default(),
     };
-    golden.check("node", &node, &encode_row(&NodeRow::new(&node)), |text| {
-        Ok(decode_row::<NodeRow>(text)?.into_node(Arc::new(description.clone())))
-    });
+    let told = Told {
+        last: NoticeKind::Cordon,
+        doubt: true,
+        sequence: 16,
+        waiting: vec![Notice {
+            sequence: 16,
+            kind: NoticeKind::Drain,
+            reason: "maintenance".to_owned(),
+            created: at(17, 18),
+            asked: Some(Asked {
+                command: CommandId::new("cmd-1"),
+                kind: NoticeKind::Drain,
+            }),
+            attempts: 2,
+            unsure: true,
+            retry_at: Some(Time(19)),
+            error: "webhook returned 500".to_owned(),
+        }],
+        before: node.holds.clone(),
+    };
+    let noticed = Node {
+        told,
+        ..node.clone()
+    };
+    for (name, node) in [("node", node), ("node-told", noticed)] {
+        golden.check(name, &node, &encode_row(&NodeRow::new(&node)), |text| {
+            Ok(decode_row::<NodeRow>(text)?.into_node(Arc::new(description.clone())))
+        });
+    }
 }
 
 fn incidents(golden: &mut Golden) {

@@ -401,6 +401,7 @@ fn released_migrations_stay_as_they_are() {
         0x4f10_886e_e9c3_46a8,
         0xba75_f061_b702_23d7,
         0xf574_2e3b_575b_3e92,
+        0xa7d6_ebb2_8cd4_5f0c,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
 }

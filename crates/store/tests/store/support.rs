@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check, CloudStatus,
-    Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind,
-    Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem,
-    Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause,
-    Lifecycle, Meta, Node, NodeCommandType, NodeId, Offering, OfferingMemory, Phase, Pool,
-    PoolName, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time,
-    Unclaimed,
+    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
+    CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending,
+    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
+    HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId,
+    LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind,
+    Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair,
+    SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
 };
 use navarch_time::{Rng, SeededRng};
 
@@ -360,6 +360,37 @@ impl Random {
             terminated: self.maybe(Self::stamp),
             open_incidents: open.into_iter().collect(),
             address: self.text(),
+            told: self.told(),
+        }
+    }
+
+    fn notice(&mut self) -> Notice {
+        Notice {
+            sequence: self.pick(&[0, 1, u64::MAX]),
+            kind: self.pick(&NoticeKind::ALL),
+            reason: self.text(),
+            created: self.stamp(),
+            asked: self.maybe(|random| Asked {
+                command: CommandId::new(random.id("cmd")),
+                kind: random.pick(&NoticeKind::ALL),
+            }),
+            attempts: self.count(),
+            unsure: self.yes(),
+            retry_at: self.maybe(Self::time),
+            error: self.text(),
+        }
+    }
+
+    fn told(&mut self) -> Told {
+        if self.yes() {
+            return Told::default();
+        }
+        Told {
+            last: self.pick(&NoticeKind::ALL),
+            doubt: self.yes(),
+            sequence: self.pick(&[0, 1, u64::MAX]),
+            waiting: self.several(Self::notice),
+            before: self.several(Self::hold).into_iter().collect(),
         }
     }
 

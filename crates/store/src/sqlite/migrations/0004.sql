@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 3 would refuse: `told` of nodes. No table changes; the new
+-- number keeps that program out.

@@ -58,6 +58,11 @@ pub enum Action {
         /// Why.
         cause: navarch_model::DrainCause,
     },
+    /// Tell the scheduler what it is to hear next of a node.
+    Tell {
+        /// The node.
+        node: NodeId,
+    },
     /// Ask whether a draining node is empty.
     AskDrained {
         /// The node.
@@ -114,6 +119,7 @@ impl Action {
             Self::Terminate { .. } => "terminate",
             Self::CallTerminate { .. } => "call_terminate",
             Self::Drain { .. } => "drain",
+            Self::Tell { .. } => "tell",
             Self::AskDrained { .. } => "ask_drained",
             Self::CancelDrain { .. } => "cancel_drain",
             Self::List { .. } => "list",

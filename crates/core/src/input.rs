@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use navarch_model::{
     Automation, BootId, Change, CommandId, CommandState, Description, FleetId, HealthEventType,
     HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchSpec, Machine, NodeCommandType,
-    NodeId, NodeStatus, PoolName, ProviderError, ProviderInstanceId, ProviderName, SessionId,
-    Stamp, TerminateAnswer, Time,
+    NodeId, NodeStatus, Notice, PoolName, ProviderError, ProviderInstanceId, ProviderName,
+    SessionId, Stamp, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -215,6 +216,15 @@ pub enum Input {
         /// The answer.
         result: Result<TerminateAnswer, ProviderError>,
     },
+    /// The scheduler answered a notice, or did not.
+    NotifyResult {
+        /// The node.
+        node: NodeId,
+        /// The notice's sequence.
+        sequence: u64,
+        /// What came of it.
+        outcome: NotifyOutcome,
+    },
     /// The scheduler said whether a node is empty.
     DrainResult {
         /// The node.
@@ -222,6 +232,17 @@ pub enum Input {
         /// Whether it is empty, or why nobody knows.
         drained: Result<bool, String>,
     },
+}
+
+/// What came of telling the scheduler something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyOutcome {
+    /// It took it.
+    Taken,
+    /// It did not take it, and did nothing; why, in its words.
+    Refused(String),
+    /// Nobody knows whether it took it.
+    Unknown(String),
 }
 
 /// Who asked for something.
@@ -245,7 +266,7 @@ pub struct NamedHold {
     /// Whether the work on the node is to end.
     pub drains: bool,
     /// How long it stands at most, from now; none means until it is removed.
-    pub lasts: Option<std::time::Duration>,
+    pub lasts: Option<Duration>,
 }
 
 /// What an agent says when it registers.
@@ -469,12 +490,23 @@ pub enum Effect {
         /// The cloud's id.
         provider_id: ProviderInstanceId,
     },
-    /// Ask the scheduler whether a node is empty, telling it to drain if it does not know yet.
+    /// Tell the scheduler something of a node. The shell feeds a [`NotifyOutcome`] back.
+    Notify {
+        /// The node.
+        node: NodeId,
+        /// What it is told.
+        notice: Notice,
+        /// What makes a repeat of the notice recognisable.
+        key: String,
+        /// How long the call may take, its wait for a turn included.
+        limit: Duration,
+    },
+    /// Ask the scheduler whether a node that it drains is empty.
     AskDrained {
         /// The node.
         node: NodeId,
-        /// Why it is drained.
-        reason: String,
+        /// How long the call may take, its wait for a turn included.
+        limit: Duration,
     },
 }
 

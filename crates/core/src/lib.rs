@@ -19,7 +19,7 @@ mod tests;
 pub use fleet::{Fleet, IdSource};
 pub use input::{
     Action, Actor, Applied, CallKey, Effect, Fact, GradedResult, Input, NamedHold, Note,
-    Registration, Rejection, RejectionCode, Reply, Report,
+    NotifyOutcome, Registration, Rejection, RejectionCode, Reply, Report,
 };
 pub use plan::{Plan, PlanReport, PoolReport, Wait};
-pub use settings::{PoolSettings, ProviderSettings, Settings};
+pub use settings::{NotifierSettings, PoolSettings, ProviderSettings, Settings};

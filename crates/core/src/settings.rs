@@ -35,6 +35,17 @@ impl PoolSettings {
     }
 }
 
+/// How the scheduler is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotifierSettings {
+    /// Whether there is anybody to tell.
+    pub tells: bool,
+    /// How long an operator's command waits for the scheduler's answer.
+    pub timeout: Duration,
+    /// Longest time that one call to the scheduler may take.
+    pub call_timeout: Duration,
+}
+
 /// One provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProviderSettings {
@@ -61,6 +72,8 @@ pub struct Settings {
     pub instances: InstanceManagerConfig,
     /// Limits on what is done without being asked.
     pub guards: Guards,
+    /// How the scheduler is told.
+    pub notifier: NotifierSettings,
     /// How long ended records stay in memory.
     pub ended_kept: Duration,
     /// Free bytes on the disk of the store below which nothing is bought.
@@ -115,6 +128,11 @@ impl Settings {
             health_check_interval: config.server.health_check_interval,
             instances: config.instance_manager.clone(),
             guards: config.guards.clone(),
+            notifier: NotifierSettings {
+                tells: config.server.notifier.webhook.is_some(),
+                timeout: config.server.notifier.timeout,
+                call_timeout: config.server.notifier.call_timeout(),
+            },
             ended_kept: config.store.terminated_kept,
             min_free: config.store.min_free.0,
         }

@@ -10,9 +10,11 @@ use navarch_model::{
 
 use super::{CallKind, Fleet, UnderWay};
 use crate::input::{Action, CallKey, Effect, Note, Rejection, Reply};
+use crate::settings::doubled;
 
-/// How often the scheduler is asked whether a node is empty.
-const ASK_DRAINED_EVERY: Duration = Duration::from_secs(5);
+/// The first wait between two questions whether a node is empty, and the longest. Longer keeps a
+/// machine that nobody uses, shorter asks a scheduler all day for nothing.
+const ASK_DRAINED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
 impl Fleet {
     pub(crate) fn act(
@@ -30,6 +32,7 @@ impl Fleet {
             Action::CallTerminate { instance } => self.call_terminate(&instance),
             Action::Alert { instance } => self.alert(&instance),
             Action::Drain { node, cause } => self.drain(&node, cause),
+            Action::Tell { node } => self.tell(&node),
             Action::AskDrained { node } => self.ask_drained(&node),
             Action::CancelDrain { node } => self.cancel_drain(&node),
             Action::List { provider } => {
@@ -314,6 +317,9 @@ impl Fleet {
         self.may_terminate(&instance, &cause, self.now.core)
             .map_err(|block| blocked(&block))?;
         let why = cause.phrase();
+        if matches!(cause, EndCause::Repair { .. } | EndCause::Shrink) {
+            self.tell_of_deadline(&instance);
+        }
         self.commit_termination(instance, cause, &why);
         Ok(Reply::Done)
     }
@@ -397,6 +403,10 @@ impl Fleet {
             self.remember_repair(incident, &node, instance);
         }
         self.add_hold(&mut node, HoldKind::Drain(cause), &why);
+        if let Some(soft) = self.soft.get_mut(id) {
+            (soft.ask_drained_at, soft.drain_questions) = (None, 0);
+            soft.drain_error.clear();
+        }
         self.put_node(node, &why);
         Ok(Reply::Done)
     }
@@ -408,14 +418,22 @@ impl Fleet {
                 "node {id} is not being drained"
             )));
         };
-        let reason = hold.reason.clone();
+        if hold.drained.is_some() || !self.knows_of_drain(&node) {
+            return Err(Rejection::precondition(format!(
+                "the scheduler does not know yet that node {id} is to be drained"
+            )));
+        }
+        let limit = self.settings.notifier.call_timeout;
+        let now = self.now.core;
         self.look_at(node.pool.clone());
         let soft = self.soft.entry(id.clone()).or_default();
-        soft.asking_drained = Some(self.now.core + self.settings.instances.launch_timeout);
-        soft.ask_drained_at = Some(self.now.core + ASK_DRAINED_EVERY);
+        let wait = doubled(ASK_DRAINED.0, soft.drain_questions, ASK_DRAINED.1);
+        soft.drain_questions = soft.drain_questions.saturating_add(1);
+        soft.asking_drained = Some(now + limit * 2);
+        soft.ask_drained_at = Some(now + wait);
         self.effect(Effect::AskDrained {
             node: id.clone(),
-            reason,
+            limit,
         });
         Ok(Reply::Done)
     }
@@ -430,7 +448,14 @@ impl Fleet {
         self.look_at(node.pool.clone());
         let why = match drained {
             Ok(true) => "the scheduler says that the node is empty",
-            Ok(false) | Err(_) => return,
+            Ok(false) => {
+                self.drain_error(id, String::new());
+                return;
+            }
+            Err(why) => {
+                self.drain_error(id, why);
+                return;
+            }
         };
         let now = self.now;
         let Some(hold) = node
@@ -445,6 +470,33 @@ impl Fleet {
         let subject = self.node_subject(&node);
         self.event(EventKind::DrainFinished, subject, why, []);
         self.put_node(node, why);
+    }
+
+    fn drain_error(&mut self, id: &NodeId, why: String) {
+        if let Some(soft) = self.soft.get_mut(id) {
+            soft.drain_error = why;
+        }
+    }
+
+    /// Says that a drain ended without the scheduler's word, if its machine goes by one.
+    fn tell_of_deadline(&mut self, instance: &Instance) {
+        let Some(node) = self.node_of(instance).cloned() else {
+            return;
+        };
+        let Some((_, hold)) = node.our_drain().filter(|(_, hold)| hold.drained.is_none()) else {
+            return;
+        };
+        let mut message = format!(
+            "its deadline passed after {} s and the scheduler has not said that the node is empty",
+            self.now.core.since(hold.since.core).as_secs()
+        );
+        let said = self.soft.get(&node.id).map(|soft| &soft.drain_error);
+        if let Some(said) = said.filter(|said| !said.is_empty()) {
+            message.push_str(": ");
+            message.push_str(said);
+        }
+        let subject = self.node_subject(&node);
+        self.event(EventKind::DrainFinished, subject, message, []);
     }
 
     fn cancel_drain(&mut self, id: &NodeId) -> Result<Reply, Rejection> {

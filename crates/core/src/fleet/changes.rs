@@ -122,7 +122,8 @@ impl Fleet {
     }
 
     /// Stores a node and draws the consequences of a changed status.
-    pub(crate) fn put_node(&mut self, node: Node, cause: &str) {
+    pub(crate) fn put_node(&mut self, mut node: Node, cause: &str) {
+        self.renotice(&mut node);
         let before = self.state.nodes.get(&node.id).cloned();
         let from = before
             .as_ref()

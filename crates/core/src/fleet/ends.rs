@@ -112,6 +112,10 @@ impl Fleet {
         node.holds.clear();
         self.soft.remove(&node.id);
         let id = node.id.clone();
+        let why_not = format!("node {id} is terminated: its machine is gone");
+        for notice in &node.told.waiting {
+            self.finish(notice, CommandState::Failed, &why_not);
+        }
         self.put_node(node, why);
         // They were meant for the agent that is gone, not for one that takes its place.
         let waiting: Vec<Command> = self

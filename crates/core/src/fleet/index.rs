@@ -89,6 +89,8 @@ pub(crate) struct Index {
     signatures: BTreeMap<PoolName, BTreeMap<String, usize>>,
     /// Commands that wait for their node.
     waiting: BTreeMap<NodeId, BTreeSet<CommandId>>,
+    /// Nodes of which the scheduler is yet to hear something.
+    noticed: BTreeSet<NodeId>,
 }
 
 fn put<K: Ord + Clone, V: Ord + Clone>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
@@ -124,11 +126,27 @@ impl Index {
             index.add_incident(state, &incident.id);
         }
         for command in state.commands.values() {
-            if !command.state.is_final() {
+            if command.waits_for_agent() {
                 put(&mut index.waiting, &command.node, &command.id);
             }
         }
+        for node in state.nodes.values() {
+            index.note_notices(node);
+        }
         index
+    }
+
+    fn note_notices(&mut self, node: &Node) {
+        if node.told.waiting.is_empty() {
+            self.noticed.remove(&node.id);
+        } else {
+            self.noticed.insert(node.id.clone());
+        }
+    }
+
+    /// Nodes of which the scheduler is yet to hear something.
+    pub(crate) fn noticed(&self) -> impl Iterator<Item = &NodeId> {
+        self.noticed.iter()
     }
 
     /// Makes a change of the state.
@@ -154,7 +172,11 @@ impl Index {
         }
         match change {
             Change::Incident(incident) => self.add_incident(state, &incident.id),
-            Change::Command(command) if !command.state.is_final() => {
+            Change::Node(node) => self.note_notices(node),
+            Change::ForgetNode(id) => {
+                self.noticed.remove(id);
+            }
+            Change::Command(command) if command.waits_for_agent() => {
                 put(&mut self.waiting, &command.node, &command.id);
             }
             _ => {}

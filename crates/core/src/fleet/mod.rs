@@ -9,6 +9,7 @@ mod holds;
 mod incidents;
 mod index;
 mod listing;
+mod notices;
 mod operator;
 mod orphans;
 mod policy;
@@ -35,6 +36,7 @@ use index::Index;
 pub(crate) use cloud::PROOF_LISTINGS;
 pub(crate) use incidents::describe;
 pub(crate) use index::{Testimony, Witnesses};
+pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
@@ -96,6 +98,12 @@ pub(crate) struct Soft {
     pub ask_drained_at: Option<Time>,
     /// Until when an answer to that question is waited for.
     pub asking_drained: Option<Time>,
+    /// How often it was asked since its drain began.
+    pub drain_questions: u32,
+    /// Why the last answer said nothing.
+    pub drain_error: String,
+    /// The notice that was sent and has no answer yet.
+    pub telling: Option<Telling>,
 }
 
 /// What is known of a provider and need not survive a restart.
@@ -343,6 +351,14 @@ impl Fleet {
                 result,
             } => {
                 self.unclaimed_result(&provider, &machine, result);
+                Ok(Reply::Done)
+            }
+            Input::NotifyResult {
+                node,
+                sequence,
+                outcome,
+            } => {
+                self.notify_result(&node, sequence, outcome);
                 Ok(Reply::Done)
             }
             Input::DrainResult { node, drained } => {

@@ -7,7 +7,7 @@ use navarch_model::ids::fresh_uuid;
 use navarch_model::{
     Automation, AutomationSetting, Command, CommandId, CommandState, DrainCause, EndCause,
     EventKind, HoldKind, IdSource, Instance, Lifecycle, Meta, Node, NodeCommandType, NodeId,
-    NodeStatus, Phase, PoolName, SessionId, Subject, Time,
+    NodeStatus, NoticeKind, Phase, PoolName, SessionId, Subject, Time,
 };
 use std::sync::Arc;
 
@@ -65,23 +65,12 @@ impl Fleet {
             changed: self.now,
             result: String::new(),
         };
-        let done = match kind {
-            NodeCommandType::Cordon => {
-                self.hold_by_operator(node, HoldKind::OperatorCordon, &reason);
-                true
-            }
-            NodeCommandType::Drain => {
-                self.hold_by_operator(node, HoldKind::OperatorDrain, &reason);
-                true
-            }
-            NodeCommandType::Uncordon => {
-                self.uncordon(node)?;
-                true
-            }
-            NodeCommandType::Terminate => {
+        let done = match NoticeKind::of(kind) {
+            Some(told) => self.command_to_hold(node, &command, told, &reason)?,
+            None if kind == NodeCommandType::Terminate => {
                 self.terminate_by_operator(&node, &reason, command.expires)?
             }
-            NodeCommandType::RunDiagnostic | NodeCommandType::Unknown => {
+            None => {
                 self.room_for_command(id)?;
                 false
             }
@@ -140,28 +129,6 @@ impl Fleet {
                 "{waiting} commands wait for node {id} already; let its agent catch up first"
             )));
         }
-        Ok(())
-    }
-
-    fn hold_by_operator(&mut self, mut node: Node, kind: HoldKind, reason: &str) {
-        let name = kind.name();
-        self.add_hold(&mut node, kind, reason);
-        self.put_node(node, &format!("{name} by an operator"));
-    }
-
-    fn uncordon(&mut self, mut node: Node) -> Result<(), Rejection> {
-        let ours = [HoldKind::OperatorCordon, HoldKind::OperatorDrain];
-        if !ours.iter().any(|kind| node.holds.contains_key(kind)) {
-            return Err(Rejection::precondition(format!(
-                "node {} is not cordoned (current status: {})",
-                node.id,
-                node.status().name()
-            )));
-        }
-        for kind in ours {
-            self.remove_hold(&mut node, &kind, "uncordoned by an operator");
-        }
-        self.put_node(node, "uncordoned by an operator");
         Ok(())
     }
 

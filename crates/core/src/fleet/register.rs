@@ -6,7 +6,7 @@ use std::sync::Arc;
 use navarch_model::{
     BootId, DrainCause, Ending, EventKind, FaultKind, HealthStatus, Hold, HoldKind, IdSource,
     Incident, Instance, InstanceId, Lifecycle, Node, NodeId, NodeStatus, Phase, PoolName, Repair,
-    Subject, Unclaimed,
+    Subject, Told, Unclaimed,
 };
 
 use super::Fleet;
@@ -104,7 +104,11 @@ impl Fleet {
                     Host::Other => self.register_replacement(&known, &registration),
                 }
             }
-            Some(known) => self.new_node(&id, known.incarnation + 1, &registration),
+            Some(known) => {
+                let mut node = self.new_node(&id, known.incarnation + 1, &registration);
+                node.told.clone_from(&known.told);
+                node
+            }
             None => self.new_node(&id, 1, &registration),
         };
         if let Some(old) = moved {
@@ -249,6 +253,7 @@ impl Fleet {
             terminated: None,
             open_incidents: BTreeMap::new(),
             address: registration.address.clone(),
+            told: Told::default(),
         };
         if description.capabilities.full_reports {
             self.add_hold(
@@ -340,7 +345,8 @@ impl Fleet {
         if known.instance.is_none() && node.pool.is_none() {
             node.pool.clone_from(&known.pool);
         }
-        // What an operator said of the name still holds.
+        // What an operator said of the name still holds, and so does what the scheduler heard.
+        node.told.clone_from(&known.told);
         for (kind, hold) in &known.holds {
             if kind.is_operators() {
                 node.holds.insert(kind.clone(), hold.clone());

@@ -54,12 +54,14 @@ impl Fleet {
         );
         self.event(EventKind::Started, Subject::default(), message, []);
         self.judge_again(None, ids);
+        self.renotice_all();
     }
 
     pub(crate) fn configure(&mut self, settings: Arc<Settings>) {
         if *self.settings == *settings {
             return;
         }
+        let notifier = self.settings.notifier;
         self.settings = settings;
         self.look_at_all();
         self.event(
@@ -69,6 +71,9 @@ impl Fleet {
             [],
         );
         self.cancel_launches();
+        if self.settings.notifier != notifier {
+            self.renotice_all();
+        }
     }
 
     pub(crate) fn tick(&mut self, ids: &mut dyn IdSource) {
@@ -134,7 +139,7 @@ impl Fleet {
             .state
             .commands
             .values()
-            .filter(|command| !command.state.is_final() && self.now.core >= command.expires)
+            .filter(|command| command.waits_for_agent() && self.now.core >= command.expires)
             .map(|command| Command::clone(command))
             .collect();
         for mut command in due {

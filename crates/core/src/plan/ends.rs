@@ -143,12 +143,20 @@ impl Fleet {
         };
         let deadline = self.graced(hold.since.core) + limit;
         if hold.drained.is_none() && now < deadline {
-            return Err(Block::new(
-                "drain",
-                "busy",
-                "the scheduler has not said that the node is empty",
-            )
-            .until(deadline));
+            let mut why = if self.knows_of_drain(node) {
+                "the scheduler has not said that the node is empty".to_owned()
+            } else {
+                "the scheduler has not taken the notice of the drain".to_owned()
+            };
+            let soft = self.soft.get(&node.id);
+            if let Some(error) = soft
+                .map(|soft| &soft.drain_error)
+                .filter(|one| !one.is_empty())
+            {
+                why.push_str(": ");
+                why.push_str(error);
+            }
+            return Err(Block::new("drain", "busy", why).until(deadline));
         }
         if *cause == DrainCause::Shrink {
             return Ok(());

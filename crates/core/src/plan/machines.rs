@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use navarch_model::{
-    CloudStatus, EndCause, Idempotency, Instance, NodeId, Phase, PoolName, ProviderName, Time,
+    CloudStatus, EndCause, Idempotency, Instance, Node, NodeId, Phase, PoolName, ProviderName, Time,
 };
 use navarch_policy::guards::Block;
 
@@ -46,6 +46,38 @@ impl Planner<'_> {
                 self.wake(due);
             }
         }
+    }
+
+    /// Tells the scheduler what it is yet to hear, and tells it again what it did not take.
+    pub(super) fn notices(&mut self) {
+        let fleet = self.fleet;
+        for id in fleet.index.noticed() {
+            let due = fleet
+                .state
+                .nodes
+                .get(id)
+                .and_then(|node| fleet.tell_at(node));
+            match due {
+                Some(at) if at > self.now.core => self.wake(at),
+                Some(_) => self.actions.push(Action::Tell { node: id.clone() }),
+                None => {}
+            }
+        }
+    }
+
+    /// Says what the scheduler does not take.
+    fn unheard(&mut self, pool: &PoolName, node: &Node) {
+        let Some(notice) = node
+            .told
+            .waiting
+            .first()
+            .filter(|one| !one.error.is_empty())
+        else {
+            return;
+        };
+        let block = Block::new("notifier", "failing", notice.error.clone());
+        let words = format!("{} at the scheduler", notice.kind.word());
+        self.wait(pool, node.id.as_str(), &words, &block);
     }
 
     /// Lets machines go that nobody claims and whose intent is on record.
@@ -103,6 +135,9 @@ impl Planner<'_> {
         for instance in self.fleet.pool_instances(pool) {
             if instance.phase.may_be_alive() {
                 self.machine(instance);
+                if let Some(node) = self.fleet.node_of(instance) {
+                    self.unheard(pool, node);
+                }
             }
         }
     }

@@ -148,6 +148,7 @@ impl Fleet {
             planner.count_pool(pool);
         }
         planner.sweep();
+        planner.notices();
         for pool in &scope {
             let before = planner.actions.len();
             planner.current = Some(pool.clone());

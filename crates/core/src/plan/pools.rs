@@ -194,6 +194,10 @@ impl Planner<'_> {
     }
 
     fn ask_drained(&mut self, node: &Node) {
+        if !self.fleet.knows_of_drain(node) {
+            // Its notice goes first.
+            return;
+        }
         let soft = self.fleet.soft.get(&node.id).cloned().unwrap_or_default();
         if let Some(until) = soft.asking_drained.filter(|until| self.now.core < *until) {
             self.wake(until);

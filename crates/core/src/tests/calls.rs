@@ -17,6 +17,7 @@ fn kinds(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Terminate { .. } => "terminate",
             Effect::List { .. } => "list",
             Effect::TerminateUnclaimed { .. } => "unclaimed",
+            Effect::Notify { .. } => "notify",
             Effect::AskDrained { .. } => "drained",
             Effect::CancelLaunch { .. } => "cancel",
         })
@@ -99,7 +100,7 @@ fn a_question_to_the_scheduler_without_an_answer_is_repeated() {
             asked += usize::from(matches!(effect, Effect::AskDrained { .. }));
         }
     }
-    assert_eq!(asked, 2, "once at first, once after the launch timeout");
+    assert_eq!(asked, 6, "again whenever the answer is taken for lost");
 }
 
 /// The look-ups among the calls that wait.

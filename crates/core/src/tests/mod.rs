@@ -11,6 +11,7 @@ mod incidents;
 mod late;
 mod launch;
 mod limits;
+mod notices;
 mod orphans;
 mod policy;
 mod register;
@@ -30,12 +31,14 @@ use navarch_model::invariants::{check, check_change};
 use navarch_model::{
     BootId, Capabilities, Change, CloudStatus, Description, Event, EventKind, FleetId, Gpu,
     HealthEventType, HealthWatchSystem, IdSource, Idempotency, Instance, InstanceId, Machine, Node,
-    NodeId, Phase, PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
-    SessionId, Stamp, State, TerminateAnswer, Time,
+    NodeId, NoticeKind, Phase, PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId,
+    ProviderName, SessionId, Stamp, State, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
 
-use crate::input::{Action, Effect, Fact, Input, Registration, Rejection, Reply, Report};
+use crate::input::{
+    Action, Effect, Fact, Input, NotifyOutcome, Registration, Rejection, Reply, Report,
+};
 use crate::plan::PlanReport;
 use crate::settings::Settings;
 use crate::{CallKey, Fleet};
@@ -158,6 +161,14 @@ impl Rig {
             "the changes make the state: {shown}"
         );
         assert!(self.fleet.index.is_of(self.fleet.state()), "after {shown}");
+        for effect in &applied.effects {
+            if let Effect::Notify { node, notice, .. } = effect
+                && notice.kind == NoticeKind::Uncordon
+            {
+                let held = self.fleet.state().nodes[node].hold_names();
+                assert_eq!(held, [""; 0], "{node} is given back: {shown}");
+            }
+        }
         self.effects.extend(applied.effects);
         applied.reply
     }
@@ -263,6 +274,11 @@ impl Rig {
                 provider,
                 began,
                 result: Ok((self.machines.values().cloned().collect(), true)),
+            },
+            Effect::Notify { node, notice, .. } => Input::NotifyResult {
+                node,
+                sequence: notice.sequence,
+                outcome: NotifyOutcome::Taken,
             },
             Effect::AskDrained { node, .. } => Input::DrainResult {
                 node,

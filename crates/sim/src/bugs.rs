@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use navarch_core::Input;
+use navarch_core::{Input, NotifyOutcome};
 use navarch_model::{Change, HoldKind, Node, NodeCommandType, NodeId, Phase, TerminateAnswer};
 
 use crate::world::Sim;
@@ -34,6 +34,8 @@ pub enum Bug {
     CommandsForgotten,
     /// An agent that starts again does not know what its spool lost.
     LossesForgotten,
+    /// A notice that was refused, or whose answer was lost, is handed over as taken.
+    EveryNoticeTaken,
 }
 
 impl Sim {
@@ -79,6 +81,18 @@ impl Sim {
                     result: Ok((machines, complete)),
                 }
             }
+            (
+                Some(Bug::EveryNoticeTaken),
+                Input::NotifyResult {
+                    node,
+                    sequence,
+                    outcome: _,
+                },
+            ) => Input::NotifyResult {
+                node,
+                sequence,
+                outcome: NotifyOutcome::Taken,
+            },
             (Some(Bug::BackLiftsHolds), Input::Back { node }) => self.lifting(node),
             (_, input) => input,
         }

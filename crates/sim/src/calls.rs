@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use navarch_core::fleet::automation;
-use navarch_core::{CallKey, Effect, Input};
+use navarch_core::{CallKey, Effect, Input, NotifyOutcome};
 use navarch_model::{Automation, ProviderError, ProviderErrorKind, ProviderInstanceId};
 
 use crate::bugs::Bug;
@@ -21,6 +21,11 @@ impl Sim {
             if self.config.bug != Some(Bug::CancelIgnored) {
                 self.cancel_launch(life, key);
             }
+            return;
+        }
+        let told = matches!(effect, Effect::Notify { .. } | Effect::AskDrained { .. });
+        if told && self.settings.notifier.tells {
+            self.call_scheduler(life, effect);
             return;
         }
         let slow = self.now < self.cloud.modes.slow;
@@ -226,6 +231,11 @@ fn failed(effect: &Effect, error: ProviderError) -> Input {
             provider: provider.clone(),
             machine: provider_id.clone(),
             result: Err(error),
+        },
+        Effect::Notify { node, notice, .. } => Input::NotifyResult {
+            node: node.clone(),
+            sequence: notice.sequence,
+            outcome: NotifyOutcome::Refused(error.to_string()),
         },
         Effect::AskDrained { node, .. } => Input::DrainResult {
             node: node.clone(),

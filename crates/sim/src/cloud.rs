@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use navarch_core::{Effect, Input};
+use navarch_core::{Effect, Input, NotifyOutcome};
 use navarch_model::{
     CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, PoolName, ProviderError,
     ProviderErrorKind, ProviderInstanceId, TerminateAnswer, Time,
@@ -208,6 +208,14 @@ impl Cloud {
                 let (key, result) = (key.clone(), Err(error));
                 (Done::Nothing, Input::LaunchResult { key, result })
             }
+            Effect::Notify { node, notice, .. } => (
+                Done::Nothing,
+                Input::NotifyResult {
+                    node: node.clone(),
+                    sequence: notice.sequence,
+                    outcome: NotifyOutcome::Refused("no call of a cloud".to_owned()),
+                },
+            ),
             Effect::AskDrained { node, .. } => (
                 Done::Nothing,
                 Input::DrainResult {

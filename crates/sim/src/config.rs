@@ -160,6 +160,9 @@ pub struct Config {
     pub full_plan: Duration,
     /// How long the store keeps what is over; none for ever.
     pub retention: Option<Retention>,
+    /// Whether the scheduler, if there is one, refuses, hangs and loses answers while there is
+    /// trouble.
+    pub moody_scheduler: bool,
     /// A bug planted in the shell.
     pub bug: Option<Bug>,
 }
@@ -182,8 +185,31 @@ impl Config {
             tick: TICK,
             full_plan: FULL_PLAN,
             retention: None,
+            moody_scheduler: false,
             bug: None,
         }
+    }
+
+    /// The same with a scheduler that is told of nodes.
+    #[must_use]
+    pub fn with_scheduler(mut self) -> Self {
+        self.yaml = self.yaml.replacen(
+            "server:\n",
+            "server:
+  notifier:
+    type: webhook
+    timeout: 10s
+    webhook:
+      cordon_url: http://scheduler/cordon
+      uncordon_url: http://scheduler/uncordon
+      drain_url: http://scheduler/drain
+      drain_status_url: http://scheduler/status
+      timeout: 8s
+",
+            1,
+        );
+        self.moody_scheduler = true;
+        self
     }
 
     /// A fleet of `nodes` machines with eight GPUs each, with the guards of production and without
@@ -264,6 +290,7 @@ pools:
             tick: TICK,
             full_plan: FULL_PLAN,
             retention: None,
+            moody_scheduler: false,
             bug: None,
         };
         // Pools share the fleet's budget, its witnesses and its cloud.
@@ -274,6 +301,10 @@ pools:
                     .yaml
                     .push_str(&pool(name, min, min + 1, budget, recovery));
             }
+        }
+        // A stream of its own: the other worlds stay what they were.
+        if Stream::named(seed, "scheduler config").chance(0.4) {
+            config = config.with_scheduler();
         }
         config
     }

@@ -149,6 +149,7 @@ impl Sim {
             }
         };
         self.check_loaded(&state);
+        self.scheduler.loaded(&state);
         self.plane.released = state.clone();
         self.plane.unreleased.clear();
         self.seen = state.clone();

@@ -8,7 +8,7 @@ use navarch_core::{Action, Applied, Effect, Input, Report};
 use navarch_model::invariants;
 use navarch_model::{
     Automation, BootId, Change, DrainCause, EndCause, Hold, HoldKind, Instance, InstanceId,
-    LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, NodeStatus, Phase, PoolName,
+    LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, NodeStatus, NoticeKind, Phase, PoolName,
     ProviderInstanceId, Stamp, State, Unclaimed,
 };
 
@@ -72,6 +72,30 @@ impl Sim {
         }
         for effect in &applied.effects {
             step.effect(effect, &mut found);
+        }
+        for effect in &applied.effects {
+            let Effect::Notify { node, notice, .. } = effect else {
+                continue;
+            };
+            let held = after
+                .nodes
+                .get(node)
+                .is_none_or(|node| !node.holds.is_empty());
+            let resumes = notice.kind == NoticeKind::Uncordon;
+            let unasked = self.scheduler.resumes_unasked(node, notice);
+            if unasked || (resumes && held) {
+                let what = format!("{node} is resumed; we stopped it: {}", !unasked);
+                found.push(("P5 we undo only what we did", what));
+            }
+        }
+        for change in &applied.changes {
+            if let Change::Node(node) = change
+                && !node.told.doubt
+                && node.told.last == NoticeKind::Uncordon
+                && node.told.waiting.is_empty()
+            {
+                self.scheduler.given_back(&node.id);
+            }
         }
         self.changed += applied.changes.len() as u64;
         let facts = |change: &&Change| !matches!(change, Change::Meta(_) | Change::Event(_));
@@ -210,7 +234,7 @@ impl Sim {
 
     /// P8: what the fleet still lacks, unless it rests in a wait that the plan report names.
     pub fn unconverged(&self) -> Vec<String> {
-        let mut lacks = Vec::new();
+        let mut lacks = self.misbelieved();
         if let Some(other) = &self.neighbour {
             lacks.extend(other.unconverged());
         }
@@ -470,7 +494,7 @@ impl Step<'_> {
         }
         for (kind, hold) in &before.holds {
             let lifted = kind.is_operators() && !after.holds.contains_key(kind);
-            if lifted && !self.may_lift(&after.id, kind, hold) {
+            if lifted && !self.may_lift(before, kind, hold) {
                 let what = format!(
                     "{} of {} was lifted by {:?}",
                     kind.name(),
@@ -484,8 +508,18 @@ impl Step<'_> {
 
     /// Whether the input is one that lifts a hold which somebody else set: what its owner says, or
     /// its own end.
-    fn may_lift(&self, id: &NodeId, kind: &HoldKind, hold: &Hold) -> bool {
+    fn may_lift(&self, node: &Node, kind: &HoldKind, hold: &Hold) -> bool {
+        let id = &node.id;
         let HoldKind::Named { name, .. } = kind else {
+            // What a command set that the scheduler did not take is taken back.
+            let told = match self.input {
+                Input::NotifyResult { node, .. } | Input::Act(Action::Tell { node }) => node == id,
+                _ => false,
+            };
+            if told {
+                let mut waiting = node.told.waiting.iter();
+                return waiting.any(|one| one.asked.is_some() && one.created == hold.since);
+            }
             let uncordon = NodeCommandType::Uncordon;
             return matches!(self.input, Input::Command { node, kind, .. } if node == id && *kind == uncordon);
         };

@@ -18,6 +18,7 @@ mod people;
 mod queue;
 mod quiet;
 pub mod scenario;
+mod scheduler;
 mod sizes;
 mod streams;
 mod trace;

@@ -334,9 +334,11 @@ impl Sim {
             | Input::AddHold { node, .. }
             | Input::RemoveHold { node, .. }
             | Input::DrainResult { node, .. }
+            | Input::NotifyResult { node, .. }
             | Input::Act(
                 Action::Drain { node, .. }
                 | Action::AskDrained { node }
+                | Action::Tell { node }
                 | Action::CancelDrain { node },
             ) => {
                 self.wake_node(&node.clone(), true);

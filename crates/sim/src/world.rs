@@ -21,6 +21,7 @@ use crate::config::{Config, Trouble};
 use crate::crash::Plane;
 use crate::machine::Host;
 use crate::queue::Queue;
+use crate::scheduler::Scheduler;
 use crate::streams::Stream;
 use crate::trace::Trace;
 
@@ -35,6 +36,13 @@ pub(crate) enum Event {
     Begin { life: u64, effect: Effect },
     /// A call reaches the cloud. `answer` is false when its deadline passes first.
     AtCloud {
+        life: u64,
+        effect: Effect,
+        back: Duration,
+        answer: bool,
+    },
+    /// A call reaches the scheduler. `answer` is false when its answer is lost.
+    AtScheduler {
         life: u64,
         effect: Effect,
         back: Duration,
@@ -96,6 +104,7 @@ pub struct Sim {
     pub(crate) by_node: BTreeMap<NodeId, ProviderInstanceId>,
     /// Another control plane with a fleet of its own, at the same cloud.
     pub(crate) neighbour: Option<Box<Sim>>,
+    pub(crate) scheduler: Scheduler,
     pub(crate) network: Stream,
     pub(crate) weather: Stream,
     pub(crate) boots: Stream,
@@ -160,6 +169,7 @@ impl Sim {
             queue: Queue::new(),
             cloud,
             hosts: BTreeMap::new(),
+            scheduler: Scheduler::new(seed),
             network: Stream::named(seed, "network"),
             weather: Stream::named(seed, "weather"),
             boots: Stream::named(seed, "boots"),
@@ -312,6 +322,12 @@ impl Sim {
                 back,
                 answer,
             } => self.at_cloud(life, &effect, back, answer),
+            Event::AtScheduler {
+                life,
+                effect,
+                back,
+                answer,
+            } => self.at_scheduler(life, &effect, back, answer),
             Event::Answer { life, input } => self.answer(life, input),
             Event::Boot(id) => self.boot(&id),
             Event::Gone(id) => self.gone(&id, CloudStatus::Terminated),

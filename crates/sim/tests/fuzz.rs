@@ -113,6 +113,16 @@ fn holds_of_others_that_end_when_a_node_is_heard_again_are_caught() {
 }
 
 #[test]
+fn a_notice_that_was_not_taken_handed_over_as_taken_is_caught() {
+    let promises = ["P8 convergence"];
+    caught(Bug::EveryNoticeTaken, 20, &promises, |config| {
+        *config = Config::calm(2, 3).with_scheduler();
+        config.troubles = vec![Trouble::Operator, Trouble::Holds, Trouble::Thermal];
+        config.trouble_every = Duration::from_secs(60);
+    });
+}
+
+#[test]
 fn an_agent_that_forgets_the_commands_that_it_finished_is_caught() {
     let promises = ["a command is carried out once"];
     caught(Bug::CommandsForgotten, 8, &promises, |config| {

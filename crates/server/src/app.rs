@@ -34,6 +34,7 @@ use crate::handlers::{Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits, Front};
 use crate::limits::Limits;
 use crate::metrics;
+use crate::notifier::{NotifierError, Notifiers};
 use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
 use crate::tls::{Certificate, TlsError};
 
@@ -107,6 +108,9 @@ pub enum StartError {
         /// Why.
         problem: String,
     },
+    /// The scheduler cannot be told.
+    #[error(transparent)]
+    Notifier(#[from] NotifierError),
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -154,6 +158,8 @@ impl App {
             .clone()
             .map(Certificate::open)
             .transpose()?;
+        let notifiers = Notifiers::open(&config.server.notifier, Arc::clone(&clock))?;
+        let notifiers = Arc::new(notifiers);
         let listener = listen(&config.server.address).await?;
         let address = listener.local_addr().map_err(|error| StartError::Listen {
             address: config.server.address.clone(),
@@ -240,6 +246,14 @@ impl App {
                 ))
             })
             .collect();
+        tracing::info!(
+            r#type = if config.server.notifier.webhook.is_some() {
+                "webhook"
+            } else {
+                "noop"
+            },
+            "notifier configured"
+        );
         for (name, pool) in &settings.pools {
             tracing::info!(
                 pool = %name,
@@ -258,6 +272,7 @@ impl App {
                 writer,
                 epoch,
                 clouds,
+                notifiers: Arc::clone(&notifiers),
                 plan_interval: config.planner.min_interval,
                 full_plan_interval: config.planner.full_interval,
                 data_dir: config.store.data_dir.clone(),
@@ -286,6 +301,7 @@ impl App {
             closing: closing.clone(),
             listed: NodeParts::default(),
             limits: Arc::clone(&limits),
+            notifiers: Arc::clone(&notifiers),
         });
         let call_limits = CallLimits {
             max_request_bytes: config.server.limits.max_request_bytes as usize,
@@ -538,6 +554,7 @@ fn pages(
                         certificate,
                         waiting: handlers.fleet.waiting(),
                         calls: Arc::clone(&handlers.calls),
+                        notifiers: Arc::clone(&handlers.notifiers),
                         now: handlers.time.now(),
                     };
                     let page = async {

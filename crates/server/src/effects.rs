@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use navarch_config::ProviderConfig;
-use navarch_core::{CallKey, Effect, Input};
+use navarch_core::{CallKey, Effect, Input, NotifyOutcome};
 use navarch_model::{
     InstanceId, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
 };
@@ -15,6 +15,7 @@ use navarch_time::{SharedClock, Spawner, timeout};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::fleet::{FleetClock, FleetHandle};
+use crate::notifier::Notifiers;
 
 /// One configured provider with its pace.
 #[derive(Clone)]
@@ -40,6 +41,7 @@ pub type QueueLengths = BTreeMap<ProviderName, Arc<AtomicUsize>>;
 pub struct Effects {
     queues: BTreeMap<ProviderName, mpsc::UnboundedSender<Asked>>,
     lengths: Arc<QueueLengths>,
+    notifiers: Arc<Notifiers>,
     fleet: FleetHandle,
     spawner: Spawner,
     generation: Arc<AtomicU64>,
@@ -49,6 +51,7 @@ impl Effects {
     /// Starts a queue for each provider.
     pub fn start(
         clouds: BTreeMap<ProviderName, Cloud>,
+        notifiers: Arc<Notifiers>,
         fleet: FleetHandle,
         time: FleetClock,
         spawner: &Spawner,
@@ -78,6 +81,7 @@ impl Effects {
         Self {
             queues,
             lengths: Arc::new(lengths),
+            notifiers,
             fleet,
             spawner: spawner.clone(),
             generation,
@@ -104,12 +108,8 @@ impl Effects {
             | Effect::List { provider, .. }
             | Effect::TerminateUnclaimed { provider, .. } => provider,
             Effect::CancelLaunch { key } => &key.provider,
-            Effect::AskDrained { node, .. } => {
-                // Without a scheduler nothing runs on the node.
-                self.answer(Input::DrainResult {
-                    node: node.clone(),
-                    drained: Ok(true),
-                });
+            Effect::Notify { .. } | Effect::AskDrained { .. } => {
+                self.ask_scheduler(effect);
                 return;
             }
         };
@@ -130,6 +130,34 @@ impl Effects {
                 self.answer(input);
             }
         }
+    }
+
+    /// Makes a call to the scheduler: at most one for each node is under way.
+    fn ask_scheduler(&self, effect: Effect) {
+        let (notifiers, fleet) = (Arc::clone(&self.notifiers), self.fleet.clone());
+        self.spawner.spawn("scheduler call", async move {
+            let input = match effect {
+                Effect::Notify {
+                    node,
+                    notice,
+                    key,
+                    limit,
+                } => {
+                    let outcome = notifiers.notify(&node, &notice, &key, limit).await;
+                    Input::NotifyResult {
+                        node,
+                        sequence: notice.sequence,
+                        outcome,
+                    }
+                }
+                Effect::AskDrained { node, limit } => {
+                    let drained = notifiers.is_drained(&node, limit).await;
+                    Input::DrainResult { node, drained }
+                }
+                _ => return,
+            };
+            fleet.tell(input).await;
+        });
     }
 
     /// Feeds an answer back. It is never dropped; where there is no room it waits in a task, for
@@ -174,6 +202,11 @@ fn failed(effect: Effect, error: ProviderError) -> Option<Input> {
             machine: provider_id,
             result: Err(error),
         },
+        Effect::Notify { node, notice, .. } => Input::NotifyResult {
+            node,
+            sequence: notice.sequence,
+            outcome: NotifyOutcome::Refused(error.to_string()),
+        },
         Effect::AskDrained { node, .. } => Input::DrainResult {
             node,
             drained: Err(error.to_string()),
@@ -188,6 +221,7 @@ const fn rank(effect: &Effect) -> u8 {
         Effect::Terminate { .. } | Effect::TerminateUnclaimed { .. } => 0,
         Effect::Lookup { .. }
         | Effect::List { .. }
+        | Effect::Notify { .. }
         | Effect::AskDrained { .. }
         | Effect::CancelLaunch { .. } => 1,
         Effect::Launch { .. } => 2,
@@ -215,7 +249,7 @@ impl About {
             Effect::Terminate { key, .. } => Self::Terminate(key.instance.clone()),
             Effect::TerminateUnclaimed { provider_id, .. } => Self::Unclaimed(provider_id.clone()),
             Effect::List { .. } => Self::List,
-            Effect::AskDrained { .. } => Self::Other,
+            Effect::Notify { .. } | Effect::AskDrained { .. } => Self::Other,
         }
     }
 }
@@ -434,7 +468,9 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Option<Inpu
                 result: result.unwrap_or_else(|_| Err(late())),
             }
         }
-        effect @ (Effect::AskDrained { .. } | Effect::CancelLaunch { .. }) => {
+        effect @ (Effect::Notify { .. }
+        | Effect::AskDrained { .. }
+        | Effect::CancelLaunch { .. }) => {
             let why = "not a call to a provider";
             let error = ProviderError::new(ProviderErrorKind::Configuration, why);
             return failed(effect, error);

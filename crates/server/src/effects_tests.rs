@@ -16,6 +16,7 @@ use navarch_time::{SharedClock, Tasks, VirtualClock};
 
 use super::{Cloud, Effects};
 use crate::fleet::{FleetClock, FleetHandle};
+use crate::notifier::Notifiers;
 
 /// A cloud that takes ten seconds for every call and remembers what it was asked.
 struct Slow {
@@ -122,6 +123,7 @@ impl Rig {
         let (handle, jobs) = FleetHandle::new(room);
         let effects = Effects::start(
             [(ProviderName::new("slow"), cloud)].into(),
+            Arc::new(Notifiers::none(clock.shared())),
             handle,
             FleetClock::new(clock.shared(), Time(0)),
             &tasks.spawner(),
@@ -286,7 +288,7 @@ fn answers_wait_for_room_and_none_is_dropped() {
         for number in 0..20 {
             rig.effects.begin(Effect::AskDrained {
                 node: NodeId::new(format!("node-{number:02}")),
-                reason: String::new(),
+                limit: Duration::from_secs(1),
             });
         }
         let mut heard = Vec::new();

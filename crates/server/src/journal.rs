@@ -100,6 +100,7 @@ fn level(event: &Event) -> Level {
         | K::RegistrationRefused
         | K::InstanceUnbound
         | K::ProviderError
+        | K::NoticeFailed
         | K::RuleFailed
         | K::SpoolLost
         | K::Paused
@@ -125,6 +126,8 @@ fn phrase(kind: EventKind) -> &'static str {
         K::DrainStarted => "drain started",
         K::DrainFinished => "drain finished",
         K::DrainCancelled => "drain cancelled",
+        K::NoticeTaken => "scheduler told",
+        K::NoticeFailed => "scheduler not told",
         K::ReplacementStarted => "replacing unhealthy node",
         K::GuardBlocked => "action blocked",
         K::BreakerOpened => "breaker opened",

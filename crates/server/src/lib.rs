@@ -12,6 +12,7 @@ mod journal;
 mod limits;
 pub mod meters;
 pub mod metrics;
+pub mod notifier;
 pub mod publish;
 pub mod pulses;
 mod reload;

@@ -15,6 +15,7 @@ use navarch_model::{HealthStatus, Node, NodeStatus, Phase, Stamp, State};
 use crate::effects::QueueLengths;
 use crate::handlers::PolicyText;
 use crate::limits::Limits;
+use crate::notifier::Notifiers;
 use crate::publish::Published;
 use crate::tls::Certificate;
 use page::Page;
@@ -40,6 +41,8 @@ pub struct Sources {
     pub waiting: [(&'static str, usize); 2],
     /// How many calls wait for each provider.
     pub calls: Arc<QueueLengths>,
+    /// Who is told of nodes.
+    pub notifiers: Arc<Notifiers>,
     /// The present moment.
     pub now: Stamp,
 }
@@ -56,6 +59,7 @@ pub fn page(sources: &Sources) -> String {
     pools(&mut page, &state, &report);
     policy(&mut page, &sources.policy);
     work(&mut page, sources);
+    notices(&mut page, &state, sources);
     access(&mut page, sources);
     page.into_text()
 }
@@ -343,6 +347,34 @@ fn work(page: &mut Page, sources: &Sources) {
         let labels = [("provider", provider.as_str())];
         let number = number.load(Ordering::Relaxed);
         page.sample("navarch_queue_calls", &labels, count(number));
+    }
+}
+
+/// What the scheduler is yet to hear, and what became of calls to it.
+fn notices(page: &mut Page, state: &State, sources: &Sources) {
+    let waiting = state.nodes.values().flat_map(|node| &node.told.waiting);
+    let oldest = waiting.clone().map(|notice| notice.created.core).min();
+    page.family(
+        "navarch_notices",
+        "gauge",
+        "Notices that the scheduler has not taken yet",
+    );
+    page.sample("navarch_notices", &[], count(waiting.count()));
+    page.family(
+        "navarch_notices_oldest_seconds",
+        "gauge",
+        "Age of the oldest of them; 0 when none waits",
+    );
+    let age = oldest.map_or(0.0, |at| sources.now.core.since(at).as_secs_f64());
+    page.sample("navarch_notices_oldest_seconds", &[], age);
+    page.family(
+        "navarch_notifier_requests_total",
+        "counter",
+        "Calls to the scheduler by kind and outcome, since the control plane started",
+    );
+    for ((kind, outcome), number) in sources.notifiers.counts() {
+        let labels = [("kind", kind), ("outcome", outcome)];
+        page.sample("navarch_notifier_requests_total", &labels, number as f64);
     }
 }
 

@@ -50,7 +50,7 @@ struct Seen {
 impl Seen {
     fn of(state: State) -> Self {
         let mut waiting: BTreeMap<NodeId, BTreeSet<CommandId>> = BTreeMap::new();
-        for command in state.commands.values().filter(|one| !one.state.is_final()) {
+        for command in state.commands.values().filter(|one| one.waits_for_agent()) {
             let ids = waiting.entry(command.node.clone()).or_default();
             ids.insert(command.id.clone());
         }
@@ -59,7 +59,7 @@ impl Seen {
 
     fn apply(&mut self, change: &Change) {
         match change {
-            Change::Command(command) if command.state.is_final() => {
+            Change::Command(command) if !command.waits_for_agent() => {
                 self.done(&command.node, &command.id);
             }
             Change::Command(command) => {
@@ -283,7 +283,9 @@ impl Published {
                         self.pulses.forget(&node.id);
                     }
                     Change::Node(node) => self.pulses.ensure(node, now),
-                    Change::Command(command) if command.state == CommandState::Pending => {
+                    Change::Command(command)
+                        if command.state == CommandState::Pending && command.waits_for_agent() =>
+                    {
                         woken.insert(&command.node);
                     }
                     Change::ForgetNode(id) => self.pulses.forget_beat(id),

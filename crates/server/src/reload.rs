@@ -287,17 +287,31 @@ impl Watcher {
         for change in &reload.restart {
             tracing::warn!(%change, "this change needs a restart");
         }
+        // Its secret may be another, though the configuration is the same.
+        let notifier = match self.handlers.notifiers.make(&reload.config.server.notifier) {
+            Ok(notifier) => notifier,
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is refused; the old one stays");
+                return Ok(());
+            }
+        };
         let providers = &self.handlers.providers;
         let settings = Settings::new(&reload.config, |name| {
             providers
                 .get(name)
                 .map_or(Idempotency::None, |provider| provider.idempotency())
         });
+        // Whoever is told from now on is told by the new one.
+        let tells = reload.config.server.notifier.webhook.is_some();
+        if tells {
+            self.handlers.notifiers.replace(Arc::clone(&notifier));
+        }
         let applied = self.apply(Input::Configure(Arc::new(settings))).await;
         if let Err(error) = applied {
             tracing::error!(%error, "the new configuration could not be applied; trying again");
             return Err(error);
         }
+        self.handlers.notifiers.replace(notifier);
         for change in &reload.live {
             tracing::info!(%change, "configuration changed");
         }

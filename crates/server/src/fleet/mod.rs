@@ -25,6 +25,7 @@ use navarch_time::{SharedClock, Tasks};
 use tokio::sync::{mpsc, watch};
 
 use crate::effects::{Cloud, Effects, QueueLengths};
+use crate::notifier::Notifiers;
 use crate::publish::Published;
 use owner::Owner;
 use release::{Failed, Releaser};
@@ -63,6 +64,8 @@ pub struct Parts {
     pub epoch: u64,
     /// The providers.
     pub clouds: std::collections::BTreeMap<navarch_model::ProviderName, Cloud>,
+    /// Who is told of nodes.
+    pub notifiers: Arc<Notifiers>,
     /// Least time between two plans of what changed.
     pub plan_interval: Duration,
     /// Time between two plans of everything.
@@ -83,6 +86,7 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
         writer,
         epoch,
         clouds,
+        notifiers,
         plan_interval,
         full_plan_interval,
         data_dir,
@@ -97,7 +101,13 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Running {
     ));
     published.pulses.load(fleet.state(), time.now());
     let (handle, jobs) = FleetHandle::new(PRIORITY_QUEUE);
-    let effects = Effects::start(clouds, handle.clone(), time.clone(), &tasks.spawner());
+    let effects = Effects::start(
+        clouds,
+        notifiers,
+        handle.clone(),
+        time.clone(),
+        &tasks.spawner(),
+    );
     let calls = effects.lengths();
     let (release, released) = mpsc::channel(PIPELINE);
     let failed = Arc::new(Failed::default());

@@ -76,6 +76,7 @@ fn run(disk: &MemoryDisk, full: &Arc<AtomicBool>, tasks: &Tasks) -> Running {
         writer: Writer::start(store, epoch, WriterLimits::default()).unwrap(),
         epoch,
         clouds: [].into(),
+        notifiers: Arc::new(crate::notifier::Notifiers::none(Arc::new(RealClock::new()))),
         plan_interval: Duration::from_millis(1),
         full_plan_interval: Duration::from_secs(60),
         data_dir: std::env::temp_dir(),

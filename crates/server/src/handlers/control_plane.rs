@@ -129,9 +129,10 @@ impl ControlPlane for Handlers {
         request: wire::IssueCommandRequest,
     ) -> Result<wire::IssueCommandResponse, ApiError> {
         let order = requests::command(request)?;
+        let (node, kind) = (order.node, order.kind);
         let input = Input::Command {
-            node: order.node,
-            kind: order.kind,
+            node: node.clone(),
+            kind,
             parameters: order.parameters,
         };
         match self.order(&call, input).await? {
@@ -140,12 +141,18 @@ impl ControlPlane for Handlers {
                 issued,
                 holds,
                 status: concluded,
-            } => Ok(wire::IssueCommandResponse {
-                command_id: id.as_str().to_owned(),
-                issued_at: convert::timestamp(issued).into(),
-                remaining_holds: holds,
-                node_status: concluded.number().into(),
-            }),
+            } => {
+                let (holds, concluded) = match self.scheduler_answer(&node, kind, &id).await? {
+                    Some(node) => (node.hold_names(), node.status()),
+                    None => (holds, concluded),
+                };
+                Ok(wire::IssueCommandResponse {
+                    command_id: id.as_str().to_owned(),
+                    issued_at: convert::timestamp(issued).into(),
+                    remaining_holds: holds,
+                    node_status: concluded.number().into(),
+                })
+            }
             other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
         }
     }

@@ -76,6 +76,9 @@ fn handlers_with(stored: u64, seen: usize) -> Handlers {
             &config.server.limits.rates,
             VirtualClock::new().shared(),
         )),
+        notifiers: Arc::new(crate::notifier::Notifiers::none(
+            VirtualClock::new().shared(),
+        )),
     }
 }
 

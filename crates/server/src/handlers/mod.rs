@@ -9,6 +9,7 @@ mod holds;
 mod incidents;
 mod machines;
 mod names;
+mod notices;
 pub mod pools;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::effects::QueueLengths;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
 use crate::http::PeerAddress;
 use crate::limits::{Limits, Refusal};
+use crate::notifier::Notifiers;
 use crate::publish::Published;
 
 /// How often a quiet stream says that it lives.
@@ -73,6 +75,8 @@ pub struct Handlers {
     pub listed: NodeParts,
     /// How often each may call.
     pub(crate) limits: Arc<Limits>,
+    /// Who is told of nodes.
+    pub(crate) notifiers: Arc<Notifiers>,
 }
 
 /// Nodes as they were last listed, encoded: most lists differ from the one before in few nodes.

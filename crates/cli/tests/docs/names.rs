@@ -17,7 +17,7 @@ const CRATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src");
 
 /// Keys of the Go project that the page for its users names, and that do not exist here.
-const THEIR_KEYS: &[&str] = &["server.notifier", "health.auto_replace"];
+const THEIR_KEYS: &[&str] = &["health.auto_replace"];
 
 fn pages() -> impl Iterator<Item = Page> {
     TESTED.iter().map(|name| Page::read(Path::new(DOCS), name))

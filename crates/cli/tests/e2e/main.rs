@@ -10,6 +10,7 @@ mod holds;
 mod input;
 mod logs;
 mod main_job;
+mod notifier;
 mod orphans;
 mod output;
 mod secrets;

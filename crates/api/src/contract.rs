@@ -92,6 +92,8 @@ macro_rules! every_service {
                 unary Operator reset_breaker "ResetBreaker" (ResetBreakerRequest) -> ResetBreakerResponse;
                 /// Returns the health policy in force.
                 unary Viewer get_policy "GetPolicy" (GetPolicyRequest) -> GetPolicyResponse;
+                /// Returns the configuration in force, without its secrets.
+                unary Admin get_config "GetConfig" (GetConfigRequest) -> GetConfigResponse;
             }
 
             /// `navarch.v1.PoolService`: what operators ask of one pool and order for it.

@@ -131,9 +131,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Breaker(order) => block_on(Threads::One, commands::pools::breaker(&global, order)),
         Command::Node(order) => block_on(Threads::One, commands::node::run(&global, order)),
         Command::Policy(order) => block_on(Threads::One, commands::policy::run(&global, order)),
-        Command::Config(args::Config::Check { file }) => {
-            commands::policy::check_config(&global, &file)
+        Command::Config(args::Config::Check { file }) => commands::config::check(&global, &file),
+        Command::Config(args::Config::Show { file: Some(file) }) => {
+            commands::config::show(&global, &file)
         }
+        Command::Config(args::Config::Show { file: None }) => {
+            block_on(Threads::One, commands::config::show_server(&global))
+        }
+        Command::Config(args::Config::Schema) => commands::config::schema(&global),
         Command::Completion { shell } => {
             output::people_only(global.output, "completion")?;
             // Through a buffer: a reader that went away, such as `head`, is no error.

@@ -8,6 +8,7 @@ use navarch_model::Automation;
 use serde::{Serialize, Serializer};
 
 use crate::duration;
+use crate::effective::Plain;
 use crate::units::Budget;
 
 mod guards;
@@ -44,16 +45,23 @@ pub struct Config {
 }
 
 impl Config {
-    /// The effective configuration as a file: every key with its value, defaults included, that
-    /// loads to an equal configuration. It holds no secret, because the configuration has none.
+    /// The effective configuration as a file: every key with its value, defaults included. It
+    /// loads to an equal configuration, except for secrets that stand in the file itself: no
+    /// secret is shown.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         let options = serde_saphyr::ser_options! {
             // Long values stay on one line.
             min_fold_chars: usize::MAX,
         };
-        serde_saphyr::to_string_with_options(self, options)
+        serde_saphyr::to_string_with_options(&self.effective().escaped(), options)
             .expect("plain maps of plain values always have a YAML form")
+    }
+
+    /// The effective configuration as a tree to serialize, for programs. No secret is in it.
+    #[must_use]
+    pub fn effective(&self) -> Plain {
+        Plain::shown(self)
     }
 }
 
@@ -66,10 +74,6 @@ pub struct InstanceManagerConfig {
     /// Longest wait for a launched machine's agent; then the machine is terminated.
     #[serde(serialize_with = "duration::serialize")]
     pub registration_timeout: Duration,
-    /// Accepted for files of the Go project and read by nothing: each wait of an instance has a
-    /// deadline of its own.
-    #[serde(serialize_with = "duration::serialize")]
-    pub stale_check_interval: Duration,
 }
 
 impl Default for InstanceManagerConfig {
@@ -77,7 +81,6 @@ impl Default for InstanceManagerConfig {
         Self {
             launch_timeout: minutes(5),
             registration_timeout: minutes(10),
-            stale_check_interval: minutes(1),
         }
     }
 }
@@ -170,6 +173,8 @@ pub struct PoolConfig {
     pub labels: BTreeMap<String, String>,
     /// How faults of the pool's nodes are handled.
     pub health: PoolHealth,
+    /// How long a drain of the control plane waits here.
+    pub drain_deadline: DrainDeadlines,
 }
 
 /// How faults of a pool's nodes are handled.

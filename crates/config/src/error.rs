@@ -64,6 +64,7 @@ impl std::error::Error for ConfigError {}
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
     unreported: usize,
+    warnings: Vec<Warning>,
 }
 
 impl ConfigErrors {
@@ -76,6 +77,7 @@ impl ConfigErrors {
                 snippet: None,
             }],
             unreported: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -83,6 +85,18 @@ impl ConfigErrors {
     #[must_use]
     pub fn errors(&self) -> &[ConfigError] {
         &self.errors
+    }
+
+    /// How many problems there are beyond those.
+    #[must_use]
+    pub const fn unreported(&self) -> usize {
+        self.unreported
+    }
+
+    /// What is odd besides, at most a hundred.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 }
 
@@ -202,17 +216,18 @@ impl Log {
             self.errors.into_inner(),
             self.warnings.into_inner(),
         );
+        warnings.sort();
+        warnings.dedup();
+        warnings.truncate(MAX_REPORTED);
+        let warnings: Vec<Warning> = warnings
+            .into_iter()
+            .map(|(position, message)| Warning {
+                file: file.clone(),
+                position,
+                message,
+            })
+            .collect();
         if errors.is_empty() {
-            warnings.sort();
-            warnings.dedup();
-            let warnings = warnings
-                .into_iter()
-                .map(|(position, message)| Warning {
-                    file: file.clone(),
-                    position,
-                    message,
-                })
-                .collect();
             return Ok((value, warnings));
         }
         errors.sort();
@@ -233,6 +248,7 @@ impl Log {
                 })
                 .collect(),
             unreported,
+            warnings,
         })
     }
 }

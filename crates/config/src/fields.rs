@@ -122,13 +122,16 @@ impl<'t> Fields<'t> {
             self.error("", entry.at, self.unknown(&entry.key));
             return;
         };
-        let spelled = || entry.key.clone();
+        self.take(key, entry, entry.key.clone(), &path);
+    }
+
+    fn take(&mut self, key: &'static Key, entry: &'t Entry, spelled: String, path: &str) {
         match key.status {
-            Status::Works => self.insert(key, entry, spelled()),
+            Status::Works => self.insert(key, entry, spelled),
             Status::NoEffect(why) => {
                 self.log
                     .warn(entry.at, format!("{path} has no effect: {why}"));
-                self.insert(key, entry, spelled());
+                self.insert(key, entry, spelled);
             }
             Status::Planned => self.error(
                 "",
@@ -140,8 +143,8 @@ impl<'t> Fields<'t> {
                 entry.at,
                 format!("{path} is not accepted: {instead}"),
             ),
-            Status::Renamed(to) => self.renamed(to, entry, spelled()),
-            Status::Moved(moves) => self.scatter(moves, "", entry, &spelled()),
+            Status::Renamed(to) => self.renamed(to, entry, spelled),
+            Status::Moved(moves) => self.scatter(moves, "", entry, &spelled),
         }
     }
 
@@ -163,7 +166,8 @@ impl<'t> Fields<'t> {
                 .section
                 .key(to)
                 .expect("an old spelling stands for a key of its section");
-            self.insert(key, entry, spelled);
+            let path = self.path_of(&spelled);
+            self.take(key, entry, spelled, &path);
         }
     }
 
@@ -352,7 +356,12 @@ impl<'t> Fields<'t> {
             if let Some(to) = rest.and_then(|rest| rest.strip_prefix('.')) {
                 let (entry, spelled) = (moved.placed.entry, moved.placed.spelled.clone());
                 match below.section.key(to) {
-                    Some(key) => below.insert(key, entry, spelled),
+                    Some(key) => below.take(
+                        key,
+                        entry,
+                        spelled.clone(),
+                        &schema::join(&self.path, &spelled),
+                    ),
                     None => below.moved.push(Moved {
                         to,
                         placed: Placed { entry, spelled },

@@ -7,6 +7,7 @@
 mod config;
 mod dev;
 pub mod duration;
+mod effective;
 mod error;
 mod expand;
 mod fields;
@@ -25,6 +26,7 @@ pub use config::{
     ServerLimits, StoreConfig, StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig,
     TokenSource, WebhookConfig,
 };
+pub use effective::Plain;
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use expand::Environment;
 pub use navarch_model::{Automation, Role};

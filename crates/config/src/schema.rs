@@ -6,11 +6,13 @@ use std::fmt::Write as _;
 
 mod fleet;
 mod guards;
+mod json;
 mod keys;
 mod notifier;
 mod server;
 
 pub(crate) use fleet::PROVIDER_TYPES;
+pub use json::json_schema;
 pub use server::ROOT;
 
 /// A mapping of the file.
@@ -35,6 +37,53 @@ pub struct Key {
     pub about: &'static str,
     /// What the loader does with it.
     pub status: Status,
+    /// What a reload does with a change of it.
+    pub reloading: Reloading,
+}
+
+impl Key {
+    /// The same key, whose changes apply live.
+    #[must_use]
+    pub const fn live(mut self) -> Self {
+        self.reloading = Reloading::Live;
+        self
+    }
+
+    /// The same key, whose changes need a restart for this reason.
+    #[must_use]
+    pub const fn restart(mut self, why: &'static str) -> Self {
+        self.reloading = Reloading::Restart(why);
+        self
+    }
+}
+
+/// What a reload does with a change of a key, and of the keys below it that say nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloading {
+    /// What the section above says.
+    Inherited,
+    /// It applies at once.
+    Live,
+    /// It refuses the new configuration; the text says why.
+    Restart(&'static str),
+}
+
+impl Reloading {
+    /// This, or what stands above it.
+    pub(crate) const fn or(self, above: Self) -> Self {
+        match self {
+            Self::Inherited => above,
+            own => own,
+        }
+    }
+
+    /// Why it needs a restart.
+    pub(crate) const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Restart(why) => Some(why),
+            Self::Live | Self::Inherited => None,
+        }
+    }
 }
 
 /// What a value may be.
@@ -212,7 +261,9 @@ pub fn reference() -> String {
     for_each_section("", &ROOT, &mut |path, section| {
         let title = if path.is_empty() { "Top level" } else { path };
         let _ = writeln!(text, "## `{title}`\n\n{}\n", section.about);
-        text.push_str("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
+        text.push_str(
+            "| Key | Value | Default | Change while running | Meaning |\n|---|---|---|---|---|\n",
+        );
         for key in section.keys {
             let about = match key.status {
                 Status::Works => key.about.to_owned(),
@@ -223,9 +274,16 @@ pub fn reference() -> String {
                 "" => "–".to_owned(),
                 default => format!("`{default}`"),
             };
+            let reload = match (key.status, reloading(path, key)) {
+                (Status::NoEffect(_), _) => "–".to_owned(),
+                (_, Reloading::Live) => "live".to_owned(),
+                (_, Reloading::Restart(why)) => format!("restart: {why}"),
+                // Its keys differ.
+                (_, Reloading::Inherited) => "see below".to_owned(),
+            };
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {default} | {about} |",
+                "| `{}` | {} | {default} | {reload} | {about} |",
                 key.name,
                 form_words(key.form)
             );
@@ -233,6 +291,67 @@ pub fn reference() -> String {
         text.push('\n');
     });
     text
+}
+
+/// The old spellings and the refused ones as Markdown tables.
+#[must_use]
+pub fn old_spellings() -> String {
+    let mut old = String::new();
+    let mut refused = String::new();
+    for_each_section("", &ROOT, &mut |path, section| {
+        for key in section.keys {
+            let from = join(path, key.name);
+            match key.status {
+                Status::Renamed(to) => {
+                    let _ = writeln!(old, "| `{from}` | `{}` |", join(path, to));
+                }
+                Status::Moved(moves) => {
+                    for found in moves {
+                        let (from, to) = (join(&from, found.from), join(path, found.to));
+                        let _ = writeln!(old, "| `{from}` | `{to}` |");
+                    }
+                }
+                Status::Refused(instead) => {
+                    let _ = writeln!(refused, "| `{from}` | {instead} |");
+                }
+                Status::Works | Status::NoEffect(_) | Status::Planned => {}
+            }
+        }
+    });
+    format!(
+        "## Old spellings\n\nDocuments and files of the Go project spell some keys in another way. \
+         Each of these loads, with a warning that names the new key. To set a key by both spellings \
+         is an error.\n\n| Old | New |\n|---|---|\n{old}\n\
+         Sections by name, such as `pools`, may also be a list in which each element has a `name`, \
+         and a provider without `type` has its name as the type.\n\n\
+         ## Refused keys\n\nSome keys are refused on purpose.\n\n| Key | Instead |\n|---|---|\n{refused}"
+    )
+}
+
+/// What a reload does with a key of the section at a path; inherited where the keys below differ.
+fn reloading(path: &str, key: &'static Key) -> Reloading {
+    let mut section = &ROOT;
+    let mut found = Reloading::Restart("it is read at the start");
+    for part in path.split('.').filter(|part| *part != "<name>") {
+        let Some(above) = section.key(part.trim_end_matches("[]")) else {
+            break;
+        };
+        found = above.reloading.or(found);
+        if let Form::Section(below) | Form::Named(below) | Form::List(below) = above.form {
+            section = below;
+        }
+    }
+    let found = key.reloading.or(found);
+    let mut mixed = false;
+    if let Form::Section(below) = key.form {
+        for_each_section("", below, &mut |_, section| {
+            mixed |= section
+                .keys
+                .iter()
+                .any(|key| matches!(key.status, Status::Works) && key.reloading.or(found) != found);
+        });
+    }
+    if mixed { Reloading::Inherited } else { found }
 }
 
 fn form_words(form: Form) -> String {

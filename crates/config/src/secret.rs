@@ -73,3 +73,56 @@ impl Serialize for Secret {
 
 /// The name of a text whose variables stay variables in the effective configuration.
 pub(crate) const AS_WRITTEN: &str = "as written";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effective::Plain;
+
+    /// What people see, and what a comparison sees.
+    fn views(text: &str, written: Option<&str>) -> (String, String) {
+        let secret = Secret::of_file(text.to_owned(), written);
+        assert_eq!(format!("{secret:?}"), "(hidden)");
+        assert_eq!(secret.reveal(), text);
+        let view = |plain: Plain| match plain {
+            Plain::Text(text) => text,
+            Plain::Written(text) => format!("written {text}"),
+            other => panic!("{other:?}"),
+        };
+        (
+            view(Plain::of(&secret, true)),
+            view(Plain::of(&secret, false)),
+        )
+    }
+
+    #[test]
+    fn people_see_the_variable_at_most() {
+        for (written, expected) in [
+            (None, "(hidden)"),
+            (Some("${TOKEN}"), "written ${TOKEN}"),
+            (Some("Bearer ${TOKEN}"), "written Bearer ${TOKEN}"),
+            (Some("hunter2 ${TOKEN}"), "(hidden)"),
+            (Some("${TOKEN:-hunter2}"), "(hidden)"),
+            (Some("${A}hunter2${B}"), "(hidden)"),
+            (Some("Bearer hunter2}"), "(hidden)"),
+        ] {
+            let (shown, compared) = views("hunter2", written);
+            assert_eq!(shown, expected);
+            assert_eq!(compared, "hunter2");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_as_a_file_keeps_variables_and_doubles_the_rest() {
+        let value = Plain::Map(vec![
+            ("a$".to_owned(), Plain::Written("Bearer ${T}".to_owned())),
+            ("b".to_owned(), Plain::Text("$5 ${x}".to_owned())),
+        ]);
+        let text = serde_saphyr::to_string(&value.escaped()).unwrap();
+        assert!(
+            text.contains("Bearer ${T}") && !text.contains("$${T}"),
+            "{text}"
+        );
+        assert!(text.contains("$$5 $${x}") && text.contains("a$:"), "{text}");
+    }
+}

@@ -127,7 +127,7 @@ fn hostile_texts_get_their_answers() {
         ),
         (
             &long_key,
-            "f.yaml:1:1: unknown key \"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…\" at the top level: the keys here are server, store, instance_manager, guards, planner, providers, pools",
+            "f.yaml:1:1: unknown key \"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…\" at the top level: the keys here are server, store, instance_manager, guards, planner, providers, pools, defaults",
         ),
     ];
     for (text, expected) in cases {

@@ -1,4 +1,4 @@
-//! A new configuration for a running server: what applies, what waits, and why.
+//! A new configuration for a running server: what applies, what needs a restart, and why.
 
 use navarch_config::{Config, Reload};
 use proptest::prelude::*;
@@ -67,13 +67,13 @@ const EDITS: &[(&str, &str, &[&str])] = &[
             "server.notifier.webhook.timeout: set to 30s",
         ],
     ),
-    // A timeout that follows its interval waits with it.
+    // A timeout follows its interval.
     (
         "30s",
         "10s",
         &[
+            "server.heartbeat_timeout: 1m30s -> 30s",
             "server.heartbeat_interval: 30s -> 10s (needs a restart: running agents keep the interval that they were given)",
-            "server.heartbeat_timeout: 1m30s -> 30s (needs a restart: running agents keep the interval that they were given)",
         ],
     ),
     (
@@ -85,7 +85,7 @@ const EDITS: &[(&str, &str, &[&str])] = &[
             "server.limits.calls_per_second: 100 -> 7",
             "server.address: :50051 -> :1 (needs a restart: the server listens on it from its start)",
             "server.external_address: set to http://h (needs a restart: running machines were started with it)",
-            "server.limits.request_timeout: 30s -> 5s (needs a restart: connections take their limits when the server starts)",
+            "server.limits.request_timeout: 30s -> 5s (needs a restart: connections take their limits at the start)",
         ],
     ),
     (
@@ -138,46 +138,54 @@ fn each_change_is_named_with_what_it_needs() {
 }
 
 #[test]
-fn pools_come_live_with_a_known_provider_and_go_at_a_restart() {
+fn a_configuration_applies_as_a_whole_or_not_at_all() {
     let running = load(RUNNING);
-    let new = load(
-        "
-providers: {fake: {}, other: {type: fake}}
-pools:
-  b: {provider: other, instance_type: x, max_nodes: 4, labels: {team: red}}
-  c: {provider: fake, instance_type: z, max_nodes: 1}
-  d: {provider: other, instance_type: z, max_nodes: 1}
-",
-    );
-    let reload = Reload::new(&running, &new);
-    let names: Vec<_> = reload.config.pools.keys().collect();
-    assert_eq!(names, ["a", "b", "c"]);
-    assert_eq!(reload.config.pools["a"], running.pools["a"]);
-    assert_eq!(reload.config.pools["b"], running.pools["b"]);
-    assert_eq!(reload.config.pools["c"], new.pools["c"]);
-    assert_eq!(reload.config.providers, running.providers);
-    assert!(
-        reload
-            .live
-            .iter()
-            .all(|change| change.key.starts_with("pools.c."))
-    );
-    let waiting: std::collections::BTreeSet<_> = reload
-        .restart
-        .iter()
-        .map(|change| change.key.rsplit_once('.').unwrap().0)
-        .filter(|section| !section.contains("health") && !section.contains("labels"))
-        .collect();
-    let waiting: Vec<_> = waiting.into_iter().collect();
+    let live = RUNNING.replacen("max_nodes: 4}", "max_nodes: 5}", 1);
+    let both = live.replacen("{fake: {}}", "{fake: {gpu_count: 4}}", 1);
+    let reload = Reload::new(&running, &load(&live));
+    assert!(!reload.is_refused());
+    assert_eq!(reload.config, load(&live));
+    let reload = Reload::new(&running, &load(&both));
+    assert!(reload.is_refused());
+    assert_eq!(reload.config, running);
+    assert_eq!(reload.live.len() + reload.restart.len(), 2);
+}
+
+#[test]
+fn pools_come_and_go_live_and_providers_at_a_restart() {
+    let running = load(RUNNING);
+    let pool = "{provider: fake, instance_type: z, max_nodes: 1}";
+    let reload = |text: &str| Reload::new(&running, &load(text));
+    let swapped = reload(&format!(
+        "providers: {{fake: {{}}}}\nserver: {{heartbeat_interval: 30s}}\npools: {{a.b: {pool}, b: {{provider: fake, instance_type: x, max_nodes: 4, labels: {{team: red}}}}}}\n"
+    ));
     assert_eq!(
-        waiting,
-        ["pools.a", "pools.b", "pools.d", "providers.other"]
+        reported(&swapped),
+        [
+            "pools.a: removed; its machines stay as they are, and nothing is bought, repaired or ended for them until a configuration has the pool again",
+            "pools.a.b: added",
+        ]
+    );
+    assert!(!swapped.is_refused());
+    let elsewhere = reload(
+        &RUNNING
+            .replacen("{fake: {}}", "{other: {type: fake}}", 1)
+            .replace("provider: fake", "provider: other"),
+    );
+    assert_eq!(
+        reported(&elsewhere),
+        [
+            "pools.a.provider: fake -> other (needs a restart: the pool's machines were bought with it)",
+            "pools.b.provider: fake -> other (needs a restart: the pool's machines were bought with it)",
+            "providers.fake: removed (needs a restart: providers are connected at the start)",
+            "providers.other: added (needs a restart: providers are connected at the start)",
+        ]
     );
 }
 
 proptest! {
-    /// Whatever is edited together: what runs afterwards is a sound configuration, a second
-    /// reload changes nothing more, and what is left is exactly what was said to need a restart.
+    /// Whatever is edited together: what runs afterwards is the one configuration or the other, a
+    /// second reload changes nothing more, and no difference goes without a word.
     #[test]
     fn reloads_settle(picks in proptest::collection::btree_set(0..EDITS.len(), 0..4)) {
         let running = load(RUNNING);
@@ -187,11 +195,39 @@ proptest! {
         }
         let new = load(&text);
         let first = Reload::new(&running, &new);
+        prop_assert_eq!(first.is_refused(), !first.restart.is_empty());
+        prop_assert_eq!(&first.config, if first.is_refused() { &running } else { &new });
         prop_assert_eq!(&load(&first.config.to_yaml()), &first.config);
         let second = Reload::new(&first.config, &new);
         prop_assert_eq!(&second.config, &first.config);
-        prop_assert!(second.live.is_empty(), "{:?}", second.live);
-        prop_assert_eq!(&second.restart, &first.restart);
-        prop_assert_eq!(first.restart.is_empty(), first.config == new);
+        prop_assert_eq!(second.is_refused(), first.is_refused());
+        prop_assert_eq!(second.live.is_empty(), !first.is_refused() || first.live.is_empty());
+        prop_assert_eq!(first.live.is_empty() && first.restart.is_empty(), running == new);
     }
+}
+
+#[test]
+fn tokens_come_and_go_live() {
+    let with = |tokens: &str| {
+        RUNNING.replace(
+            "server:\n",
+            &format!("server:\n  auth: {{tokens: {{{tokens}}}}}\n"),
+        )
+    };
+    let (a, b) = (
+        "a: {role: viewer, token_file: a}",
+        "b: {role: admin, token_env: B}",
+    );
+    let reload = Reload::new(&load(&with(&format!("{a}, {b}"))), &load(&with(a)));
+    assert_eq!(reported(&reload), ["server.auth.tokens.b: removed"]);
+    assert!(!reload.is_refused());
+    let reload = Reload::new(&load(RUNNING), &load(&with(a)));
+    assert_eq!(
+        reported(&reload),
+        [
+            "server.auth.token_env: removed, was NAVARCH_AUTH_TOKEN",
+            "server.auth.tokens.a: added"
+        ]
+    );
+    assert!(!reload.is_refused());
 }

@@ -157,3 +157,11 @@ fn what_a_variable_holds_is_never_told() {
     }
     assert!(refused > 100, "{refused}");
 }
+
+#[test]
+fn the_effective_configuration_of_texts_with_dollars_loads_as_itself() {
+    let text = "providers: {fake: {}}\npools: {dev: {provider: fake, instance_type: x, max_nodes: 5, labels: {'$${k}': '$${HOME} $$$$ $5', n: '${NODES}'}}}\n";
+    let config = load(text).unwrap();
+    assert_eq!(config.pools["dev"].labels["$${k}"], "${HOME} $$ $5");
+    assert_eq!(load(&config.to_yaml()).unwrap(), config);
+}

@@ -30,7 +30,7 @@ use crate::archive::Archive;
 use crate::effects::Cloud;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::pools::status_page;
-use crate::handlers::{Handlers, NodeParts, PolicyText};
+use crate::handlers::{ConfigText, Handlers, NodeParts, PolicyText};
 use crate::http::{self, ConnectionLimits, Front};
 use crate::limits::Limits;
 use crate::metrics;
@@ -288,6 +288,14 @@ impl App {
             loaded: started,
             refused: None,
         }));
+        let config_text = Arc::new(RwLock::new(ConfigText {
+            source: config_file
+                .as_deref()
+                .map_or_else(String::new, |path| path.display().to_string()),
+            text: config.to_yaml(),
+            loaded: started,
+            refused: None,
+        }));
         let closing = CancellationToken::new();
         let handlers = Arc::new(Handlers {
             fleet: running.handle.clone(),
@@ -297,6 +305,7 @@ impl App {
             archive: Arc::new(archive),
             providers: providers.clone(),
             policy: Arc::clone(&policy_text),
+            config: Arc::clone(&config_text),
             started,
             closing: closing.clone(),
             listed: NodeParts::default(),
@@ -350,6 +359,7 @@ impl App {
             limits,
             keep,
             text: policy_text,
+            effective: config_text,
             clock: Arc::clone(&clock),
         };
         let token = tasks.token();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::access::Gate;
 use crate::app::StartError;
 use crate::fleet::SubmitError;
-use crate::handlers::{Handlers, PolicyText};
+use crate::handlers::{ConfigText, Handlers, PolicyText};
 use crate::limits::Limits;
 use crate::tls::Certificate;
 
@@ -62,6 +62,7 @@ pub(crate) struct Watcher {
     pub(crate) limits: Arc<Limits>,
     pub(crate) keep: watch::Sender<Retention>,
     pub(crate) text: Arc<RwLock<PolicyText>>,
+    pub(crate) effective: Arc<RwLock<ConfigText>>,
     pub(crate) clock: SharedClock,
 }
 
@@ -266,8 +267,8 @@ impl Watcher {
         }
     }
 
-    /// Reads the configuration again. An error means that it could not be applied for now; a file
-    /// that is refused is none.
+    /// Reads the configuration again. It applies as a whole or not at all. An error means that it
+    /// could not be applied for now; a file that is refused is none.
     async fn reload_config(&mut self) -> Result<(), SubmitError> {
         let Some(path) = &self.config_file else {
             return Ok(());
@@ -276,6 +277,8 @@ impl Watcher {
             Ok(loaded) => loaded,
             Err(errors) => {
                 tracing::error!(%errors, "the new configuration is refused; the old one stays");
+                let problems = errors.errors().iter().map(ToString::to_string);
+                self.refuse_config(problems.collect());
                 return Ok(());
             }
         };
@@ -284,14 +287,20 @@ impl Watcher {
         }
         self.flags.apply(&mut new);
         let reload = navarch_config::Reload::new(&self.config, &new);
-        for change in &reload.restart {
-            tracing::warn!(%change, "this change needs a restart");
+        if reload.is_refused() {
+            for change in &reload.restart {
+                tracing::error!(%change, "the new configuration is refused as a whole; the old one stays");
+            }
+            let problems = reload.restart.iter().map(ToString::to_string);
+            self.refuse_config(problems.collect());
+            return Ok(());
         }
         // Its secret may be another, though the configuration is the same.
         let notifier = match self.handlers.notifiers.make(&reload.config.server.notifier) {
             Ok(notifier) => notifier,
             Err(error) => {
                 tracing::error!(%error, "the new configuration is refused; the old one stays");
+                self.refuse_config(vec![error.to_string()]);
                 return Ok(());
             }
         };
@@ -309,6 +318,7 @@ impl Watcher {
         let applied = self.apply(Input::Configure(Arc::new(settings))).await;
         if let Err(error) = applied {
             tracing::error!(%error, "the new configuration could not be applied; trying again");
+            self.refuse_config(vec![format!("it could not be applied yet: {error}")]);
             return Err(error);
         }
         self.handlers.notifiers.replace(notifier);
@@ -318,7 +328,25 @@ impl Watcher {
         self.config = reload.config;
         self.limits.set(&self.config.server.limits.rates);
         self.keep.send_replace(retention(&self.config));
+        let mut held = self
+            .effective
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !reload.live.is_empty() {
+            held.text = self.config.to_yaml();
+            held.loaded = self.handlers.time.now();
+        }
+        held.refused = None;
         Ok(())
+    }
+
+    fn refuse_config(&self, problems: Vec<String>) {
+        let now = self.handlers.time.now();
+        let mut held = self
+            .effective
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.refused = Some((now, problems));
     }
 
     /// Reads the health policy again. An error means that it could not be applied for now; a file

@@ -190,11 +190,23 @@ the column and the nearest known key. Durations are written as in `30s`, `1m30s`
 A value may have variables of the server's environment: `${NAME}`, or `${NAME:-default}` where the
 variable may be absent or empty. Write `$$` for a plain `$`. What a variable holds is one value and
 never YAML, and no message, log or command shows it. Keys have no variables.
+
+The server reads the file again when it changes and on SIGHUP. A new file applies as a whole or not
+at all: one change that needs a restart, or one error, and the running configuration stays, with
+the reasons in the log and in `navarch config show`. The column \"Change while running\" says which
+is which. A pool that is new in the file is there at once. A pool that leaves it loses nothing: its
+machines stay as they are, and nothing is bought, repaired or ended for them until a file has the
+pool again, or an operator ends them with `navarch terminate`.
+
+`navarch config check FILE` names every error and warning of a file with its place,
+`navarch config show` prints what runs with every default, and `navarch config schema` prints a JSON
+Schema for editors.
 ";
     let reference = navarch_config::schema::reference();
+    let old = navarch_config::schema::old_spellings();
     check_generated(
         "docs/configuration.md",
-        &format!("{intro}\n{}\n", reference.trim_end()),
+        &format!("{intro}\n{}\n\n{}\n", reference.trim_end(), old.trim_end()),
     );
 }
 

@@ -87,7 +87,7 @@ kinds! {
         IncidentEvidence InjectFaultRequest InjectFaultResponse ListCommandsRequest
         ListCommandsResponse ListEventsRequest ListEventsResponse ListIncidentsRequest
         ListIncidentsResponse ListPoolsRequest ListPoolsResponse PolicyRule Pool PoolAutomation
-        PoolPlan RefusedPolicy ResetBreakerRequest ResetBreakerResponse SetAutomationRequest
+        PoolPlan GetConfigRequest GetConfigResponse RefusedConfig RefusedPolicy ResetBreakerRequest ResetBreakerResponse SetAutomationRequest
         SetAutomationResponse Wait WatchCommandsRequest WatchCommandsResponse WatchEventsRequest
         WatchEventsResponse
     }

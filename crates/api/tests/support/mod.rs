@@ -197,6 +197,7 @@ impl Fleet for Double {
         terminate_instance TerminateInstanceRequest TerminateInstanceResponse;
         reset_breaker ResetBreakerRequest ResetBreakerResponse;
         get_policy GetPolicyRequest GetPolicyResponse;
+        get_config GetConfigRequest GetConfigResponse;
     }
 
     /// Three answers after the given sequence, then what the filter's pool says.

@@ -29,9 +29,16 @@ pub enum Policy {
 /// `navarch config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Check a configuration file.
+    /// Check a configuration file: every error and warning, with its place.
     Check {
         /// The file.
         file: PathBuf,
     },
+    /// Show every key with its value, defaults included and secrets hidden.
+    Show {
+        /// The file [default: what runs in the server].
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration file, for editors.
+    Schema,
 }

@@ -1,5 +1,6 @@
 //! The commands, a file for each noun.
 
+pub mod config;
 pub mod copies;
 pub mod dev;
 pub mod events;

@@ -1,9 +1,8 @@
-//! `navarch policy` and `navarch config`.
+//! `navarch policy`.
 
 use std::path::Path;
 
 use navarch_api::v1;
-use navarch_config::Config;
 use navarch_policy::{HealthPolicy, parse_event};
 use serde_json::json;
 
@@ -117,30 +116,4 @@ fn load(file: &Path) -> Result<std::sync::Arc<HealthPolicy>, Failure> {
 
 fn texts(items: &[impl std::fmt::Display]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
-}
-
-/// `navarch config check`.
-pub fn check_config(global: &Global, file: &Path) -> Result<(), Failure> {
-    let (config, warnings) =
-        Config::load(file).map_err(|errors| Failure::Said(format!("{errors:#}")))?;
-    for warning in &warnings {
-        remark(&format!("Warning: {warning}"));
-    }
-    let (providers, pools) = (config.providers.len(), config.pools.len());
-    let shown = json!({
-        "file": file.display().to_string(),
-        "valid": true,
-        "providers": providers,
-        "pools": pools,
-        "warnings": texts(&warnings),
-    });
-    if !for_programs(global.output, &shown)? {
-        say(&format!(
-            "{}: {}, {}, valid",
-            file.display(),
-            counted(providers, "provider"),
-            counted(pools, "pool")
-        ));
-    }
-    Ok(())
 }

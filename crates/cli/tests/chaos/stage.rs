@@ -67,7 +67,6 @@ store: {{terminated_kept: 24h}}
 instance_manager:
   launch_timeout: 2s
   registration_timeout: {}
-  stale_check_interval: 1s
 planner: {{min_interval: 20ms, full_interval: 1s}}
 guards:
   budget: 100%

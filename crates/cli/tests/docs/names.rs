@@ -68,7 +68,7 @@ fn keys() -> BTreeSet<String> {
                 .map(|name| name.replace(".<name>", ""))
         };
         if line.starts_with("## ") {
-            section = name(line).expect("a section's name");
+            section = name(line).unwrap_or_default();
             keys.insert(section.clone());
         } else if let Some(key) = line.strip_prefix("| `").and_then(|_| name(line)) {
             keys.insert(format!("{section}.{key}"));

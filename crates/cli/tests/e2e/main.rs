@@ -3,6 +3,7 @@
 mod auth;
 mod away;
 mod commands;
+mod config;
 mod copies;
 mod faults;
 mod guards;

@@ -177,7 +177,7 @@ impl Default for FlappingConfig {
 }
 
 /// How long a drain of the control plane waits for the work to leave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DrainDeadlines {
     /// For an unhealthy node.
     #[serde(serialize_with = "duration::serialize")]

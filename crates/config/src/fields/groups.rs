@@ -120,7 +120,6 @@ impl<'t> Fields<'t> {
     }
 
     /// A list of texts that are not empty, each with its place; absent reads as empty.
-    #[expect(dead_code, reason = "the keys that take lists are not here yet")]
     pub(crate) fn texts(&self, key: &str) -> Vec<(String, Position)> {
         let path = self.owner(key).path_of(key);
         let elements = self.elements(key, "a list of text");

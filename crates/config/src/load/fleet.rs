@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use navarch_model::Automation;
 
-use super::guards::MOST_REPEATS;
-use super::server::url;
+use super::guards::{MOST_REPEATS, drain_deadline};
+use super::server::{check_variable, url};
 use super::{MOST_NODES, SHORTEST_WAIT};
 use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
 use crate::fields::{Fields, YEAR};
@@ -35,7 +35,11 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
             "at least one pool is required: add one with provider, instance_type and max_nodes under pools",
         );
     }
-    for (name, fields) in sections {
+    let sound = defaults(&root.section("defaults"), guards);
+    for (name, mut fields) in sections {
+        if sound {
+            fields = fields.or_else(root.section("defaults"));
+        }
         let pool = pool(name, &fields, guards, names.as_ref());
         used.insert(pool.provider.clone());
         pools.insert(name.to_owned(), pool);
@@ -55,7 +59,38 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
     (providers, pools)
 }
 
+/// Reads the defaults of pools for themselves, so that what is wrong with them is said once.
+fn defaults(fields: &Fields<'_>, guards: &Guards) -> bool {
+    let errors = fields.log().error_count();
+    health(&fields.section("health"), guards);
+    drain_deadline(&fields.section("drain_deadline"), guards.drain_deadline);
+    fields.labels("labels");
+    ssh(fields);
+    fields.log().error_count() == errors && !fields.is_broken()
+}
+
+/// Checks the keys of the set-up over SSH, which nothing reads in this build.
+fn ssh(fields: &Fields<'_>) {
+    fields.texts("ssh_keys");
+    fields.text("ssh_user");
+    fields.path("ssh_private_key_path");
+    for key in [
+        "ip_wait_timeout",
+        "ssh_timeout",
+        "ssh_connect_timeout",
+        "command_timeout",
+    ] {
+        fields.duration(key, SHORTEST_WAIT..=YEAR);
+    }
+}
+
 fn provider(name: &str, fields: &Fields<'_>) -> Option<ProviderConfig> {
+    for key in ["project", "zone", "region"] {
+        fields.name(key);
+    }
+    if let Some(variable) = fields.text("api_key_env") {
+        check_variable(fields, "api_key_env", &variable);
+    }
     let short = Duration::from_millis(100);
     let request_timeout = fields.duration("request_timeout", short..=Duration::from_secs(3600));
     let requests_per_second = fields.count("requests_per_second", 1..=10_000);
@@ -114,6 +149,7 @@ fn pool(
         this.at_start("instance_type is required: name the machine type to launch");
     }
     let (min_nodes, max_nodes) = this.size();
+    this.set_up();
     let most = |default| guards.max_launches_per_hour.unwrap_or(default);
     PoolConfig {
         provider: provider.unwrap_or_default(),
@@ -141,6 +177,7 @@ fn pool(
             .unwrap_or_default(),
         labels: this.labels(),
         health: health(&fields.section("health"), guards),
+        drain_deadline: drain_deadline(&fields.section("drain_deadline"), guards.drain_deadline),
     }
 }
 
@@ -238,6 +275,17 @@ impl Problems<'_, '_> {
         }
         let count = |value: i128| u32::try_from(value).unwrap_or(0);
         (count(min), count(max))
+    }
+
+    fn set_up(&self) {
+        ssh(self.fields);
+        let commands = self.fields.texts("setup_commands");
+        if !commands.is_empty() && !self.fields.has("ssh_private_key_path") {
+            self.at_key(
+                "setup_commands",
+                "ssh_private_key_path is required when setup_commands are configured",
+            );
+        }
     }
 
     fn labels(&self) -> BTreeMap<String, String> {

@@ -69,7 +69,7 @@ pub(super) fn guards(fields: &Fields<'_>) -> Guards {
         breaker: breaker(&fields.section("breaker")),
         launch_breaker: launch_breaker(&fields.section("launch_breaker")),
         flapping: flapping(&fields.section("flapping")),
-        drain_deadline: drain_deadline(&fields.section("drain_deadline")),
+        drain_deadline: drain_deadline(&fields.section("drain_deadline"), default.drain_deadline),
         terminate: terminate(&fields.section("terminate")),
         sweep: sweep(&fields.section("sweep")),
     }
@@ -150,8 +150,8 @@ fn flapping(fields: &Fields<'_>) -> FlappingConfig {
     }
 }
 
-fn drain_deadline(fields: &Fields<'_>) -> DrainDeadlines {
-    let default = DrainDeadlines::default();
+/// The deadlines of the fleet, or of a pool, where those of the fleet are the default.
+pub(super) fn drain_deadline(fields: &Fields<'_>, default: DrainDeadlines) -> DrainDeadlines {
     let deadline = |key, default| {
         fields
             .duration(key, Duration::ZERO..=YEAR)

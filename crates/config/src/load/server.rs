@@ -51,7 +51,12 @@ pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
             ),
         );
     }
-    let address = fields.text("address").unwrap_or(default.address);
+    let address = match fields.text("address") {
+        // A bare port, as the old grpc_port has it.
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => format!(":{port}"),
+        Some(address) => address,
+        None => default.address,
+    };
     if let Err(problem) = check_address(&address) {
         let expected = "host:port, for example :50051";
         fields.fail_value("address", &quoted(&address), &problem, expected);
@@ -157,14 +162,23 @@ fn token_source(fields: &Fields<'_>) -> Option<TokenSource> {
         return Some(TokenSource::File(path));
     }
     let variable = variable?;
+    check_variable(fields, "token_env", &variable);
+    Some(TokenSource::Environment(variable))
+}
+
+/// Checks the name of an environment variable. What is there may be a secret in the wrong place, so
+/// it is not shown.
+pub(super) fn check_variable(fields: &Fields<'_>, key: &str, name: &str) {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !variable.chars().all(legal) || variable.starts_with(|c: char| c.is_ascii_digit()) {
-        // The value may be a token in the wrong place, so it is not shown.
-        fields.fail("token_env",
-            "expected the name of an environment variable: letters, digits and _; the token itself does not belong in this file",
+    if !name.chars().all(legal) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        let what = key.trim_end_matches("_env").replace('_', " ");
+        fields.fail(
+            key,
+            format!(
+                "expected the name of an environment variable: letters, digits and _; the {what} itself does not belong in this file"
+            ),
         );
     }
-    Some(TokenSource::Environment(variable))
 }
 
 fn limits(fields: &Fields<'_>, heartbeat_interval: Duration) -> ServerLimits {
@@ -264,6 +278,8 @@ fn retention(fields: &Fields<'_>) -> RetentionConfig {
 pub(super) fn instance_manager(fields: &Fields<'_>) -> InstanceManagerConfig {
     let default = InstanceManagerConfig::default();
     let wait = SHORTEST_WAIT..=YEAR;
+    // Checked, and read by nothing.
+    fields.duration("stale_check_interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL);
     InstanceManagerConfig {
         launch_timeout: fields
             .duration("launch_timeout", wait.clone())
@@ -271,9 +287,6 @@ pub(super) fn instance_manager(fields: &Fields<'_>) -> InstanceManagerConfig {
         registration_timeout: fields
             .duration("registration_timeout", wait)
             .unwrap_or(default.registration_timeout),
-        stale_check_interval: fields
-            .duration("stale_check_interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL)
-            .unwrap_or(default.stale_check_interval),
     }
 }
 

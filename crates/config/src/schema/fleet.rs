@@ -1,7 +1,13 @@
 //! The keys of providers and pools.
 
-use super::keys::{planned, refused, renamed, section, works};
+use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
 use super::{Form, Section};
+
+/// Why the keys of the set-up over SSH do nothing yet.
+const SSH: &str = "this build has no cloud whose machines are set up over SSH";
+
+/// Why the keys of other clouds do nothing yet.
+const CLOUD: &str = "no cloud of this build reads it";
 
 /// The types of providers that exist; only the first works in this build.
 pub(crate) const PROVIDER_TYPES: &[&str] = &["fake", "lambda", "gcp", "aws", "docker"];
@@ -40,10 +46,34 @@ pub(super) static PROVIDER: Section = Section {
             "8",
             "Calls in flight at most.",
         ),
-        planned("api_key_env"),
-        planned("project"),
-        planned("zone"),
-        planned("region"),
+        no_effect(
+            "api_key_env",
+            Form::Text,
+            "",
+            "Environment variable with the key of the cloud's API.",
+            CLOUD,
+        ),
+        no_effect(
+            "project",
+            Form::Text,
+            "",
+            "The project within the cloud.",
+            CLOUD,
+        ),
+        no_effect(
+            "zone",
+            Form::Text,
+            "",
+            "The zone of pools that name none.",
+            CLOUD,
+        ),
+        no_effect(
+            "region",
+            Form::Text,
+            "",
+            "The region of pools that name none.",
+            CLOUD,
+        ),
         refused(
             "api_key_secret",
             "secret stores are not supported; put the key in the environment and name the variable with api_key_env",
@@ -71,15 +101,19 @@ pub(super) static POOL: Section = Section {
             Form::Text,
             "",
             "Required. Name of a provider of this file.",
-        ),
+        )
+        .restart("the pool's machines were bought with it"),
         works(
             "instance_type",
             Form::Text,
             "",
             "Required. The cloud's name of the machine type.",
-        ),
-        works("region", Form::Text, "local", "The cloud's region."),
-        works("zone", Form::Text, "", "The zone within the region."),
+        )
+        .restart("the pool's machines were bought with it"),
+        works("region", Form::Text, "local", "The cloud's region.")
+            .restart("the pool's machines were bought with it"),
+        works("zone", Form::Text, "", "The zone within the region.")
+            .restart("the pool's machines were bought with it"),
         works(
             "min_nodes",
             Form::Number,
@@ -126,20 +160,156 @@ pub(super) static POOL: Section = Section {
         planned("providers"),
         planned("strategy"),
         planned("zones"),
-        planned("ssh_keys"),
-        planned("ssh_user"),
-        planned("ssh_private_key_path"),
-        planned("setup_commands"),
+        section("drain_deadline", &POOL_DRAIN),
+        no_effect(
+            "ssh_keys",
+            Form::Texts,
+            "",
+            "Names of the SSH keys that the cloud puts on the machines.",
+            SSH,
+        ),
+        no_effect("ssh_user", Form::Text, "ubuntu", "User of the set-up.", SSH),
+        no_effect(
+            "ssh_private_key_path",
+            Form::Text,
+            "",
+            "File with the private key of the set-up; required with setup_commands.",
+            SSH,
+        ),
+        no_effect(
+            "setup_commands",
+            Form::Texts,
+            "",
+            "Commands that set a new machine up.",
+            SSH,
+        ),
+        no_effect(
+            "ip_wait_timeout",
+            Form::Duration,
+            "15m",
+            "Longest wait for a new machine's address.",
+            SSH,
+        ),
+        no_effect(
+            "ssh_timeout",
+            Form::Duration,
+            "10m",
+            "Longest wait until a new machine takes an SSH connection.",
+            SSH,
+        ),
+        no_effect(
+            "ssh_connect_timeout",
+            Form::Duration,
+            "30s",
+            "Longest wait for one try to connect.",
+            SSH,
+        ),
+        no_effect(
+            "command_timeout",
+            Form::Duration,
+            "5m",
+            "Longest time for one of the setup_commands.",
+            SSH,
+        ),
+        renamed("ssh_key_names", "ssh_keys"),
         planned("file_uploads"),
         planned("cooldown"),
         planned("cooldown_period"),
         planned("autoscaling"),
         planned("autoscaler"),
-        planned("scaling"),
-        planned("ip_wait_timeout"),
-        planned("ssh_timeout"),
-        planned("ssh_connect_timeout"),
-        planned("command_timeout"),
+        moved(
+            "scaling",
+            &[
+                to("min_nodes", "min_nodes"),
+                to("max_nodes", "max_nodes"),
+                to("cooldown", "cooldown"),
+                to("cooldown_period", "cooldown"),
+                to("autoscaler", "autoscaling"),
+                to("autoscaling", "autoscaling"),
+            ],
+        ),
+    ],
+};
+
+static POOL_DRAIN: Section = Section {
+    about: "How long a drain of the control plane waits for the work of this pool to leave.",
+    keys: &[
+        works(
+            "unhealthy",
+            Form::Duration,
+            "guards.drain_deadline.unhealthy",
+            "For an unhealthy node.",
+        ),
+        works(
+            "degraded",
+            Form::Duration,
+            "guards.drain_deadline.degraded",
+            "For a degraded node.",
+        ),
+        works(
+            "voluntary",
+            Form::Duration,
+            "guards.drain_deadline.voluntary",
+            "For a healthy node that is not needed.",
+        ),
+    ],
+};
+
+pub(super) static DEFAULTS: Section = Section {
+    about: "What pools take that do not say it themselves, key by key; labels are put together.",
+    keys: &[
+        section("health", &POOL_HEALTH),
+        works("labels", Form::Labels, "", "Labels of every pool's nodes."),
+        section("drain_deadline", &POOL_DRAIN),
+        no_effect(
+            "ssh_keys",
+            Form::Texts,
+            "",
+            "Names of the SSH keys that the cloud puts on the machines.",
+            SSH,
+        ),
+        no_effect("ssh_user", Form::Text, "ubuntu", "User of the set-up.", SSH),
+        no_effect(
+            "ssh_private_key_path",
+            Form::Text,
+            "",
+            "File with the private key of the set-up.",
+            SSH,
+        ),
+        no_effect(
+            "ip_wait_timeout",
+            Form::Duration,
+            "15m",
+            "Longest wait for a new machine's address.",
+            SSH,
+        ),
+        no_effect(
+            "ssh_timeout",
+            Form::Duration,
+            "10m",
+            "Longest wait until a new machine takes an SSH connection.",
+            SSH,
+        ),
+        no_effect(
+            "ssh_connect_timeout",
+            Form::Duration,
+            "30s",
+            "Longest wait for one try to connect.",
+            SSH,
+        ),
+        no_effect(
+            "command_timeout",
+            Form::Duration,
+            "5m",
+            "Longest time for one of the setup_commands.",
+            SSH,
+        ),
+        planned("cooldown"),
+        renamed("cooldown_period", "cooldown"),
+        renamed("ssh_key_names", "ssh_keys"),
+        renamed("unhealthy_threshold", "health.unhealthy_after"),
+        renamed("unhealthy_after", "health.unhealthy_after"),
+        renamed("auto_replace", "health.auto_replace"),
     ],
 };
 

@@ -1,26 +1,35 @@
 //! The keys of the top level and of the server itself.
 
-use super::fleet::{POOL, PROVIDER};
+use super::fleet::{DEFAULTS, POOL, PROVIDER};
 use super::guards::GUARDS;
-use super::keys::{planned, refused, renamed, section, works};
+use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
 use super::notifier::NOTIFIER;
-use super::{Form, Key, Section, Status};
+use super::{Form, Section};
 
 /// The top level of the file.
 pub static ROOT: Section = Section {
     about: "The sections of the file.",
     keys: &[
         section("server", &SERVER),
-        section("store", &STORE),
-        section("instance_manager", &INSTANCE_MANAGER),
-        section("guards", &GUARDS),
-        section("planner", &PLANNER),
-        works("providers", Form::Named(&PROVIDER), "", PROVIDER.about),
-        works("pools", Form::Named(&POOL), "", POOL.about),
-        planned("defaults"),
-        refused(
+        section("store", &STORE).restart("the store is opened at the start"),
+        section("instance_manager", &INSTANCE_MANAGER).live(),
+        section("guards", &GUARDS).live(),
+        section("planner", &PLANNER).restart("the loop takes its pace at the start"),
+        works("providers", Form::Named(&PROVIDER), "", PROVIDER.about)
+            .restart("providers are connected at the start"),
+        works("pools", Form::Named(&POOL), "", POOL.about).live(),
+        section("defaults", &DEFAULTS).live(),
+        moved(
             "global",
-            "set the keys on each pool, and the intervals under server",
+            &[
+                to("ssh_key_names", "defaults.ssh_keys"),
+                to("agent.server", "server.external_address"),
+                to("agent.heartbeat_interval", "server.heartbeat_interval"),
+                to(
+                    "agent.health_check_interval",
+                    "server.health_check_interval",
+                ),
+            ],
         ),
     ],
 };
@@ -32,54 +41,58 @@ static SERVER: Section = Section {
             "address",
             Form::Text,
             ":50051",
-            "Where to listen, as host:port; an empty host means every interface.",
-        ),
+            "Where to listen, as host:port; an empty host, or the port alone, means every interface.",
+        )
+        .restart("the server listens on it from its start"),
         works(
             "external_address",
             Form::Text,
             "",
             "URL at which agents reach the server, when it differs from the address.",
-        ),
+        )
+        .restart("running machines were started with it"),
         works(
             "heartbeat_interval",
             Form::Duration,
             "30s",
             "How often an agent beats.",
-        ),
+        )
+        .restart("running agents keep the interval that they were given"),
         works(
             "heartbeat_timeout",
             Form::Duration,
             "3 × heartbeat_interval",
             "Silence after which a node is UNHEALTHY.",
-        ),
+        )
+        .live(),
         works(
             "health_check_interval",
             Form::Duration,
             "60s",
             "How often an agent sends a full health report.",
-        ),
-        Key {
-            name: "autoscale_interval",
-            form: Form::Duration,
-            default: "30s",
-            about: "How often a pool's size is decided.",
-            status: Status::NoEffect("this build has no autoscaling"),
-        },
+        )
+        .restart("running agents keep the interval that they were given"),
+        no_effect(
+            "autoscale_interval",
+            Form::Duration,
+            "30s",
+            "How often a pool's size is decided.",
+            "this build has no autoscaling",
+        )
+        .live(),
         works(
             "health_policy",
             Form::Text,
             "",
             "File with health rules, relative to the working directory; absent means the built-in policy.",
-        ),
-        section("auth", &AUTH),
-        section("limits", &LIMITS),
-        section("tls", &TLS),
-        section("notifier", &NOTIFIER),
+        )
+        .live(),
+        section("auth", &AUTH).live(),
+        section("limits", &LIMITS).restart("connections take their limits at the start"),
+        section("tls", &TLS).restart("the listener takes its files at the start, and reads them again when they change"),
+        section("notifier", &NOTIFIER).live(),
         renamed("coordinator", "notifier"),
-        refused(
-            "grpc_port",
-            "write the port in server.address, for example \":50051\"",
-        ),
+        renamed("grpc_port", "address"),
     ],
 };
 
@@ -186,31 +199,36 @@ static LIMITS: Section = Section {
             Form::Number,
             "100",
             "Calls of people and programs per second for each token, or for each address where no token is asked for; 0 means no limit.",
-        ),
+        )
+        .live(),
         works(
             "calls_burst",
             Form::Number,
             "500",
             "How many of these calls may come at once.",
-        ),
+        )
+        .live(),
         works(
             "node_calls_per_second",
             Form::Number,
             "20",
             "Registrations, reports and answers to commands per second for each node; 0 means no limit. Heartbeats have none.",
-        ),
+        )
+        .live(),
         works(
             "node_calls_burst",
             Form::Number,
             "200",
             "How many of these calls may come at once.",
-        ),
+        )
+        .live(),
         works(
             "wrong_tokens_per_minute",
             Form::Number,
             "10",
             "Different wrong tokens that one address may try per minute; 0 means no limit.",
-        ),
+        )
+        .live(),
     ],
 };
 
@@ -240,15 +258,17 @@ static STORE: Section = Section {
             Form::Duration,
             "1h",
             "How long terminated nodes and instances stay listed.",
-        ),
+        )
+        .live(),
         works(
             "min_free",
             Form::Size,
             "256MiB",
             "Free space on the disk of data_dir below which nothing is bought; 0 means no limit.",
-        ),
+        )
+        .live(),
         planned("url"),
-        section("retention", &RETENTION),
+        section("retention", &RETENTION).live(),
         renamed("path", "data_dir"),
     ],
 };
@@ -292,11 +312,12 @@ static INSTANCE_MANAGER: Section = Section {
             "10m",
             "Longest wait for a launched machine's agent; then the machine is terminated.",
         ),
-        works(
+        no_effect(
             "stale_check_interval",
             Form::Duration,
             "1m",
-            "Accepted for older files and read by nothing: every wait of an instance has a deadline of its own.",
+            "How often waiting instances are looked at.",
+            "each wait of an instance has a deadline of its own and is looked at when that passes",
         ),
     ],
 };

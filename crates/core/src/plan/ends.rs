@@ -135,11 +135,13 @@ impl Fleet {
             let why = format!("{}: it stays", node.holders());
             return Err(Block::new("operator_hold", "held", why));
         }
+        let pool = self.pool_settings(&instance.pool);
+        let deadlines = pool.map_or(self.settings.guards.drain_deadline, |pool| {
+            pool.config.drain_deadline
+        });
         let limit = match cause {
-            DrainCause::Incident(_) => self.settings.guards.drain_deadline.unhealthy,
-            DrainCause::Shrink | DrainCause::Terminating => {
-                self.settings.guards.drain_deadline.voluntary
-            }
+            DrainCause::Incident(_) => deadlines.unhealthy,
+            DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
         };
         let deadline = self.graced(hold.since.core) + limit;
         if hold.drained.is_none() && now < deadline {

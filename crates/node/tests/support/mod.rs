@@ -388,6 +388,7 @@ impl Fleet for Handlers {
         terminate_instance TerminateInstanceRequest TerminateInstanceResponse;
         reset_breaker ResetBreakerRequest ResetBreakerResponse;
         get_policy GetPolicyRequest GetPolicyResponse;
+        get_config GetConfigRequest GetConfigResponse;
     }
 
     async fn watch_events(

@@ -12,7 +12,7 @@ use navarch_time::VirtualClock;
 
 use crate::archive::Archive;
 use crate::fleet::{FleetClock, FleetHandle};
-use crate::handlers::{Handlers, NodeParts, PolicyText};
+use crate::handlers::{ConfigText, Handlers, NodeParts, PolicyText};
 use crate::limits::Limits;
 use crate::publish::Published;
 
@@ -61,6 +61,12 @@ fn handlers_with(stored: u64, seen: usize) -> Handlers {
         loaded: NOW,
         refused: None,
     };
+    let effective = ConfigText {
+        source: String::new(),
+        text: String::new(),
+        loaded: NOW,
+        refused: None,
+    };
     Handlers {
         fleet: handle,
         published: Arc::new(published),
@@ -69,6 +75,7 @@ fn handlers_with(stored: u64, seen: usize) -> Handlers {
         archive: Arc::new(Archive::start(Arc::from(store.reader())).unwrap()),
         providers: BTreeMap::new(),
         policy: Arc::new(RwLock::new(text)),
+        config: Arc::new(RwLock::new(effective)),
         started: NOW,
         closing: navarch_time::CancellationToken::new(),
         listed: NodeParts::default(),

@@ -294,4 +294,27 @@ impl Fleet for Handlers {
         }
         Ok(answer)
     }
+
+    async fn get_config(
+        &self,
+        _call: Call,
+        _request: v1::GetConfigRequest,
+    ) -> Result<v1::GetConfigResponse, ApiError> {
+        let held = self.config_text();
+        let mut answer = v1::GetConfigResponse {
+            source: held.source,
+            text: held.text,
+            loaded_at: convert::timestamp(held.loaded).into(),
+            ..Default::default()
+        };
+        if let Some((at, problems)) = held.refused {
+            answer.refused = v1::RefusedConfig {
+                time: convert::timestamp(at).into(),
+                problems,
+                ..Default::default()
+            }
+            .into();
+        }
+        Ok(answer)
+    }
 }

@@ -51,6 +51,19 @@ pub struct PolicyText {
     pub refused: Option<(Stamp, String)>,
 }
 
+/// The configuration in force, and what became of a newer one.
+#[derive(Debug, Clone)]
+pub struct ConfigText {
+    /// Its file, if it has one.
+    pub source: String,
+    /// Every key with its value and no secret, in YAML.
+    pub text: String,
+    /// When the fleet took it.
+    pub loaded: Stamp,
+    /// Why a newer one is not in force, and since when.
+    pub refused: Option<(Stamp, Vec<String>)>,
+}
+
 /// What all handlers share.
 pub struct Handlers {
     /// Feeds the fleet.
@@ -67,6 +80,8 @@ pub struct Handlers {
     pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
     /// The health policy with its text.
     pub policy: Arc<RwLock<PolicyText>>,
+    /// The configuration.
+    pub config: Arc<RwLock<ConfigText>>,
     /// When this control plane started.
     pub started: Stamp,
     /// Told when streams must end.
@@ -184,6 +199,13 @@ impl Handlers {
     fn node_info(&self, node: &Node) -> navarch_api::wire::NodeInfo {
         let beat = self.published.pulses.last_beat(&node.id);
         navarch_api::convert::node(node, beat, self.time.now())
+    }
+
+    fn config_text(&self) -> ConfigText {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn policy_text(&self) -> PolicyText {

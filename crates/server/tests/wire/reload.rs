@@ -41,6 +41,10 @@ impl Plane {
         self.ok("FleetService/GetPolicy", json!({})).await
     }
 
+    async fn effective(&self) -> Value {
+        self.ok("FleetService/GetConfig", json!({})).await
+    }
+
     async fn status_at(&self, node: &str, celsius: u32) -> Value {
         let report = json!({"nodeId": node, "events": [{
             "gpuIndex": 0, "system": "HEALTH_WATCH_SYSTEM_THERMAL",
@@ -180,7 +184,7 @@ const FILE: &str = "
 server:
   heartbeat_timeout: 90s
 providers:
-  fake: {url: \"http://127.0.0.1:9\"}
+  fake: {}
 pools:
   p: {provider: fake, instance_type: fake-8x, max_nodes: 1}
 ";
@@ -191,6 +195,7 @@ async fn a_changed_configuration_takes_effect_and_a_broken_one_does_not() {
     let (home, config, clock) = first.stop().await;
     let file = home.path().join("config.yaml");
     std::fs::write(&file, FILE).expect("a file");
+    let config = Plane::fleet_of(config, &file);
     let plane = Plane::at(home, config, Some(file.clone()), clock).await;
     GoAgent("n").register(&plane).await;
     GoAgent("n").beat(&plane).await;
@@ -207,6 +212,27 @@ async fn a_changed_configuration_takes_effect_and_a_broken_one_does_not() {
             told.iter()
                 .any(|line| line.starts_with("config"))
                 .then_some(())
+        })
+        .await;
+    // A change that needs a restart takes what came with it down.
+    let both = FILE.replace("90s", "50s\n  external_address: \"http://h\"");
+    std::fs::write(&file, both).expect("a file");
+    let refused = plane
+        .until("the refusal", async || {
+            plane.effective().await.get("refused").cloned()
+        })
+        .await;
+    let problems = refused["problems"].to_string();
+    assert!(problems.contains("server.external_address"), "{problems}");
+    assert!(problems.contains("needs a restart"), "{problems}");
+    let said = plane.effective().await;
+    let text = said["text"].as_str().expect("a text");
+    assert!(text.contains("heartbeat_timeout: 40s"), "{text}");
+    std::fs::write(&file, FILE.replace("90s", "40s")).expect("a file");
+    plane
+        .until("the refusal is taken back", async || {
+            let said = plane.effective().await;
+            said.get("refused").is_none().then_some(())
         })
         .await;
     GoAgent("n").beat(&plane).await;

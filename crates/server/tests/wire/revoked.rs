@@ -280,14 +280,16 @@ async fn a_token_that_is_taken_out_of_the_configuration_loses_its_streams() {
     let token = |name: &str, role: &str| {
         format!("      {name}: {{role: {role}, token_file: {place}/{name}}}\n")
     };
+    // The machines of the fake cloud need one of an agent.
     let (goes, stays) = (
         token("viewer-goes", "viewer"),
-        token("viewer-stays", "viewer"),
+        token("viewer-stays", "viewer") + &token("agent-stays", "agent"),
     );
-    let head = "providers: {fake: {url: \"http://127.0.0.1:9\"}}
+    let head = "providers: {fake: {}}
 pools: {p: {provider: fake, instance_type: fake-8x, max_nodes: 1}}
 server:\n  auth:\n    tokens:\n";
     std::fs::write(&file, format!("{head}{goes}{stays}")).expect("it is written");
+    let config = Plane::fleet_of(config, &file);
     let plane = Plane::at(home, config, Some(file.clone()), clock).await;
     let (method, role, body) = STREAMS[0];
     let grpc = Flavour::Grpc;

@@ -51,6 +51,7 @@ const TABLE: &[(&str, [bool; 4])] = &[
     ("FleetService/TerminateInstance", [false, false, true, true]),
     ("FleetService/ResetBreaker", [false, false, true, true]),
     ("FleetService/GetPolicy", [false, true, true, true]),
+    ("FleetService/GetConfig", [false, false, false, true]),
     ("DevService/InjectFault", [false, false, false, true]),
     ("DevService/ClearFault", [false, false, false, true]),
 ];

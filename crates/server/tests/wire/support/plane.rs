@@ -1,7 +1,7 @@
 //! The control plane under test, on a clock that only tests move.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -125,6 +125,17 @@ impl Plane {
         // The record of the start is there.
         plane.settle().await;
         plane
+    }
+
+    /// The configuration with the providers and pools of a file, so that reading the file again is
+    /// no change that needs a restart.
+    pub fn fleet_of(config: Config, file: &Path) -> Config {
+        let (loaded, _) = Config::load(file).expect("a sound file");
+        Config {
+            providers: loaded.providers,
+            pools: loaded.pools,
+            ..config
+        }
     }
 
     pub async fn stop(self) -> (TempDir, Config, VirtualClock) {

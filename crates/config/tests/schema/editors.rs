@@ -23,7 +23,10 @@ impl Validator {
     }
 
     fn takes(&self, text: &str) -> bool {
-        self.fits(&self.schema, &serde_saphyr::from_str(text).unwrap())
+        self.fits(
+            &self.schema,
+            &serde_saphyr::from_str(text).expect("a sound schema"),
+        )
     }
 
     fn fits(&self, schema: &Value, value: &Value) -> bool {
@@ -47,19 +50,19 @@ impl Validator {
                 ("type", name) => is_a(name, value),
                 ("pattern", Value::String(pattern)) => value
                     .as_str()
-                    .is_none_or(|text| Regex::new(pattern).unwrap().is_match(text)),
-                ("minLength", least) => value
-                    .as_str()
-                    .is_none_or(|text| text.len() as u64 >= least.as_u64().unwrap()),
+                    .is_none_or(|text| Regex::new(pattern).expect("a sound schema").is_match(text)),
+                ("minLength", least) => value.as_str().is_none_or(|text| {
+                    text.len() as u64 >= least.as_u64().expect("a sound schema")
+                }),
                 ("minimum", least) => value
                     .as_f64()
-                    .is_none_or(|number| number >= least.as_f64().unwrap()),
+                    .is_none_or(|number| number >= least.as_f64().expect("a sound schema")),
                 ("items", form) => value
                     .as_array()
                     .is_none_or(|items| items.iter().all(|item| self.fits(form, item))),
                 ("required", Value::Array(keys)) => value.as_object().is_none_or(|entries| {
                     keys.iter()
-                        .all(|key| entries.contains_key(key.as_str().unwrap()))
+                        .all(|key| entries.contains_key(key.as_str().expect("a sound schema")))
                 }),
                 ("properties", Value::Object(properties)) => {
                     value.as_object().is_none_or(|entries| {
@@ -89,7 +92,7 @@ impl Validator {
 }
 
 fn is_a(name: &Value, value: &Value) -> bool {
-    match name.as_str().unwrap() {
+    match name.as_str().expect("a sound schema") {
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),
@@ -146,10 +149,10 @@ fn whole_files_are_taken_and_refused() {
     let validator = Validator::new();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut taken = 0;
-    for entry in std::fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(examples).expect("a sound schema") {
+        let path = entry.expect("a sound schema").path();
         if path.extension().is_some_and(|end| end == "yaml") {
-            let text = std::fs::read_to_string(&path).unwrap();
+            let text = std::fs::read_to_string(&path).expect("a sound schema");
             assert!(validator.takes(&text), "{}", path.display());
             taken += 1;
         }
@@ -169,7 +172,7 @@ fn whole_files_are_taken_and_refused() {
         "thresholds",
     ] {
         let case = cases.split(&format!("=== {title}\n")).nth(1).expect(title);
-        let file = case.split("--- answer\n").next().unwrap();
+        let file = case.split("--- answer\n").next().expect("a sound schema");
         let file = file.replace("+pools\n", "");
         assert!(!validator.takes(&file), "{title}");
     }

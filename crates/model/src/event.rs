@@ -100,6 +100,8 @@ event_kinds! {
     BreakerOpened = "breaker.opened",
     /// A breaker closed.
     BreakerClosed = "breaker.closed",
+    /// The one that an open breaker let through did not help.
+    BreakerProbeFailed = "breaker.probe_failed",
     /// A command was issued.
     CommandIssued = "command.issued",
     /// A command changed.

@@ -95,6 +95,7 @@ fn level(event: &Event) -> Level {
         K::IncidentOpened
         | K::NodeSilent
         | K::BreakerOpened
+        | K::BreakerProbeFailed
         | K::ListingSuspect
         | K::UnclaimedFound
         | K::RegistrationRefused
@@ -132,6 +133,7 @@ fn phrase(kind: EventKind) -> &'static str {
         K::GuardBlocked => "action blocked",
         K::BreakerOpened => "breaker opened",
         K::BreakerClosed => "breaker closed",
+        K::BreakerProbeFailed => "breaker stays open",
         K::CommandIssued => "issued command",
         K::CommandChanged => "command changed",
         other => other.word(),

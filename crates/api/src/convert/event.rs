@@ -80,7 +80,11 @@ const fn step(kind: EventKind) -> &'static str {
         K::ReplacementStarted | K::WouldAct | K::AutomationChanged | K::DrainCancelled => {
             "decision"
         }
-        K::GuardBlocked | K::BreakerOpened | K::BreakerClosed | K::ListingSuspect => "guard",
+        K::GuardBlocked
+        | K::BreakerOpened
+        | K::BreakerClosed
+        | K::BreakerProbeFailed
+        | K::ListingSuspect => "guard",
         K::DrainStarted | K::CommandIssued => "action",
         K::DrainFinished
         | K::NoticeTaken

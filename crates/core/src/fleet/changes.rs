@@ -44,6 +44,7 @@ impl Fleet {
                         || before.automation != pool.automation
                 });
             }
+            Change::ForgetPool(name) => pools.push(Some(name.clone())),
             Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
             Change::ForgetInstance(id) => pools.push(pool_of(id)),
             Change::Node(node) => {

@@ -5,6 +5,7 @@ mod breakers;
 mod changes;
 mod cloud;
 mod ends;
+mod forget;
 mod holds;
 mod incidents;
 mod index;
@@ -141,6 +142,8 @@ pub struct Fleet {
     pub(crate) unlisted: BTreeMap<InstanceId, u32>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
+    /// Since when pools that left the configuration have had nothing on record.
+    pub(crate) empty_pools: BTreeMap<PoolName, Time>,
     /// Before this moment no node can be found without full reports; none if that is not known.
     pub(crate) stale_due: Option<Time>,
     /// Reasons on record that still hold.
@@ -182,6 +185,7 @@ impl Fleet {
             alerted: BTreeSet::new(),
             unlisted: BTreeMap::new(),
             unclaimed_asked: BTreeMap::new(),
+            empty_pools: BTreeMap::new(),
             stale_due: None,
             notes: BTreeMap::new(),
             grace: core_time,

@@ -25,6 +25,7 @@ impl Fleet {
             ("alerted instances", self.alerted.len()),
             ("unlisted intents", self.unlisted.len()),
             ("asked unclaimed machines", self.unclaimed_asked.len()),
+            ("empty pools", self.empty_pools.len()),
             ("notes", self.notes.len()),
             ("planned pools", self.planned.len()),
             ("due pools", self.due.pools.len()),

@@ -208,6 +208,7 @@ pub fn forgetting_of(state: &State) -> Vec<Change> {
     changes.extend(state.nodes.keys().cloned().map(Change::ForgetNode));
     changes.extend(state.incidents.keys().cloned().map(Change::ForgetIncident));
     changes.extend(state.commands.keys().cloned().map(Change::ForgetCommand));
+    changes.extend(state.pools.keys().cloned().map(Change::ForgetPool));
     changes.extend(
         state
             .unclaimed

@@ -514,7 +514,7 @@ impl Random {
 
     /// A change.
     pub fn change(&mut self) -> Change {
-        match self.below(14) {
+        match self.below(15) {
             0 => Change::Meta(Arc::new(self.meta())),
             1 => Change::Pool(Arc::new(self.pool())),
             2 => Change::Instance(Arc::new(self.instance())),
@@ -527,6 +527,7 @@ impl Random {
             9 => Change::ForgetInstance(self.instance_id()),
             10 => Change::ForgetIncident(self.incident_id()),
             11 => Change::ForgetCommand(self.command_id()),
+            12 => Change::ForgetPool(self.pool_name()),
             _ => Change::Event(Arc::new(self.event())),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use navarch_model::{
-    Idempotency, Instance, Offering, OfferingMemory, Phase, PoolName, ProviderName, Time,
+    Idempotency, Instance, Node, Offering, OfferingMemory, Phase, PoolName, ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block};
 
@@ -154,16 +154,24 @@ impl Fleet {
                 .any(|instance| here(instance))
     }
 
-    /// Machines of an offering that a pool has or will have and that were never ACTIVE.
+    /// Machines of an offering that a pool has or will have and that were never ACTIVE. While the
+    /// breaker is open, one that an operator holds is no launch that is being tried: nobody but that
+    /// person moves it on, and the pool must not wait for it.
     pub(super) fn unproven(
         &self,
         pool: &PoolName,
         offering: &Offering,
     ) -> impl Iterator<Item = &Instance> {
+        let open = self.offering_memory(pool, offering).breaker.is_open();
+        let taken = move |instance: &Instance| {
+            let node = self.node_of(instance);
+            open && node.is_some_and(Node::is_held_by_operator)
+        };
         self.pool_instances(pool).filter(move |instance| {
             instance.offering == *offering
                 && instance.phase.counts_as_capacity()
                 && !instance.was_active
+                && !taken(instance)
         })
     }
 

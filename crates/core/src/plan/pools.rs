@@ -301,6 +301,8 @@ impl Planner<'_> {
     }
 
     /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
+    /// The place of one that is only silent is kept for it until something confirms that it is dead:
+    /// a healthy one that goes meanwhile would have to be bought again.
     fn shrink(&mut self, pool: &PoolName, settings: &PoolSettings) {
         let fleet = self.fleet;
         let excess = fleet.staying(pool).saturating_sub(settings.min_nodes());
@@ -323,10 +325,12 @@ impl Planner<'_> {
                 instance.id.clone(),
             )
         });
-        for (planned, (_, node)) in candidates.into_iter().take(excess).enumerate() {
+        let mut planned = 0;
+        for (_, node) in candidates.into_iter().take(excess) {
             let words = format!("shrink by {}", node.id);
             match fleet.may_drain(node, &DrainCause::Shrink, planned, self.now.core) {
                 Ok(why) => {
+                    planned += 1;
                     let action = Action::Drain {
                         node: node.id.clone(),
                         cause: DrainCause::Shrink,

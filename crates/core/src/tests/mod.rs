@@ -11,14 +11,17 @@ mod incidents;
 mod late;
 mod launch;
 mod limits;
+mod memory;
 mod notices;
 mod orphans;
 mod policy;
 mod register;
 mod restored;
 mod scope;
+mod shrink;
 mod silence;
 mod stories;
+mod stuck;
 mod sweep;
 mod tokens;
 

@@ -318,6 +318,7 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                     about: "node-1".to_owned(),
                     action: "replace".to_owned(),
                     guard: "budget",
+                    cause: "pool",
                     reason: "1 of 1 disruptions under way".to_owned(),
                     until: Some(at(31).core),
                 }],

@@ -42,6 +42,8 @@ pub(crate) type Answer = (Outcome, Vec<Arc<Command>>);
 
 impl Sim {
     pub(crate) fn boot(&mut self, id: &ProviderInstanceId) {
+        // One that was repaired twice boots again while it runs.
+        self.wake_up(id, true);
         let Some(rented) = self
             .cloud
             .machines

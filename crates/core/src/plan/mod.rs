@@ -26,6 +26,8 @@ pub struct Wait {
     pub action: String,
     /// The guard that stops it.
     pub guard: &'static str,
+    /// Which of the guard's reasons it is, in one word.
+    pub cause: &'static str,
     /// The facts and the limit, in words.
     pub reason: String,
     /// When it is worth looking again, in fleet time; none means when a fact changes.
@@ -317,6 +319,7 @@ impl<'a> Planner<'a> {
                 about: about.to_owned(),
                 action: action.to_owned(),
                 guard: block.guard,
+                cause: block.cause,
                 reason: block.reason.clone(),
                 until: block.until,
             });

@@ -226,6 +226,12 @@ fn a_breaker_that_its_probe_closed_does_not_open_again_on_what_was_hit_before() 
     go(&mut rig, 200);
     assert_eq!(rig.count(EventKind::BreakerOpened), 1);
     assert_eq!(rig.count(EventKind::BreakerClosed), 1);
+    let began = rig
+        .events
+        .values()
+        .find(|event| event.kind == EventKind::DrainStarted);
+    let began = began.map(|event| event.at);
+    assert_eq!(breaker(&rig, "main").reset, began, "when the probe began");
     assert_eq!(touched(&rig).len(), 4, "the rest is repaired");
 }
 

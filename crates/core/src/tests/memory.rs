@@ -1,10 +1,12 @@
 //! What pools remember, and for how long.
 
+use std::time::Duration;
+
 use navarch_model::{Automation, EventKind, InstanceId, NodeCommandType, NodeId, Phase, PoolName};
 
 use super::breakers::{RULE, breaker, fleet, go, hit, wide};
 use super::{Rig, yaml};
-use crate::input::Input;
+use crate::input::{Input, Reply};
 
 /// So many hours, with a tick in each and no word from a node.
 fn hours(rig: &mut Rig, hours: u64) {
@@ -234,4 +236,58 @@ fn what_an_operator_chose_for_a_pool_is_never_forgotten() {
     rig.configure(&yaml(0, 2, "").replace("  main:\n", "  other:\n"));
     hours(&mut rig, 100);
     assert!(known(&rig, "main"));
+}
+
+#[test]
+fn a_breaker_that_opens_tells_its_pool_and_when_it_may_try() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..3]);
+    rig.run(5);
+    let last = rig.now.core;
+    hit(&mut rig, &up[3..4]);
+    rig.run(7);
+    let breaker = breaker(&rig, "main");
+    assert_eq!(breaker.probe_at, Some(last + Duration::from_secs(600)));
+    let opened = rig
+        .events
+        .values()
+        .find(|event| event.kind == EventKind::BreakerOpened);
+    let subject = &opened.expect("it is on record").subject;
+    assert_eq!(subject.pool, Some(PoolName::new("main")));
+}
+
+#[test]
+fn a_reset_ends_only_the_breaker_that_it_names() {
+    let text = wide(8, "").replace("budget: 100\n", "budget: 0\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(8);
+    hit(&mut rig, &up[..4]);
+    for id in &up[..4] {
+        rig.full(id, 97);
+    }
+    rig.run(1);
+    let open = |rig: &Rig| {
+        let memory = &rig.fleet.state().pools[&PoolName::new("main")];
+        let all = memory.repair_breakers.iter();
+        all.filter(|(_, one)| one.is_open()).count()
+    };
+    assert_eq!(open(&rig), 2);
+    let reset = |signature: Option<&str>| Input::ResetBreaker {
+        pool: PoolName::new("main"),
+        signature: signature.map(str::to_owned),
+    };
+    let done = rig.take(reset(Some(RULE)));
+    assert_eq!(done, Reply::Reset(vec![RULE.to_owned()]));
+    assert_eq!(open(&rig), 1);
+    // One that is closed is not reset with the others.
+    let done = rig.take(reset(None));
+    assert_eq!(done, Reply::Reset(vec!["temperature-critical".to_owned()]));
+    // One that opens again still knows what was hit before it was reset.
+    let first = breaker(&rig, "main").reset;
+    assert!(first.is_some());
+    rig.run(1);
+    hit(&mut rig, &up[4..]);
+    rig.run(1);
+    assert!(breaker(&rig, "main").is_open());
+    assert_eq!(breaker(&rig, "main").reset, first);
 }

@@ -18,7 +18,7 @@ fn the_first_seeds_keep_every_promise() {
 /// an operator closed, a launch that was planned late, a machine that booted while it ran.
 #[test]
 fn seeds_that_failed_once_keep_every_promise() {
-    for seed in [3049, 8103, 8664, 9046] {
+    for seed in [3049, 8103, 8664, 9046, 10_013, 10_523] {
         if let Err(failure) = fuzz::world(seed, Config::drawn(seed), 60) {
             panic!("{failure}");
         }

@@ -1,6 +1,6 @@
 //! Waits that would last for ever, because one guard waits for what another one holds.
 
-use navarch_model::{InstanceId, NodeCommandType, NodeId, Phase, PoolName};
+use navarch_model::{InstanceId, NodeCommandType, NodeId, Phase, PoolName, ProviderName};
 
 use super::{Rig, yaml};
 use crate::input::Input;
@@ -77,4 +77,38 @@ fn a_machine_that_a_person_says_is_dead_does_not_wait_for_its_replacement() {
     rig.xid(&up[0], 79, 0);
     rig.run(5);
     assert_eq!(rig.instance(&up[0]).phase, Phase::Running);
+}
+
+#[test]
+fn machines_that_never_registered_and_vanished_under_a_doubtful_listing_are_looked_up() {
+    let mut rig = Rig::new(&yaml(3, 6, "guards:\n  sweep:\n    interval: 1m\n"));
+    rig.run(5);
+    let coming = rig.of(Phase::PendingRegistration);
+    assert_eq!(coming.len(), 3);
+    let since = rig.instance(&coming[2]).phase_since.core;
+    while rig.now.core.since(since).as_secs() < 299 {
+        rig.run(1);
+    }
+    // Their time is nearly over when a listing is cut short, and then all of them are gone.
+    let provider = ProviderName::new("fake");
+    let began = rig.now;
+    let machines = rig.machines.values().take(1).cloned().collect();
+    rig.take(Input::ListResult {
+        provider: provider.clone(),
+        began,
+        result: Ok((machines, false)),
+    });
+    rig.machines.clear();
+    rig.run(3);
+    assert_eq!(rig.of(Phase::PendingRegistration), coming);
+    let waits = rig.waits();
+    assert!(
+        waits.iter().all(|(_, guard)| *guard == "sweep"),
+        "{waits:?}"
+    );
+    rig.run(180);
+    for id in &coming {
+        assert_eq!(rig.instance(id).phase, Phase::Terminated, "{id}");
+    }
+    assert!(rig.report.suspect.is_empty(), "{:?}", rig.report.suspect);
 }

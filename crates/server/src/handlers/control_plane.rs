@@ -163,6 +163,11 @@ impl ControlPlane for Handlers {
         request: wire::ListInstancesRequest,
     ) -> Result<Listed<wire::ListInstancesResponse>, ApiError> {
         let query = requests::instances(request)?;
+        let named = Named {
+            pool: query.pool.as_ref(),
+            ..Named::default()
+        };
+        self.must_exist(named).await?;
         let instances = self.published.read(|state| {
             state
                 .instances

@@ -159,6 +159,11 @@ async fn a_filter_by_what_never_was_is_refused_with_the_nearest_names() {
         ),
         ("ListNodes", json!({"pool": "mian"}), "pool not found: mian"),
         (
+            "ListInstances",
+            json!({"poolName": "mian"}),
+            "pool not found: mian",
+        ),
+        (
             "FleetService/ListEvents",
             json!({"filter": {"incidentId": nowhere}}),
             "incident not found: 11111111-2222-4333-8444-555555555555",

@@ -108,10 +108,11 @@ impl Config {
 fn top_level(log: &Log, root: &tree::Node) -> Config {
     let at = Position::START;
     let fields = Fields::new(log, &schema::ROOT, String::new(), at, Some(root));
-    let guards = guards::guards(&fields.section("guards"));
-    let (providers, pools) = fleet::fleet(&fields, &guards);
+    let server = server::server(&fields.section("server"));
+    let guards = guards::guards(&fields.section("guards"), server.heartbeat_timeout);
+    let (providers, pools) = fleet::fleet(&fields, &guards, server.heartbeat_timeout);
     Config {
-        server: server::server(&fields.section("server")),
+        server,
         store: server::store(&fields.section("store")),
         instance_manager: server::instance_manager(&fields.section("instance_manager")),
         planner: server::planner(&fields.section("planner")),

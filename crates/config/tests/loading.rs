@@ -271,6 +271,14 @@ fn what_is_probably_not_meant_is_a_warning() {
             "test.yaml:3:72: pools.dev.health.unhealthy_threshold is an old spelling: write pools.dev.health.unhealthy_after instead",
         ),
         (
+            pool("health: {silence_replace_after: 89s}"),
+            "test.yaml:3:95: pools.dev.health.silence_replace_after: 1m29s is shorter than server.heartbeat_timeout (1m30s), and a node is found silent only after that: use a longer time",
+        ),
+        (
+            with("guards: {silence_replace_after: 1s}\nserver: {heartbeat_timeout: 2m}\n"),
+            "test.yaml:4:33: guards.silence_replace_after: 1s is shorter than server.heartbeat_timeout (2m), and a node is found silent only after that: use a longer time",
+        ),
+        (
             pool("labels: {pool: other}"),
             "test.yaml:3:78: pools.dev.labels.pool: the label pool is always the pool's name: remove it",
         ),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use navarch_model::Automation;
 
-use super::guards::MOST_REPEATS;
+use super::guards::{MOST_REPEATS, silence_replace_after};
 use super::server::url;
-use super::{MOST_NODES, SHORTEST_WAIT};
+use super::MOST_NODES;
 use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
-use crate::fields::{Fields, YEAR};
+use crate::fields::Fields;
 use crate::schema::{self, PROVIDER_TYPES};
 use crate::tree::quoted;
 
@@ -22,7 +22,11 @@ const LEAST_LAUNCHES_PER_HOUR: u32 = 10;
 type Providers = BTreeMap<String, ProviderConfig>;
 type Pools = BTreeMap<String, PoolConfig>;
 
-pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
+pub(super) fn fleet(
+    root: &Fields<'_>,
+    guards: &Guards,
+    heartbeat_timeout: Duration,
+) -> (Providers, Pools) {
     let named = root.named("providers");
     let names = root.names("providers");
     let mut used = BTreeSet::new();
@@ -36,7 +40,7 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
         );
     }
     for (name, fields) in sections {
-        let pool = pool(name, &fields, guards, names.as_ref());
+        let pool = pool(name, &fields, guards, heartbeat_timeout, names.as_ref());
         used.insert(pool.provider.clone());
         pools.insert(name.to_owned(), pool);
     }
@@ -105,6 +109,7 @@ fn pool(
     name: &str,
     fields: &Fields<'_>,
     guards: &Guards,
+    heartbeat_timeout: Duration,
     providers: Option<&BTreeSet<&str>>,
 ) -> PoolConfig {
     let this = Problems { name, fields };
@@ -140,11 +145,11 @@ fn pool(
             )
             .unwrap_or_default(),
         labels: this.labels(),
-        health: health(&fields.section("health"), guards),
+        health: health(&fields.section("health"), guards, heartbeat_timeout),
     }
 }
 
-fn health(fields: &Fields<'_>, guards: &Guards) -> PoolHealth {
+fn health(fields: &Fields<'_>, guards: &Guards, heartbeat_timeout: Duration) -> PoolHealth {
     PoolHealth {
         unhealthy_after: fields
             .count("unhealthy_after", 1..=MOST_REPEATS)
@@ -162,9 +167,11 @@ fn health(fields: &Fields<'_>, guards: &Guards) -> PoolHealth {
         recover_after: fields
             .count("recover_after", 1..=MOST_REPEATS)
             .unwrap_or(guards.recover_after),
-        silence_replace_after: fields
-            .duration_or_never("silence_replace_after", SHORTEST_WAIT..=YEAR)
-            .unwrap_or(guards.silence_replace_after),
+        silence_replace_after: silence_replace_after(
+            fields,
+            guards.silence_replace_after,
+            heartbeat_timeout,
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ mod faults;
 mod guards;
 mod holds;
 mod input;
+mod limits;
 mod logs;
 mod main_job;
 mod notifier;

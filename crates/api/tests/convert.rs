@@ -7,8 +7,8 @@ use std::time::Duration;
 use navarch_api::{Code, convert};
 use navarch_core::{PlanReport, PoolReport, Rejection, RejectionCode, Wait};
 use navarch_model::{
-    Automation, AutomationSetting, Breaker, Check, Description, DrainCause, Ending, Event,
-    EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
+    Automation, AutomationSetting, Breaker, CapacityKind, Check, Description, DrainCause, Ending,
+    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
     HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause,
     Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, ProviderName, Repair, Stamp, State,
     Subject, Time,
@@ -126,6 +126,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
             region: "local".to_owned(),
             zone: String::new(),
             instance_type: "gpu_8x_h100".to_owned(),
+            capacity: CapacityKind::OnDemand,
         },
         labels: BTreeMap::new(),
         phase: Phase::OutcomeUnknown,

@@ -12,6 +12,7 @@ use crate::units::Budget;
 
 mod guards;
 mod notifier;
+mod placement;
 mod server;
 
 pub use guards::{
@@ -19,6 +20,7 @@ pub use guards::{
     TerminateConfig,
 };
 pub use notifier::{NotifierConfig, WebhookConfig};
+pub use placement::{CandidateConfig, PlacementConfig, Strategy};
 pub use server::{
     AuthConfig, RateLimits, RetentionConfig, ServerConfig, ServerLimits, StoreConfig, StoreKind,
     TlsConfig, TokenConfig, TokenSource,
@@ -144,15 +146,9 @@ impl ProviderKind {
 /// One pool of machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolConfig {
-    /// Name of its provider.
-    pub provider: String,
-    /// The cloud's name of the machine type.
-    pub instance_type: String,
-    /// The cloud's region.
-    pub region: String,
-    /// The zone within the region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+    /// Where its machines are bought.
+    #[serde(flatten)]
+    pub placement: PlacementConfig,
     /// Least number of machines.
     pub min_nodes: u32,
     /// Greatest number of machines, at least 1.

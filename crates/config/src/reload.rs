@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, PoolConfig};
 use crate::error::Log;
 use crate::tree::{self, Node, Value};
 
@@ -97,20 +97,23 @@ fn applied(running: &Config, new: &Config) -> Config {
     config.store.min_free = min_free;
     config.store.retention = retention;
     config.providers.clone_from(&running.providers);
-    config
-        .pools
-        .retain(|_, pool| running.providers.contains_key(&pool.provider));
+    config.pools.retain(|_, pool| is_connected(running, pool));
     for (name, old) in &running.pools {
-        let pool = config
-            .pools
-            .entry(name.clone())
-            .or_insert_with(|| old.clone());
-        pool.provider.clone_from(&old.provider);
-        pool.instance_type.clone_from(&old.instance_type);
-        pool.region.clone_from(&old.region);
-        pool.zone.clone_from(&old.zone);
+        let added = config.pools.entry(name.clone()).or_insert_with(|| {
+            // It is gone from the file, or buys at a provider that is not connected.
+            new.pools.get(name).unwrap_or(old).clone()
+        });
+        if !is_connected(running, added) {
+            added.placement.clone_from(&old.placement);
+        }
     }
     config
+}
+
+/// Whether a pool buys at providers alone that the server is connected to.
+fn is_connected(running: &Config, pool: &PoolConfig) -> bool {
+    let mut providers = pool.placement.providers.iter();
+    providers.all(|one| running.providers.contains_key(&one.name))
 }
 
 fn reason(key: &str) -> &'static str {
@@ -127,9 +130,10 @@ fn reason(key: &str) -> &'static str {
         ["providers", ..] => "providers are connected at the start",
         [
             "pools",
+            _,
+            "strategy" | "parallel_launches" | "providers",
             ..,
-            "provider" | "instance_type" | "region" | "zone",
-        ] => "the pool's machines were bought with it",
+        ] => "providers are connected at the start",
         ["pools", ..] => "a pool is removed, or added with a new provider, only at the start",
         _ => "it is read at the start",
     }

@@ -1,7 +1,7 @@
 //! What plans consist of.
 
 use navarch_model::{
-    EndCause, InstanceId, LaunchCause, NodeId, PoolName, ProviderInstanceId, ProviderName,
+    EndCause, InstanceId, LaunchCause, NodeId, Offering, PoolName, ProviderInstanceId, ProviderName,
 };
 
 /// What plans consist of. Guards are judged again when an action is taken.
@@ -13,6 +13,8 @@ pub enum Action {
         pool: PoolName,
         /// Why.
         cause: LaunchCause,
+        /// What to buy.
+        offering: Offering,
     },
     /// Make the launch call of an intent.
     Launch {
@@ -75,6 +77,11 @@ pub enum Action {
     },
     /// List a provider.
     List {
+        /// The provider.
+        provider: ProviderName,
+    },
+    /// Ask a provider what it sells and for how much.
+    Prices {
         /// The provider.
         provider: ProviderName,
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use navarch_model::{
     Automation, BootId, Change, CommandId, CommandState, Description, FleetId, HealthEventType,
     HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchSpec, Machine, NodeCommandType,
-    NodeId, NodeStatus, Notice, PoolName, ProviderError, ProviderInstanceId, ProviderName,
+    NodeId, NodeStatus, Notice, Offer, PoolName, ProviderError, ProviderInstanceId, ProviderName,
     SessionId, Stamp, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
@@ -206,6 +206,13 @@ pub enum Input {
         began: Stamp,
         /// Every machine with our fleet id, and whether every page came.
         result: Result<(Vec<Machine>, bool), ProviderError>,
+    },
+    /// A provider said what it sells.
+    PricesResult {
+        /// The provider.
+        provider: ProviderName,
+        /// Its price list; none if it has none.
+        result: Result<Option<Vec<Offer>>, ProviderError>,
     },
     /// A machine that nobody claims was asked to go.
     UnclaimedResult {
@@ -482,6 +489,11 @@ pub enum Effect {
         fleet: FleetId,
         /// When it was asked for.
         began: Stamp,
+    },
+    /// Ask what a provider sells, and for how much.
+    Prices {
+        /// The provider.
+        provider: ProviderName,
     },
     /// Let a machine that nobody claims go.
     TerminateUnclaimed {

@@ -21,5 +21,5 @@ pub use input::{
     Action, Actor, Applied, CallKey, Effect, Fact, GradedResult, Input, NamedHold, Note,
     NotifyOutcome, Registration, Rejection, RejectionCode, Reply, Report,
 };
-pub use plan::{Plan, PlanReport, PoolReport, Wait};
-pub use settings::{NotifierSettings, PoolSettings, ProviderSettings, Settings};
+pub use plan::{OfferingReport, Plan, PlanReport, PoolReport, Wait};
+pub use settings::{NotifierSettings, OfferingSettings, PoolSettings, ProviderSettings, Settings};

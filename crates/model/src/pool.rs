@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, PoolName, Stamp, Time};
+use crate::{InstanceId, PoolName, ProviderErrorKind, Stamp, Time};
 
 /// Whether we act by our own choosing.
 #[derive(
@@ -99,6 +99,8 @@ pub struct OfferingMemory {
     pub retry_at: Option<Time>,
     /// The cloud's words at the last refusal.
     pub last_refusal: String,
+    /// What kind of trouble the last refusal was: it says what rests.
+    pub refused: Option<ProviderErrorKind>,
 }
 
 /// The last replacement for one signature.

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod guards;
 pub mod health;
+pub mod placement;
 
 pub use health::{
     EventFacts, EventFactsOwned, EventVerdict, HealthPolicy, Overall, PolicyError, RuleFinding,

@@ -257,7 +257,7 @@ impl App {
         for (name, pool) in &settings.pools {
             tracing::info!(
                 pool = %name,
-                instance_type = pool.offering.instance_type,
+                offerings = pool.offerings.len(),
                 min_nodes = pool.config.min_nodes,
                 max_nodes = pool.config.max_nodes,
                 "pool configured"

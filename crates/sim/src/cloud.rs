@@ -203,6 +203,13 @@ impl Cloud {
                 };
                 (Done::Nothing, input)
             }
+            Effect::Prices { provider } => {
+                let input = Input::PricesResult {
+                    provider: provider.clone(),
+                    result: self.status_api(now).map(|()| None),
+                };
+                (Done::Nothing, input)
+            }
             Effect::CancelLaunch { key } => {
                 let error = ProviderError::new(ProviderErrorKind::Transient, "no call of a cloud");
                 let (key, result) = (key.clone(), Err(error));

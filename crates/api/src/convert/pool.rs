@@ -7,7 +7,8 @@ use navarch_config::Recovery;
 use navarch_core::history::{Metric, Series};
 use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
-    Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName, Stamp, State,
+    Automation, AutomationSetting, HealthStatus, NodeStatus, Offering, Phase, Pool, PoolName,
+    Stamp, State,
 };
 use navarch_policy::HealthPolicy;
 
@@ -144,9 +145,9 @@ pub fn pools(
             let health = &pool.config.health;
             v1::Pool {
                 name: name.as_str().to_owned(),
-                provider: pool.offering.provider.as_str().to_owned(),
-                region: pool.offering.region.clone(),
-                instance_type: pool.offering.instance_type.clone(),
+                provider: pool.provider_names(),
+                region: each(pool, |offering| &offering.region),
+                instance_type: each(pool, |offering| &offering.instance_type),
                 labels: pool.config.labels.clone(),
                 min_nodes: int(pool.min_nodes()),
                 max_nodes: int(pool.max_nodes()),
@@ -264,6 +265,16 @@ pub fn series(series: &Series, metric: Metric, now: Stamp) -> v1::QueryMetricsRe
         nodes: count(series.nodes),
         unit: metric.unit().to_owned(),
     }
+/// What the offerings of a pool have in one respect, each once, in the order of the configuration.
+fn each<'a>(pool: &'a PoolSettings, of: impl Fn(&'a Offering) -> &'a str) -> String {
+    let mut found: Vec<&str> = Vec::new();
+    for one in &pool.offerings {
+        let text = of(&one.offering);
+        if !text.is_empty() && !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found.join(", ")
 }
 
 fn open_breakers(pool: &Pool) -> Vec<String> {

@@ -8,7 +8,9 @@ use navarch_model::Automation;
 use super::guards::MOST_REPEATS;
 use super::server::url;
 use super::{MOST_NODES, SHORTEST_WAIT};
-use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
+use crate::config::{
+    Guards, PlacementConfig, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery,
+};
 use crate::fields::{Fields, YEAR};
 use crate::schema::{self, PROVIDER_TYPES};
 use crate::tree::quoted;
@@ -37,7 +39,7 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
     }
     for (name, fields) in sections {
         let pool = pool(name, &fields, guards, names.as_ref());
-        used.insert(pool.provider.clone());
+        used.extend(pool.placement.providers.iter().map(|one| one.name.clone()));
         pools.insert(name.to_owned(), pool);
     }
     let mut providers = Providers::new();
@@ -116,10 +118,20 @@ fn pool(
     let (min_nodes, max_nodes) = this.size();
     let most = |default| guards.max_launches_per_hour.unwrap_or(default);
     PoolConfig {
-        provider: provider.unwrap_or_default(),
-        instance_type: instance_type.unwrap_or_default(),
-        region: fields.name("region").unwrap_or_else(|| "local".to_owned()),
-        zone: fields.name("zone"),
+        placement: PlacementConfig {
+            strategy: crate::config::Strategy::Priority,
+            parallel_launches: None,
+            providers: vec![crate::config::CandidateConfig {
+                name: provider.unwrap_or_default(),
+                priority: 0,
+                weight: 1,
+                regions: vec![fields.name("region").unwrap_or_else(|| "local".to_owned())],
+                zones: fields.name("zone").into_iter().collect(),
+                instance_type: instance_type.unwrap_or_default(),
+                capacity: navarch_model::CapacityKind::OnDemand,
+                max_price: None,
+            }],
+        },
         min_nodes,
         max_nodes,
         max_surge: fields

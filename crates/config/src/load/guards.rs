@@ -46,6 +46,9 @@ pub(super) fn guards(fields: &Fields<'_>) -> Guards {
             .duration("small_fleet_wait", or_none.clone())
             .unwrap_or(default.small_fleet_wait),
         max_launches_per_hour: fields.count("max_launches_per_hour", 0..=MOST_NODES),
+        price_max_age: fields
+            .duration("price_max_age", SHORTEST_WAIT..=YEAR)
+            .unwrap_or(default.price_max_age),
         minimum_life: fields
             .duration("minimum_life", or_none.clone())
             .unwrap_or(default.minimum_life),

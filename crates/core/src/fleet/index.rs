@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use navarch_model::{
     Change, CloudStatus, CommandId, DrainCause, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, Phase, PoolName, ProviderName, State, Time,
+    Lifecycle, Node, NodeId, Offering, Phase, PoolName, ProviderName, State, Time,
 };
 
 /// How many instances of a pool, or of the fleet, are what.
@@ -22,6 +22,12 @@ pub(crate) struct Tally {
     pub repairing: usize,
     /// Our drains, and terminations that the cloud has not accepted yet.
     pub disruptions: usize,
+    /// The pool has them, or will have them, and they were never ACTIVE.
+    pub unproven: usize,
+    /// Intents that no call was made for.
+    pub requested: usize,
+    /// Those whose launch call has no answer that settles it.
+    pub launching: usize,
 }
 
 impl AddAssign for Tally {
@@ -31,6 +37,9 @@ impl AddAssign for Tally {
         self.staying += other.staying;
         self.repairing += other.repairing;
         self.disruptions += other.disruptions;
+        self.unproven += other.unproven;
+        self.requested += other.requested;
+        self.launching += other.launching;
     }
 }
 
@@ -41,6 +50,9 @@ impl SubAssign for Tally {
         self.staying -= other.staying;
         self.repairing -= other.repairing;
         self.disruptions -= other.disruptions;
+        self.unproven -= other.unproven;
+        self.requested -= other.requested;
+        self.launching -= other.launching;
     }
 }
 
@@ -67,6 +79,12 @@ impl Tally {
             staying: usize::from(capacity && !drained),
             repairing: usize::from(capacity && repairing),
             disruptions: usize::from(disrupted),
+            unproven: usize::from(capacity && !instance.was_active),
+            requested: usize::from(instance.phase == Phase::Requested),
+            launching: usize::from(matches!(
+                instance.phase,
+                Phase::Launching | Phase::OutcomeUnknown
+            )),
         }
     }
 }
@@ -77,6 +95,8 @@ pub(crate) struct Index {
     /// Instances by pool, ended ones included while they are in memory.
     members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
     tallies: BTreeMap<PoolName, Tally>,
+    /// The same by offering, with how many records in memory were bought at it.
+    offerings: BTreeMap<PoolName, BTreeMap<Offering, (usize, Tally)>>,
     total: Tally,
     /// Instances by the one whose place they take.
     replacements: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
@@ -191,6 +211,16 @@ impl Index {
         let tally = Tally::of(instance, node_of(state, instance));
         *self.tallies.entry(instance.pool.clone()).or_default() += tally;
         self.total += tally;
+        let offerings = self.offerings.entry(instance.pool.clone()).or_default();
+        match offerings.get_mut(&instance.offering) {
+            Some((records, known)) => {
+                *records += 1;
+                *known += tally;
+            }
+            None => {
+                offerings.insert(instance.offering.clone(), (1, tally));
+            }
+        }
         if let LaunchCause::Replace { instance: old } = &instance.cause {
             put(&mut self.replacements, old, id);
         }
@@ -213,6 +243,7 @@ impl Index {
             self.tallies.remove(&instance.pool);
         }
         self.total -= tally;
+        self.forget_offering(instance, tally);
         if let LaunchCause::Replace { instance: old } = &instance.cause {
             take(&mut self.replacements, old, id);
         }
@@ -224,6 +255,22 @@ impl Index {
                     self.doubtful.remove(provider);
                 }
             }
+        }
+    }
+
+    fn forget_offering(&mut self, instance: &Instance, tally: Tally) {
+        let Some(offerings) = self.offerings.get_mut(&instance.pool) else {
+            return;
+        };
+        if let Some((records, known)) = offerings.get_mut(&instance.offering) {
+            *records -= 1;
+            *known -= tally;
+            if *records == 0 {
+                offerings.remove(&instance.offering);
+            }
+        }
+        if offerings.is_empty() {
+            self.offerings.remove(&instance.pool);
         }
     }
 
@@ -257,7 +304,7 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 7] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 8] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }
@@ -265,6 +312,10 @@ impl Index {
         [
             ("index of members", all(&self.members)),
             ("index of tallies", self.tallies.len()),
+            (
+                "index of offerings",
+                self.offerings.values().map(BTreeMap::len).sum(),
+            ),
             ("index of replacements", all(&self.replacements)),
             ("index of doubtful machines", self.doubtful.len()),
             ("index of incidents", all(&self.incidents_of_node)),
@@ -293,6 +344,20 @@ impl Index {
             Some(pool) => self.tallies.get(pool).copied().unwrap_or_default(),
             None => self.total,
         }
+    }
+
+    /// How many instances of a pool at one offering are what.
+    pub(crate) fn tally_at(&self, pool: &PoolName, offering: &Offering) -> Tally {
+        let known = self.offerings.get(pool).and_then(|one| one.get(offering));
+        known.map(|(_, tally)| *tally).unwrap_or_default()
+    }
+
+    /// The offerings at which the instances of a pool in memory were bought.
+    pub(crate) fn bought(&self, pool: &PoolName) -> impl Iterator<Item = &Offering> {
+        self.offerings
+            .get(pool)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
     }
 
     pub(crate) fn replacements(&self, of: &InstanceId) -> impl Iterator<Item = &InstanceId> {

@@ -10,6 +10,7 @@ mod incidents;
 mod index;
 mod listing;
 mod notices;
+mod offerings;
 mod operator;
 mod orphans;
 mod policy;
@@ -32,6 +33,7 @@ use crate::input::{Actor, Applied, Effect, Input, Note, Rejection, Reply};
 use crate::plan::PoolReport;
 use crate::settings::{PoolSettings, Settings};
 use index::Index;
+use offerings::Prices;
 
 pub(crate) use cloud::PROOF_LISTINGS;
 pub(crate) use incidents::describe;
@@ -117,6 +119,8 @@ pub(crate) struct ProviderSoft {
     pub looked_at: Time,
     /// Failed listings in a row.
     pub failures: u32,
+    /// What it sells, and for how much.
+    pub prices: Prices,
     /// Why listings are not believed; nothing is bought or closed meanwhile.
     pub suspect: Option<String>,
 }
@@ -345,6 +349,10 @@ impl Fleet {
                 self.list_result(&provider, began, result);
                 Ok(Reply::Done)
             }
+            Input::PricesResult { provider, result } => {
+                self.prices_result(&provider, result);
+                Ok(Reply::Done)
+            }
             Input::UnclaimedResult {
                 provider,
                 machine,
@@ -393,6 +401,11 @@ impl Fleet {
             .pools
             .get(pool)
             .map_or_else(|| Pool::new(pool.clone()), |pool| Pool::clone(pool))
+    }
+
+    /// What a pool remembers of an offering, by its text.
+    pub(crate) fn remembered(&self, pool: &PoolName, offering: &str) -> Option<&OfferingMemory> {
+        self.state.pools.get(pool)?.offerings.get(offering)
     }
 
     pub(crate) fn offering_memory(&self, pool: &PoolName, offering: &Offering) -> OfferingMemory {

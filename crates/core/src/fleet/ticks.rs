@@ -11,6 +11,7 @@ use navarch_model::{
 use navarch_policy::guards;
 
 use super::Fleet;
+use super::offerings::Prices;
 use crate::settings::Settings;
 
 /// Fleet time is made durable at least this often.
@@ -63,6 +64,10 @@ impl Fleet {
         }
         let notifier = self.settings.notifier;
         self.settings = settings;
+        for soft in self.providers.values_mut() {
+            // Of a list only what the settings name is kept, and they name something else now.
+            soft.prices = Prices::default();
+        }
         self.look_at_all();
         self.event(
             EventKind::Configured,
@@ -237,6 +242,7 @@ impl Fleet {
         for id in instances {
             self.put(Change::ForgetInstance(id));
         }
+        self.forget_offerings();
         let incidents: Vec<_> = self
             .state
             .incidents

@@ -33,6 +33,7 @@ impl Fleet {
             | EndCause::Operator
             | EndCause::LaunchAbandoned
             | EndCause::LaunchRefused
+            | EndCause::Moved
             | EndCause::Vanished => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 mod ends;
 mod launches;
 mod machines;
+mod placing;
 mod pools;
 mod questions;
 mod repairs;
@@ -13,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use navarch_model::{Automation, Stamp, Time};
 use navarch_model::{PoolName, ProviderName};
 use navarch_policy::guards::Block;
+use navarch_policy::placement::Strategy;
+
+pub use placing::OfferingReport;
 
 use crate::fleet::{Due, Fleet, Planned};
 use crate::input::{Action, Note};
@@ -56,6 +60,10 @@ pub struct PoolReport {
     pub overdue: usize,
     /// Disruptions under way, and how many may be.
     pub budget: (usize, usize),
+    /// How its offerings are ordered.
+    pub strategy: Strategy,
+    /// Where each of its offerings stands, in the order of the file.
+    pub offerings: Vec<OfferingReport>,
     /// What waits, and for what.
     pub waits: Vec<Wait>,
     /// What is planned now, in words.
@@ -209,6 +217,8 @@ struct Planner<'a> {
     wake: Option<Time>,
     /// The pools that have actions.
     acting: BTreeSet<PoolName>,
+    /// Providers that this plan asks for their prices.
+    asked_prices: BTreeSet<ProviderName>,
 }
 
 fn sooner(wake: &mut Option<Time>, at: Time) {
@@ -239,6 +249,7 @@ impl<'a> Planner<'a> {
             scope,
             wake: None,
             acting: BTreeSet::new(),
+            asked_prices: BTreeSet::new(),
         }
     }
 

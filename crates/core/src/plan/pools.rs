@@ -19,8 +19,10 @@ impl Planner<'_> {
         self.breakers(pool);
         let leaving = self.leaving(pool);
         self.repair(pool);
+        self.prices(pool);
         self.grow(pool, &settings, &leaving);
         self.shrink(pool, &settings);
+        self.offerings(pool);
     }
 
     /// Opens the report of a pool, so that whatever waits finds its place in it.
@@ -64,6 +66,8 @@ impl Planner<'_> {
                 fleet.disruptions(Some(pool)),
                 settings.config.budget.slots(fleet.budget_base(Some(pool))),
             ),
+            strategy: settings.config.placement.strategy,
+            offerings: Vec::new(),
             waits: Vec::new(),
             planned: Vec::new(),
         }
@@ -264,7 +268,7 @@ impl Planner<'_> {
     /// Asks for machines until the pool has what was asked for, replacements first.
     fn grow(&mut self, pool: &PoolName, settings: &PoolSettings, leaving: &[Instance]) {
         let mut staying = self.fleet.staying(pool);
-        let mut planned = 0;
+        let mut planned = vec![0; settings.offerings.len()];
         let mut leaving = leaving.iter();
         while staying < settings.min_nodes() {
             let (cause, words, reason) = match leaving.next() {
@@ -281,10 +285,17 @@ impl Planner<'_> {
                     format!("{staying} of {} machines", settings.min_nodes()),
                 ),
             };
-            if let Err(block) = self.fleet.may_request(pool, planned, self.now.core) {
-                self.wait(pool, pool.as_str(), &words, &block);
+            let place = match self.fleet.may_request(pool, &planned, self.now.core) {
+                Ok(place) => place,
+                Err(block) => {
+                    self.wait(pool, pool.as_str(), &words, &block);
+                    break;
+                }
+            };
+            let Some(one) = settings.offerings.get(place) else {
                 break;
-            }
+            };
+            planned[place] += 1;
             self.choose(
                 pool,
                 pool.as_str(),
@@ -293,9 +304,9 @@ impl Planner<'_> {
                 Action::Request {
                     pool: pool.clone(),
                     cause,
+                    offering: one.offering.clone(),
                 },
             );
-            planned += 1;
             staying += 1;
         }
     }

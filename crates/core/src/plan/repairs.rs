@@ -1,7 +1,7 @@
 //! May a node be drained, to repair it or to shrink its pool? Asked once when planning, again when acting.
 
 use navarch_model::{
-    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, PoolName, Repair, Time,
+    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, Repair, Time,
 };
 use navarch_policy::guards::{self, Block, Silence};
 
@@ -157,28 +157,6 @@ impl Fleet {
             return Some("the node is external: we did not buy its machine".to_owned());
         }
         None
-    }
-
-    /// A replacement never starts while the pool could not buy its machine.
-    pub(super) fn offering_is_open(
-        &self,
-        pool: &PoolName,
-        settings: &PoolSettings,
-        now: Time,
-    ) -> Result<(), Block> {
-        let memory = self.offering_memory(pool, &settings.offering);
-        if memory.breaker.is_open() {
-            let name = settings.offering.to_string();
-            return Err(guards::launch_breaker(&name, &memory.breaker, None, 0, now)
-                .unwrap_or_else(|| {
-                    Block::new(
-                        "launch_breaker",
-                        "probing",
-                        format!("open for {name}: a probe first"),
-                    )
-                }));
-        }
-        Ok(())
     }
 
     pub(super) fn silence_facts(

@@ -8,8 +8,9 @@ use crate::support::{
     changes_of, evidence, forgetting_of, incident, instance, node, small_fleet, stamp,
 };
 use navarch_model::{
-    Breaker, Change, CommandId, Description, DrainCause, Ending, Gpu, HealthStatus, Hold, HoldKind,
-    IdSource, IncidentId, Offering, PoolName, ProviderName, Stamp, State, Time, ids,
+    Breaker, CapacityKind, Change, CommandId, Description, DrainCause, Ending, Gpu, HealthStatus,
+    Hold, HoldKind, IdSource, IncidentId, Offering, PoolName, ProviderName, Stamp, State, Time,
+    ids,
 };
 
 #[test]
@@ -84,6 +85,7 @@ fn offerings_leave_out_what_they_lack() {
             region: region.to_owned(),
             zone: zone.to_owned(),
             instance_type: "h100".to_owned(),
+            capacity: CapacityKind::OnDemand,
         };
         assert_eq!(offering.to_string(), text);
     }

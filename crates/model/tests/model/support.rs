@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, Change, Check, Command, CommandId, CommandState, Description, Evidence, FaultKey,
-    FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident,
-    IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType, NodeId,
-    Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp, State, Time,
-    Told, Unclaimed,
+    BootId, CapacityKind, Change, Check, Command, CommandId, CommandState, Description, Evidence, FaultKey, FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp, State, Time, Told, Unclaimed,
 };
 
 /// A moment on both axes.
@@ -29,6 +25,7 @@ pub fn instance(id: &str, node: &str) -> Instance {
             region: "r1".to_owned(),
             zone: String::new(),
             instance_type: "h100".to_owned(),
+            capacity: CapacityKind::OnDemand,
         },
         labels: BTreeMap::new(),
         phase: Phase::Running,

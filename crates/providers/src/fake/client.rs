@@ -348,6 +348,10 @@ impl Provider for FakeHttp {
         })
     }
 
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn faults(&self) -> Option<&dyn FaultInjection> {
         Some(self)
     }

@@ -107,6 +107,10 @@ impl Provider for FakeEmbedded {
         })
     }
 
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn faults(&self) -> Option<&dyn FaultInjection> {
         Some(self)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use navarch_model::{
     Automation, AutomationSetting, Breaker, Command, CommandId, CommandState, Event, EventKind,
     FleetId, IncidentId, InstanceId, LastRepair, Meta, NodeCommandType, NodeId, OfferingMemory,
-    Pool, PoolName, Stamp, Subject, Time,
+    Pool, PoolName, ProviderErrorKind, Stamp, Subject, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,17 @@ impl MetaRow {
 words! {
     AutomationRow for Automation { Off = "off", Observe = "observe", On = "on" }
 
+    ProviderErrorKindRow for ProviderErrorKind {
+        Capacity = "capacity",
+        Quota = "quota",
+        Auth = "auth",
+        Configuration = "configuration",
+        RateLimit = "rate_limit",
+        Transient = "transient",
+        NotFound = "not_found",
+        OutcomeUnknown = "outcome_unknown",
+    }
+
     CommandStateRow for CommandState {
         Pending = "pending",
         Delivered = "delivered",
@@ -91,6 +102,8 @@ rows! {
         refusals: u32,
         retry_at: Option<Time>,
         last_refusal: String,
+        #[serde(default)]
+        refused: Option<ProviderErrorKind>,
     }
 
     /// The last replacement for one signature.

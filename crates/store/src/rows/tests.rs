@@ -7,13 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus,
-    Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind,
-    Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem,
-    Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle,
-    Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool,
-    PoolName, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time,
-    Told, Unclaimed,
+    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, CapacityKind, Check, CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
 };
 
 use super::{MetaRow, NodeRow, OnDisk, decode, decode_row, encode, encode_row};
@@ -148,6 +142,8 @@ fn words(golden: &mut Golden) {
             CloudStatus::NotFound,
         ],
     );
+    golden.words("capacity-kinds", &CapacityKind::ALL);
+    golden.words("provider-error-kinds", &ProviderErrorKind::ALL);
     golden.words("command-states", &CommandState::ALL);
     golden.vocabulary("command-types", NodeCommandType::ALL);
     golden.words("automations", &Automation::ALL);
@@ -282,6 +278,7 @@ fn fleet(golden: &mut Golden) {
                     refusals: 1,
                     retry_at: Some(Time(2)),
                     last_refusal: "sold out".to_owned(),
+                    refused: Some(ProviderErrorKind::Capacity),
                 },
             )]),
             repair_breakers: map([("xid-79".to_owned(), Breaker::default())]),
@@ -340,6 +337,7 @@ fn instances(golden: &mut Golden) {
         region: "region".to_owned(),
         zone: "zone".to_owned(),
         instance_type: "type".to_owned(),
+        capacity: CapacityKind::OnDemand,
     };
     golden.value(
         "instance",

@@ -5,13 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
-    CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending,
-    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
-    HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId,
-    LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind,
-    Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair,
-    SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
+    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, CapacityKind, Change, Check, CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
 };
 use navarch_time::{Rng, SeededRng};
 
@@ -191,6 +185,7 @@ impl Random {
                 refusals: random.count(),
                 retry_at: random.maybe(Self::time),
                 last_refusal: random.text(),
+                refused: random.maybe(|random| random.pick(&ProviderErrorKind::ALL)),
             };
             (random.text(), memory)
         });
@@ -227,6 +222,7 @@ impl Random {
                 region: self.text(),
                 zone: self.text(),
                 instance_type: self.text(),
+                capacity: self.pick(&CapacityKind::ALL),
             },
             labels: self.texts(),
             phase: self.pick(&Phase::ALL),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName, ProviderErrorKind,
-    ProviderName, TerminateAnswer,
+    CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName,
+    ProviderErrorKind, ProviderName, TerminateAnswer,
 };
 use navarch_time::{CancellationToken, RealClock, SharedClock, Tasks};
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ fn offering() -> Offering {
         region: "here".to_owned(),
         zone: String::new(),
         instance_type: "gpu_8x_h100".to_owned(),
+        capacity: CapacityKind::OnDemand,
     }
 }
 

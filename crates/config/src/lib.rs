@@ -10,6 +10,7 @@ pub mod duration;
 mod error;
 mod expand;
 mod fields;
+mod instance_types;
 mod load;
 mod reload;
 pub mod schema;

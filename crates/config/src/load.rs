@@ -14,6 +14,7 @@ use crate::{schema, tree};
 mod fleet;
 mod guards;
 mod notifier;
+mod placement;
 mod server;
 
 /// The largest number of nodes that any key takes: ten times the fleet that the design aims at.

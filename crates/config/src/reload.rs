@@ -128,12 +128,9 @@ fn reason(key: &str) -> &'static str {
         ["server", ..] => "running agents keep the interval that they were given",
         ["store", ..] => "the store is opened at the start",
         ["providers", ..] => "providers are connected at the start",
-        [
-            "pools",
-            _,
-            "strategy" | "parallel_launches" | "providers",
-            ..,
-        ] => "providers are connected at the start",
+        ["pools", _, key, ..] if key.starts_with("providers[") || *key == "strategy" => {
+            "providers are connected at the start"
+        }
         ["pools", ..] => "a pool is removed, or added with a new provider, only at the start",
         _ => "it is read at the start",
     }

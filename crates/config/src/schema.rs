@@ -56,6 +56,8 @@ pub enum Form {
     Percent,
     /// A number of bytes with a binary unit.
     Size,
+    /// Dollars per hour.
+    Price,
     /// One of some words.
     Word(&'static [&'static str]),
     /// A mapping from text to text.
@@ -244,6 +246,7 @@ fn form_words(form: Form) -> String {
         Form::Flag => "`true` or `false`".to_owned(),
         Form::Budget => "count or percentage".to_owned(),
         Form::Percent => "percentage".to_owned(),
+        Form::Price => "dollars per hour".to_owned(),
         Form::Size => "size such as `256MiB`".to_owned(),
         Form::Word(words) => words
             .iter()

@@ -153,7 +153,7 @@ pools:
         Duration::from_secs(7200)
     );
     let (a, b) = (&config.pools["a"], &config.pools["b"]);
-    assert_eq!(a.instance_type, "8");
+    assert_eq!(a.placement.providers[0].instance_type, "8");
     assert_eq!(a.automation, Automation::Off);
     assert_eq!(
         a.labels
@@ -166,7 +166,10 @@ pools:
     assert_eq!(a.health.unhealthy_after, 3);
     assert!(!a.health.auto_replace);
     assert_eq!(a.health.silence_replace_after, None);
-    assert_eq!(b.zone.as_deref(), Some("eu-west-1a"));
+    assert_eq!(
+        b.placement.providers[0].places(),
+        [("eu-west-1", "eu-west-1a")]
+    );
     assert_eq!((b.max_surge, b.max_launches_per_hour), (0, 1));
     assert_eq!(b.budget, Budget::Count(3));
     assert_eq!(b.automation, Automation::Observe);

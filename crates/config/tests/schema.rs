@@ -24,6 +24,9 @@ fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
                     let name = if key.name == "pools" { "dev" } else { "fake" };
                     collect(&below(&[name]), section, found);
                 }
+                Form::List(section) if key.status == Status::Works => {
+                    collect(&below(&["[]"]), section, found);
+                }
                 _ => {}
             }
         }
@@ -42,9 +45,15 @@ fn file(path: &[&str], key: &str, value: &str) -> String {
                 let others: Vec<_> = POOL
                     .split(", ")
                     .filter(|pair| !pair.starts_with(&format!("{key}:")) || path.len() > 2)
+                    // One provider or several, never both.
+                    .filter(|pair| {
+                        let several = key == "providers" || path.get(2) == Some(&"providers");
+                        !(several && pair.starts_with("provider:"))
+                    })
                     .collect();
                 format!("{}, ", others.join(", "))
             }
+            (3, "pools") if path[3] == "[]" && key != "name" => "name: fake, ".to_owned(),
             (1, "server") if key == "cert_file" => "key_file: k, ".to_owned(),
             (1, "server") if key == "key_file" => "cert_file: c, ".to_owned(),
             (1, "server") if key == "ca_file" => "cert_file: c, key_file: k, ".to_owned(),
@@ -52,7 +61,12 @@ fn file(path: &[&str], key: &str, value: &str) -> String {
             (3, "server") => "role: viewer, ".to_owned(),
             _ => String::new(),
         };
-        text = format!("{section}: {{{beside}{text}}}");
+        text = match *section {
+            "[]" => format!("[{{{beside}{text}}}]"),
+            // The name of a list; its brackets are there.
+            _ if path.get(depth + 1) == Some(&"[]") => format!("{section}: {text}"),
+            _ => format!("{section}: {{{beside}{text}}}"),
+        };
     }
     let top = path.first().copied().unwrap_or(key);
     for (name, sound) in [
@@ -72,7 +86,9 @@ fn every_key_is_read_and_refuses_a_value_of_another_kind() {
         let text = file(&path, key.name, "[[]]");
         let column = text.find("[[]]").unwrap() + 1;
         let errors = Config::parse("f", &text).expect_err(&text);
-        let place = format!("f:1:{column}: ");
+        // Of a list the element is wrong.
+        let inner = usize::from(matches!(key.form, Form::Texts | Form::List(_)));
+        let place = format!("f:1:{}: ", column + inner);
         let found = errors.errors().iter().any(|error| {
             let error = error.to_string();
             error.starts_with(&place) && error.contains(key.name)

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use navarch_model::Price;
+
 use super::{Fields, HIDDEN};
 use crate::duration::{self, DurationError};
 use crate::schema;
@@ -188,6 +190,18 @@ impl<'t> Fields<'t> {
         let scalar = self.scalar(key, "a size such as 256MiB")?;
         match scalar.text.parse() {
             Ok(size) => Some(size),
+            Err(error) => {
+                self.fail(key, format!("found {}: {error}", self.found(key)));
+                None
+            }
+        }
+    }
+
+    /// A price in dollars per hour.
+    pub(crate) fn price(&self, key: &str) -> Option<Price> {
+        let scalar = self.scalar(key, "a price such as 12.50")?;
+        match scalar.text.parse() {
+            Ok(price) => Some(price),
             Err(error) => {
                 self.fail(key, format!("found {}: {error}", self.found(key)));
                 None

@@ -6,11 +6,11 @@ use std::time::Duration;
 use navarch_model::Automation;
 
 use super::guards::MOST_REPEATS;
+use super::placement::{self, Known};
 use super::server::url;
 use super::{MOST_NODES, SHORTEST_WAIT};
-use crate::config::{
-    Guards, PlacementConfig, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery,
-};
+use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
+use crate::error::Position;
 use crate::fields::{Fields, YEAR};
 use crate::schema::{self, PROVIDER_TYPES};
 use crate::tree::quoted;
@@ -26,7 +26,17 @@ type Pools = BTreeMap<String, PoolConfig>;
 
 pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
     let named = root.named("providers");
-    let names = root.names("providers");
+    let kind = |name: &str| {
+        let (_, fields) = named.iter().find(|(known, _)| *known == name)?;
+        let is = |word: &&str| match fields.has("type") {
+            true => fields.is_word("type", word),
+            false => *word == name,
+        };
+        PROVIDER_TYPES.iter().copied().find(is)
+    };
+    let known: Known<'_> = root
+        .names("providers")
+        .map(|names| names.into_iter().map(|name| (name, kind(name))).collect());
     let mut used = BTreeSet::new();
     let mut pools = Pools::new();
     let errors = root.log().error_count();
@@ -38,7 +48,7 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
         );
     }
     for (name, fields) in sections {
-        let pool = pool(name, &fields, guards, names.as_ref());
+        let pool = pool(name, &fields, guards, &known);
         used.extend(pool.placement.providers.iter().map(|one| one.name.clone()));
         pools.insert(name.to_owned(), pool);
     }
@@ -103,35 +113,12 @@ fn provider_type(name: &str, fields: &Fields<'_>) -> Option<&'static str> {
     found
 }
 
-fn pool(
-    name: &str,
-    fields: &Fields<'_>,
-    guards: &Guards,
-    providers: Option<&BTreeSet<&str>>,
-) -> PoolConfig {
+fn pool(name: &str, fields: &Fields<'_>, guards: &Guards, providers: &Known<'_>) -> PoolConfig {
     let this = Problems { name, fields };
-    let provider = this.provider(providers);
-    let instance_type = fields.name("instance_type");
-    if !fields.has("instance_type") {
-        this.at_start("instance_type is required: name the machine type to launch");
-    }
     let (min_nodes, max_nodes) = this.size();
     let most = |default| guards.max_launches_per_hour.unwrap_or(default);
     PoolConfig {
-        placement: PlacementConfig {
-            strategy: crate::config::Strategy::Priority,
-            parallel_launches: None,
-            providers: vec![crate::config::CandidateConfig {
-                name: provider.unwrap_or_default(),
-                priority: 0,
-                weight: 1,
-                regions: vec![fields.name("region").unwrap_or_else(|| "local".to_owned())],
-                zones: fields.name("zone").into_iter().collect(),
-                instance_type: instance_type.unwrap_or_default(),
-                capacity: navarch_model::CapacityKind::OnDemand,
-                max_price: None,
-            }],
-        },
+        placement: placement::placement(&this, providers),
         min_nodes,
         max_nodes,
         max_surge: fields
@@ -181,44 +168,34 @@ fn health(fields: &Fields<'_>, guards: &Guards) -> PoolHealth {
 }
 
 /// The checks of one pool, in the reference's words.
-struct Problems<'a, 't> {
-    name: &'a str,
-    fields: &'a Fields<'t>,
+pub(super) struct Problems<'a, 't> {
+    pub(super) name: &'a str,
+    pub(super) fields: &'a Fields<'t>,
 }
 
 impl Problems<'_, '_> {
-    fn at_start(&self, problem: &str) {
-        if self.fields.is_broken() {
-            return;
-        }
-        let message = format!("pool {}: {problem}", quoted(self.name));
-        self.fields.log().error(self.fields.start(), message);
+    pub(super) fn at_start(&self, problem: &str) {
+        self.at(self.fields.start(), problem);
     }
 
-    fn at_key(&self, key: &str, problem: &str) {
+    pub(super) fn at_key(&self, key: &str, problem: &str) {
         let message = format!("pool {}: {problem}", quoted(self.name));
         self.fields.log().error(self.fields.at(key), message);
     }
 
-    fn provider(&self, providers: Option<&BTreeSet<&str>>) -> Option<String> {
-        if !self.fields.has("provider") {
-            self.at_start("must specify provider: name one of the providers section");
-            return None;
+    /// An error about this pool.
+    pub(super) fn at(&self, at: Position, problem: &str) {
+        if self.fields.is_broken() {
+            return;
         }
-        let provider = self.fields.name("provider")?;
-        if let Some(providers) = providers
-            && !providers.contains(provider.as_str())
-        {
-            let hint = match schema::nearest(&provider, providers.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "add it to the providers section".to_owned(),
-            };
-            self.at_key(
-                "provider",
-                &format!("unknown provider {}: {hint}", quoted(&provider)),
-            );
-        }
-        Some(provider)
+        let message = format!("pool {}: {problem}", quoted(self.name));
+        self.fields.log().error(at, message);
+    }
+
+    /// A warning about this pool at one of its keys.
+    pub(super) fn warn_at_key(&self, key: &str, problem: &str) {
+        let message = format!("pool {}: {problem}", quoted(self.name));
+        self.fields.log().warn(self.fields.at(key), message);
     }
 
     fn size(&self) -> (u32, u32) {

@@ -70,16 +70,58 @@ pub(super) static POOL: Section = Section {
             "provider",
             Form::Text,
             "",
-            "Required. Name of a provider of this file.",
+            "Name of a provider of this file. This or `providers` is required.",
+        ),
+        works("providers", Form::List(&CANDIDATE), "", CANDIDATE.about),
+        works(
+            "strategy",
+            Form::Word(&["priority", "cost", "availability", "round-robin"]),
+            "priority",
+            "How the offering of the next machine is chosen.",
         ),
         works(
             "instance_type",
             Form::Text,
             "",
-            "Required. The cloud's name of the machine type.",
+            "The machine type: the cloud's name, or one such as `h100-8x` that holds for several. Required unless each of `providers` has one.",
         ),
         works("region", Form::Text, "local", "The cloud's region."),
-        works("zone", Form::Text, "", "The zone within the region."),
+        works(
+            "regions",
+            Form::Texts,
+            "",
+            "Several regions, in the order in which they are tried.",
+        ),
+        works(
+            "zone",
+            Form::Text,
+            "",
+            "The zone within the region; absent lets the cloud choose.",
+        ),
+        works(
+            "zones",
+            Form::Texts,
+            "",
+            "Several zones, in the order in which they are tried.",
+        ),
+        works(
+            "capacity",
+            Form::Word(&["on_demand", "spot"]),
+            "on_demand",
+            "Whether machines are rented until they are let go, or until the cloud wants them back.",
+        ),
+        works(
+            "max_price",
+            Form::Price,
+            "",
+            "The most that a machine may cost. What has no known price is not bought then.",
+        ),
+        works(
+            "parallel_launches",
+            Form::Number,
+            "",
+            "Launches under way at a time; absent means no limit beside the provider's own.",
+        ),
         works(
             "min_nodes",
             Form::Number,
@@ -123,9 +165,6 @@ pub(super) static POOL: Section = Section {
             "Labels of the pool's nodes; pool is always the pool's name.",
         ),
         section("health", &POOL_HEALTH),
-        planned("providers"),
-        planned("strategy"),
-        planned("zones"),
         planned("ssh_keys"),
         planned("ssh_user"),
         planned("ssh_private_key_path"),
@@ -140,6 +179,50 @@ pub(super) static POOL: Section = Section {
         planned("ssh_timeout"),
         planned("ssh_connect_timeout"),
         planned("command_timeout"),
+    ],
+};
+
+static CANDIDATE: Section = Section {
+    about: "The providers that the pool buys at. What an entry leaves out is the pool's.",
+    keys: &[
+        works(
+            "name",
+            Form::Text,
+            "",
+            "Required. Name of a provider of this file.",
+        ),
+        works("priority", Form::Number, "0", "The lowest is asked first."),
+        works(
+            "weight",
+            Form::Number,
+            "1",
+            "The share of the pool's machines, with the strategy `round-robin`.",
+        ),
+        works(
+            "regions",
+            Form::Texts,
+            "",
+            "The regions, in the order in which they are tried.",
+        ),
+        works(
+            "zones",
+            Form::Texts,
+            "",
+            "The zones, in the order in which they are tried.",
+        ),
+        works("instance_type", Form::Text, "", "The machine type here."),
+        works(
+            "capacity",
+            Form::Word(&["on_demand", "spot"]),
+            "",
+            "How machines are rented here.",
+        ),
+        works(
+            "max_price",
+            Form::Price,
+            "",
+            "The most that a machine may cost here.",
+        ),
     ],
 };
 

@@ -210,6 +210,7 @@ impl Fleet {
             offering.breaker = Breaker::default();
             offering.retry_at = None;
             offering.refusals = 0;
+            offering.refused = None;
         }
         self.put_pool(memory);
     }

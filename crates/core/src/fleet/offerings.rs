@@ -123,7 +123,9 @@ impl Fleet {
                 memory.refused = Some(error.kind);
             });
         }
-        self.cancel_launches();
+        if !again {
+            self.cancel_launches();
+        }
     }
 
     /// A cloud made a machine: what a refusal of its offering was about is over.

@@ -246,7 +246,7 @@ impl Fleet {
 
     /// A replacement never starts while the pool could not buy its machine: some offering must be
     /// neither too dear nor behind an open breaker.
-    pub(super) fn offering_is_open(
+    pub(crate) fn offering_is_open(
         &self,
         pool: &PoolName,
         settings: &PoolSettings,

@@ -13,6 +13,7 @@ mod launch;
 mod limits;
 mod notices;
 mod orphans;
+mod placement;
 mod policy;
 mod register;
 mod restored;

@@ -2,7 +2,9 @@
 
 use navarch_model::Time;
 use proptest::prelude::*;
+use proptest::strategy::Strategy as AnyValue;
 
+use super::Strategy;
 use super::*;
 
 fn price(dollars: u64) -> Price {
@@ -307,7 +309,7 @@ fn limits_on_calls_under_way() {
     }
 }
 
-fn any_listed() -> impl Strategy_<Value = Listed> {
+fn any_listed() -> impl AnyValue<Value = Listed> {
     prop_oneof![
         Just(Listed::NoList),
         Just(Listed::Unknown),
@@ -323,9 +325,7 @@ fn any_listed() -> impl Strategy_<Value = Listed> {
     ]
 }
 
-use proptest::strategy::Strategy as Strategy_;
-
-fn any_candidate() -> impl Strategy_<Value = Candidate> {
+fn any_candidate() -> impl AnyValue<Value = Candidate> {
     (
         0_usize..4,
         -2_i32..3,
@@ -348,7 +348,7 @@ fn any_candidate() -> impl Strategy_<Value = Candidate> {
         )
 }
 
-fn any_strategy() -> impl Strategy_<Value = Strategy> {
+fn any_strategy() -> impl AnyValue<Value = Strategy> {
     proptest::sample::select(Strategy::WORDS.map(|(_, strategy)| strategy).to_vec())
 }
 

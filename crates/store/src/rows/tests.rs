@@ -167,6 +167,7 @@ fn words(golden: &mut Golden) {
             LaunchCause::Adopted,
         ],
     );
+    golden.words("later-end-causes", &[EndCause::Moved]);
     golden.words(
         "end-causes",
         &[
@@ -278,7 +279,7 @@ fn fleet(golden: &mut Golden) {
                     refusals: 1,
                     retry_at: Some(Time(2)),
                     last_refusal: "sold out".to_owned(),
-                    refused: Some(ProviderErrorKind::Capacity),
+                    refused: None,
                 },
             )]),
             repair_breakers: map([("xid-79".to_owned(), Breaker::default())]),
@@ -291,6 +292,15 @@ fn fleet(golden: &mut Golden) {
             )]),
         },
     );
+    let mut pool = Pool::new(PoolName::new("dev"));
+    pool.offerings = map([(
+        "cloud/region/zone/type/spot".to_owned(),
+        OfferingMemory {
+            refused: Some(ProviderErrorKind::Quota),
+            ..OfferingMemory::default()
+        },
+    )]);
+    golden.value("pool-with-a-quota-used-up", &pool);
     let event = Event {
         sequence: 1,
         at: at(1, 2),
@@ -339,6 +349,13 @@ fn instances(golden: &mut Golden) {
         instance_type: "type".to_owned(),
         capacity: CapacityKind::OnDemand,
     };
+    golden.value(
+        "offering-of-spot-machines",
+        &Offering {
+            capacity: CapacityKind::Spot,
+            ..offering.clone()
+        },
+    );
     golden.value(
         "instance",
         &Instance {

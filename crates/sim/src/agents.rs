@@ -60,7 +60,7 @@ impl Sim {
                 let pool = rented.pool.clone();
                 let gpus = pool.as_ref().and_then(|pool| {
                     let settings = self.settings.pools.get(pool)?;
-                    settings.gpus
+                    settings.offerings.first()?.gpus
                 });
                 let streams = (
                     self.network.child(id.as_str()),

@@ -87,11 +87,17 @@ pub enum Trouble {
     Restore,
     /// Somebody else rents machines in the same account.
     Strangers,
+    /// One offering is sold out for a while.
+    SoldOut,
+    /// One offering costs something else.
+    Prices,
+    /// The cloud takes a spot machine back, with a notice.
+    Interruption,
 }
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -124,7 +130,15 @@ impl Trouble {
         Self::Backup,
         Self::Restore,
         Self::Strangers,
+        Self::SoldOut,
+        Self::Prices,
+        Self::Interruption,
     ];
+
+    /// Whether it is about what is bought where. These are drawn from a stream of their own.
+    const fn is_about_placement(self) -> bool {
+        matches!(self, Self::SoldOut | Self::Prices | Self::Interruption)
+    }
 }
 
 /// What is simulated.
@@ -262,6 +276,7 @@ pools:
     /// The configuration of one fuzzed seed.
     pub fn drawn(seed: u64) -> Self {
         let mut draw = Stream::named(seed, "config");
+        let mut placing = Stream::named(seed, "placement of config");
         let min = 1 + draw.below(6) as u32;
         let max = min + draw.below(3) as u32;
         let budget = ["1", "1", "2", "10%", "50%"][draw.below(5) as usize];
@@ -273,7 +288,10 @@ pools:
         let gpus = 1 + draw.below(3) as u32;
         let troubles = Trouble::ALL
             .into_iter()
-            .filter(|_| draw.chance(0.4))
+            .filter(|trouble| match trouble.is_about_placement() {
+                true => placing.chance(0.4),
+                false => draw.chance(0.4),
+            })
             .collect();
         let mut config = Self {
             yaml: yaml(min, max, budget, recovery, gpus),
@@ -305,6 +323,8 @@ pools:
         // A stream of its own: the other worlds stay what they were.
         if Stream::named(seed, "scheduler config").chance(0.4) {
             config = config.with_scheduler();
+        if placing.chance(0.5) {
+            config.yaml = config.yaml.replace(ONE_OFFERING, &offerings(&mut placing));
         }
         config
     }
@@ -338,6 +358,7 @@ instance_manager:
 guards:
   budget: {budget}
   small_fleet_wait: 1m
+  price_max_age: 2m
   silence_replace_after: 3m
   minimum_life: 2m
   breaker:
@@ -357,6 +378,36 @@ pools:
 {}",
         pool("main", min, max, budget, recovery)
     )
+}
+
+/// Where a pool of one offering buys.
+const ONE_OFFERING: &str = "    provider: fake
+    instance_type: gpu
+    region: here
+";
+
+/// Where a pool of several offerings buys.
+fn offerings(draw: &mut Stream) -> String {
+    let strategies = ["priority", "cost", "availability", "round-robin"];
+    let strategy = strategies[draw.below(4) as usize];
+    let mut text = format!("    instance_type: gpu\n    strategy: {strategy}\n");
+    if draw.chance(0.4) {
+        text.push_str("    max_price: 5\n");
+    }
+    if draw.chance(0.3) {
+        text.push_str(&format!("    parallel_launches: {}\n", 1 + draw.below(3)));
+    }
+    let weight = match strategy {
+        "round-robin" => format!(", weight: {}", 1 + draw.below(3)),
+        _ => String::new(),
+    };
+    text.push_str("    providers:\n      - {name: fake, regions: [here, there]}\n");
+    let spot = "name: fake, capacity: spot, regions: [here], zones: [a, b]";
+    text.push_str(&format!(
+        "      - {{{spot}, priority: {}{weight}}}\n",
+        draw.below(3) as i64 - 1
+    ));
+    text
 }
 
 /// One pool.

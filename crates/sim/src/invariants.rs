@@ -290,7 +290,9 @@ impl Sim {
                     let mut waits = report.waits.iter();
                     waits.any(|wait| wait.about == about && wait.guard == guard)
                 };
-                waits(pool.as_str(), "launch_breaker")
+                ["launch_breaker", "placement"]
+                    .iter()
+                    .any(|guard| waits(pool.as_str(), guard))
                     && members(&self.seen, pool).any(|instance| {
                         let node = node_of(&self.seen, instance);
                         !instance.was_active && node.is_some_and(|node| rests(node.id.as_str()))

@@ -6,7 +6,8 @@
 //! `storm 79 1m` shows the XID on every machine, spread over the time; `dark 5` hangs so many
 //! machines at once, `apart 5 10m` cuts so many off. `hold 0 upgrade 1h` sets a named hold, `lift 0
 //! upgrade` lifts it. `copy` copies the store, `restore` puts the copy back, `end-orphans` ends the
-//! machines that nobody claims. `other hang` is a step of the other control plane. Lines that begin
+//! machines that nobody claims. `sold-out 0 10m` and `costs 0 9` are about an offering, `interrupt`
+//! about a spot machine. `other hang` is a step of the other control plane. Lines that begin
 //! with `#` are comments.
 
 use std::time::Duration;
@@ -155,6 +156,19 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             sim.schedule_plane();
             return Some(());
         }
+        word @ ("sold-out" | "costs") => {
+            let place = number(1)?;
+            let (trouble, until, dollars) = match word {
+                "costs" => (Trouble::Prices, sim.now(), number(2)?),
+                _ => (Trouble::SoldOut, sim.now() + span(2)?, 0),
+            };
+            let many = u32::try_from(sim.cloud.offerings.len()).ok()?;
+            let wanted = (0..u32::MAX).find(|at| at % many == place && at >> 8 == dollars)?;
+            sim.make(trouble, None, until, wanted);
+            sim.schedule_plane();
+            return Some(());
+        }
+        "interrupt" => Trouble::Interruption,
         "hang" => Trouble::Hang,
         "vanish" => Trouble::Vanish,
         "repair" => Trouble::Repair,

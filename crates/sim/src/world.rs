@@ -156,7 +156,13 @@ impl Sim {
         let mut names = Stream::named(seed, "fleet");
         let fleet = FleetId::new(fresh("fleet", &mut names));
         let state = State::new(fleet.clone());
-        let cloud = Cloud::new(config.honours_tokens);
+        let offerings: BTreeSet<_> = settings
+            .pools
+            .values()
+            .flat_map(|pool| &pool.offerings)
+            .map(|one| one.offering.clone())
+            .collect();
+        let cloud = Cloud::new(config.honours_tokens, offerings.into_iter().collect());
         let mut sim = Self {
             plane: Plane::new(seed, MemoryDisk::new(fleet.clone()), state.clone()),
             fleet,

@@ -359,6 +359,35 @@ fn a_diagnostic_is_carried_out_once_though_its_agent_starts_again() {
 }
 
 #[test]
+fn a_spot_machine_that_is_taken_back_is_replaced_where_there_is_some() {
+    let mut config = Config::calm(2, 4);
+    let one = "    provider: fake\n    instance_type: gpu\n    region: here\n";
+    assert!(config.yaml.contains(one));
+    config.yaml = config.yaml.replace(
+        one,
+        "    instance_type: gpu
+    providers:
+      - {name: fake, regions: [here]}
+      - {name: fake, capacity: spot, priority: -1, regions: [there]}
+",
+    );
+    let script = "run 5m\nsold-out 1 15m\ninterrupt\nrun 10m\nsold-out 0 10m\nvanish\nrun 40m\n";
+    let trace = golden("spot_and_sold_out.txt", config, script);
+    let (_, taken) = trace.split_once("Interruption on").unwrap();
+    let (first, both) = taken.split_once("fake/here/gpu is sold out").unwrap();
+    assert_eq!(
+        count(first, "requested at fake/there/gpu/spot"),
+        1,
+        "{trace}"
+    );
+    assert_eq!(count(first, "requested at fake/here/gpu:"), 1, "{trace}");
+    assert_eq!(count(first, "CORDONED to ACTIVE"), 1, "{trace}");
+    // Everything is sold out for a while, and the first that has machines again is bought.
+    assert!(count(both, "none of 2 offerings is open") > 0, "{trace}");
+    assert_eq!(count(both, "CORDONED to ACTIVE"), 1, "{trace}");
+}
+
+#[test]
 fn a_line_that_is_no_step_is_refused_by_number() {
     let error = scenario::play(7, Config::calm(1, 1), "run 1m\nexplode\n").unwrap_err();
     assert_eq!((error.line, error.text.as_str()), (2, "explode"));

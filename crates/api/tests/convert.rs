@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_api::{Code, convert};
-use navarch_core::{PlanReport, PoolReport, Rejection, RejectionCode, Wait};
+use navarch_core::{OfferingReport, PlanReport, PoolReport, Rejection, RejectionCode, Wait};
 use navarch_model::{
     Automation, AutomationSetting, Breaker, CapacityKind, Check, Description, DrainCause, Ending,
     Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
     HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, ProviderName, Repair, Stamp, State,
-    Subject, Time,
+    Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, Price, ProviderName, Repair, Stamp,
+    State, Subject, Time,
 };
+use navarch_policy::guards::Block;
+use navarch_policy::placement::{Listed, Standing};
 use serde_json::{Value, json};
 
 /// A moment that many seconds after the fleet was made, at noon of a day.
@@ -305,6 +307,27 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
         pools: BTreeMap::from([(
             PoolName::new("dev"),
             PoolReport {
+                strategy: navarch_policy::placement::Strategy::Cost,
+                offerings: vec![OfferingReport {
+                    offering: Offering {
+                        provider: ProviderName::new("cloud"),
+                        region: "r1".to_owned(),
+                        zone: String::new(),
+                        instance_type: "h100".to_owned(),
+                        capacity: CapacityKind::Spot,
+                    },
+                    priority: -1,
+                    weight: 2,
+                    machines: 3,
+                    listed: Listed::Found {
+                        price: Some(Price::from_micros(2_500_000)),
+                        available: Some(true),
+                    },
+                    listed_at: None,
+                    max_price: Some(Price::from_micros(2_000_000)),
+                    refusals: 4,
+                    standing: Standing::Closed(Block::new("max_price", "over", "too dear")),
+                }],
                 automation: Automation::Observe,
                 target: 2,
                 bounds: (2, 5),
@@ -353,6 +376,14 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                     {"name": "breaker", "subject": "fatal-xid", "used": "2", "blocks": true,
                      "text": "open", "until": "2026-02-14T12:10:01Z"},
                 ],
+                "strategy": "cost",
+                "offerings": [{
+                    "offering": "cloud/r1/h100/spot", "provider": "cloud", "region": "r1",
+                    "instanceType": "h100", "capacity": "spot", "priority": -1, "weight": 2,
+                    "machines": 3, "listed": "available", "priceMicros": "2500000",
+                    "maxPriceMicros": "2000000", "guard": "max_price", "text": "too dear",
+                    "refusals": 4,
+                }],
             }],
         })
     );

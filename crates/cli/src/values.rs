@@ -329,6 +329,8 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
                 "planned": pool.planned,
                 "waits": pool.waits.iter().map(wait).collect::<Vec<_>>(),
                 "guards": guards,
+                "strategy": pool.strategy,
+                "offerings": pool.offerings.iter().map(offering).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -337,6 +339,29 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
         "pools": pools,
         "suspect_providers": plan.suspect_providers,
         "next_plan_at": rfc3339(plan.next_plan_at.as_option()),
+    })
+}
+
+fn offering(of: &v1::OfferingPlan) -> Value {
+    json!({
+        "offering": of.offering,
+        "provider": of.provider,
+        "region": of.region,
+        "zone": of.zone,
+        "instance_type": of.instance_type,
+        "capacity": of.capacity,
+        "priority": of.priority,
+        "weight": of.weight,
+        "machines": of.machines,
+        "listed": of.listed,
+        "listed_at": rfc3339(of.listed_at.as_option()),
+        "price_micros": of.price_micros,
+        "max_price_micros": of.max_price_micros,
+        "rank": of.rank,
+        "guard": of.guard,
+        "text": of.text,
+        "until": rfc3339(of.until.as_option()),
+        "refusals": of.refusals,
     })
 }
 

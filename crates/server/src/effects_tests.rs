@@ -9,7 +9,8 @@ use navarch_config::{ProviderConfig, ProviderKind};
 use navarch_core::{CallKey, Effect, Input};
 use navarch_model::{
     CapacityKind, CloudStatus, FleetId, Idempotency, InstanceId, LaunchSpec, Machine, NodeId,
-    Offering, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer, Time,
+    Offer, Offering, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName,
+    TerminateAnswer, Time,
 };
 use navarch_providers::{Call, FaultInjection, Listing, Provider};
 use navarch_time::{SharedClock, Tasks, VirtualClock};

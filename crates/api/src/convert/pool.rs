@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use buffa::EnumValue;
 use navarch_config::Recovery;
 use navarch_core::history::{Metric, Series};
-use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
+use navarch_core::{OfferingReport, PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
     Automation, AutomationSetting, HealthStatus, NodeStatus, Offering, Phase, Pool, PoolName,
-    Stamp, State,
+    Price, Stamp, State,
 };
 use navarch_policy::HealthPolicy;
+use navarch_policy::placement::Standing;
 
 use super::incident::kind_word;
 use super::time::{milliseconds, of_fleet_time, optional, timestamp};
@@ -265,6 +266,8 @@ pub fn series(series: &Series, metric: Metric, now: Stamp) -> v1::QueryMetricsRe
         nodes: count(series.nodes),
         unit: metric.unit().to_owned(),
     }
+}
+
 /// What the offerings of a pool have in one respect, each once, in the order of the configuration.
 fn each<'a>(pool: &'a PoolSettings, of: impl Fn(&'a Offering) -> &'a str) -> String {
     let mut found: Vec<&str> = Vec::new();
@@ -349,6 +352,37 @@ fn pool_plan(
         planned: pool.planned.clone(),
         waits: pool.waits.iter().map(|of| wait(of, now)).collect(),
         guards: guards(pool, surge, remembered.map(|pool| &**pool), now),
+        strategy: pool.strategy.word().to_owned(),
+        offerings: pool.offerings.iter().map(|of| offering(of, now)).collect(),
+    }
+}
+
+/// Where one offering stands.
+fn offering(report: &OfferingReport, now: Stamp) -> v1::OfferingPlan {
+    let is = &report.offering;
+    let block = report.standing.block();
+    v1::OfferingPlan {
+        offering: is.to_string(),
+        provider: is.provider.as_str().to_owned(),
+        region: is.region.clone(),
+        zone: is.zone.clone(),
+        instance_type: is.instance_type.clone(),
+        capacity: is.capacity.word().to_owned(),
+        priority: report.priority,
+        weight: report.weight,
+        machines: int(report.machines),
+        listed: report.listed.word().to_owned(),
+        listed_at: of_fleet_time(report.listed_at, now),
+        price_micros: report.listed.price().map(Price::micros),
+        max_price_micros: report.max_price.map(Price::micros),
+        rank: match report.standing {
+            Standing::Open(rank) => u32::try_from(rank).unwrap_or(u32::MAX),
+            Standing::Closed(_) => 0,
+        },
+        guard: block.map_or(String::new(), |block| block.guard.to_owned()),
+        text: block.map_or(String::new(), |block| block.reason.clone()),
+        until: of_fleet_time(block.and_then(|block| block.until), now),
+        refusals: report.refusals,
     }
 }
 

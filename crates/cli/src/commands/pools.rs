@@ -1,7 +1,7 @@
 //! `navarch pool`, `automation` and `breaker`.
 
 use navarch_api::{convert, v1};
-use navarch_model::Automation;
+use navarch_model::{Automation, Price};
 use serde_json::{Value, json};
 
 use super::explain::wait_line;
@@ -167,7 +167,54 @@ fn show_plan(plan: &v1::GetPlanResponse) {
                 guard.name, guard.text
             ));
         }
+        if !pool.offerings.is_empty() {
+            say(&offerings(pool));
+        }
     }
+}
+
+/// Where each offering of a pool stands, and why not.
+pub fn offerings(pool: &v1::PoolPlan) -> String {
+    let heading = [
+        "Offering", "Priority", "Weight", "Machines", "Price", "Listed", "Next", "Why not",
+    ];
+    let dollars = |micros: Option<u64>| {
+        micros.map_or_else(
+            || "-".to_owned(),
+            |micros| Price::from_micros(micros).to_string(),
+        )
+    };
+    let rows: Vec<Vec<String>> = pool
+        .offerings
+        .iter()
+        .map(|of| {
+            let until = values::time(of.until.as_option()).map_or_else(String::new, |_| {
+                format!(" (until {})", values::clock(of.until.as_option()))
+            });
+            vec![
+                of.offering.clone(),
+                of.priority.to_string(),
+                of.weight.to_string(),
+                of.machines.to_string(),
+                dollars(of.price_micros),
+                of.listed.clone(),
+                match of.rank {
+                    0 => "-".to_owned(),
+                    rank => rank.to_string(),
+                },
+                if of.guard.is_empty() {
+                    "-".to_owned()
+                } else {
+                    format!("{}: {}{until}", of.guard, of.text)
+                },
+            ]
+        })
+        .collect();
+    format!(
+        "Offerings by {}:\n{}",
+        pool.strategy,
+        table(&heading, &rows)
+    )
 }
 
 /// `navarch automation`.

@@ -13,6 +13,7 @@ mod main_job;
 mod notifier;
 mod orphans;
 mod output;
+mod placement;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

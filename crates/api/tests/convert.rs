@@ -159,7 +159,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
             "instanceId": "nv-1", "provider": "fake", "region": "local",
             "instanceType": "gpu_8x_h100", "state": "INSTANCE_STATE_PROVISIONING",
             "poolName": "dev", "createdAt": "2026-02-14T12:00:00Z",
-            "statusMessage": "the answer to the launch is lost", "phase": "outcome_unknown",
+            "statusMessage": "the answer to the launch is lost", "phase": "outcome_unknown", "capacity": "on_demand",
         })
     );
 }

@@ -127,6 +127,7 @@ pub fn instance(instance: &wire::InstanceInfo) -> Value {
         "labels": instance.labels,
         "phase": instance.phase,
         "provider_instance_id": instance.provider_instance_id,
+        "capacity": instance.capacity,
     })
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use navarch_core::{OfferingReport, PlanReport};
 use navarch_core::history::Metric;
 use navarch_core::liveness::Sample;
+use navarch_core::{OfferingReport, PlanReport};
 use navarch_model::{HealthStatus, Node, NodeStatus, Phase, Stamp, State};
 
 use crate::effects::QueueLengths;

@@ -144,8 +144,8 @@ fn what_is_wrong_is_said_in_place() {
             "f.yaml:3:53: pool \"dev\": name is required: name one of the providers section",
         ),
         (
-            "instance_type: x, max_nodes: 1, providers: [{name: fare}]",
-            "f.yaml:3:60: pool \"dev\": unknown provider \"fare\": did you mean far?",
+            "instance_type: x, max_nodes: 1, providers: [{name: fars}]",
+            "f.yaml:3:60: pool \"dev\": unknown provider \"fars\": did you mean far?",
         ),
         (
             "max_nodes: 1, providers: [{name: far}]",

@@ -130,6 +130,7 @@ impl Action {
             Self::AskDrained { .. } => "ask_drained",
             Self::CancelDrain { .. } => "cancel_drain",
             Self::List { .. } => "list",
+            Self::Prices { .. } => "prices",
             Self::TerminateUnclaimed { .. } => "terminate_unclaimed",
             Self::OpenBreaker { .. } => "open_breaker",
             Self::JudgeProbe { .. } => "judge_probe",

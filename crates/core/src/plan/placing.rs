@@ -46,8 +46,9 @@ impl Planner<'_> {
         let Some(settings) = fleet.pool_settings(pool) else {
             return;
         };
-        let intents = fleet.index.tally(Some(pool)).requested > 0;
-        let wants = intents || fleet.staying(pool) < settings.min_nodes();
+        let asked = fleet.index.tally(Some(pool));
+        let wants =
+            asked.requested + asked.launching > 0 || fleet.staying(pool) < settings.min_nodes();
         if !settings.needs_listing() || !wants {
             return;
         }

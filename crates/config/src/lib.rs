@@ -20,7 +20,11 @@ mod tree;
 mod units;
 
 pub use config::{
-    AuthConfig, BreakerConfig, CandidateConfig, Config, DrainDeadlines, FlappingConfig, Guards, InstanceManagerConfig, LaunchBreakerConfig, NotifierConfig, PlacementConfig, PlannerConfig, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig, ServerLimits, StoreConfig, StoreKind, Strategy, SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource, WebhookConfig,
+    AuthConfig, BreakerConfig, CandidateConfig, Config, DrainDeadlines, FlappingConfig, Guards,
+    InstanceManagerConfig, LaunchBreakerConfig, NotifierConfig, PlacementConfig, PlannerConfig,
+    PoolConfig, PoolHealth, ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig,
+    ServerConfig, ServerLimits, StoreConfig, StoreKind, Strategy, SweepConfig, TerminateConfig,
+    TlsConfig, TokenConfig, TokenSource, WebhookConfig,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use expand::Environment;

@@ -323,6 +323,7 @@ pools:
         // A stream of its own: the other worlds stay what they were.
         if Stream::named(seed, "scheduler config").chance(0.4) {
             config = config.with_scheduler();
+        }
         if placing.chance(0.5) {
             config.yaml = config.yaml.replace(ONE_OFFERING, &offerings(&mut placing));
         }

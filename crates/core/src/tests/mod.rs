@@ -32,8 +32,8 @@ use navarch_model::invariants::{check, check_change};
 use navarch_model::{
     BootId, Capabilities, Change, CloudStatus, Description, Event, EventKind, FleetId, Gpu,
     HealthEventType, HealthWatchSystem, IdSource, Idempotency, Instance, InstanceId, Machine, Node,
-    NodeId, NoticeKind, Offer, Phase, PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId,
-    ProviderName, SessionId, Stamp, State, TerminateAnswer, Time,
+    NodeId, NoticeKind, Offer, Phase, PoolName, ProviderError, ProviderErrorKind,
+    ProviderInstanceId, ProviderName, SessionId, Stamp, State, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
 

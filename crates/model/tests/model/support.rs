@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, CapacityKind, Change, Check, Command, CommandId, CommandState, Description, Evidence, FaultKey, FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp, State, Time, Told, Unclaimed,
+    BootId, CapacityKind, Change, Check, Command, CommandId, CommandState, Description, Evidence,
+    FaultKey, FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind,
+    Incident, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType,
+    NodeId, Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp,
+    State, Time, Told, Unclaimed,
 };
 
 /// A moment on both axes.

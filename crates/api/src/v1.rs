@@ -15,7 +15,7 @@ pub use crate::generated::navarch::v1::{
     ListUnclaimedResponse, Metric, MetricPoint, NodeHold, PolicyRule, Pool, PoolAutomation,
     PoolPlan, PoolStatus, QueryMetricsRequest, QueryMetricsResponse, RefusedPolicy,
     RemoveHoldRequest, RemoveHoldResponse, ResetBreakerRequest, ResetBreakerResponse,
-    SetAutomationRequest, SetAutomationResponse, TerminateInstanceRequest,
-    TerminateInstanceResponse, UnclaimedMachine, Wait, WatchCommandsRequest, WatchCommandsResponse,
-    WatchEventsRequest, WatchEventsResponse,
+    ScalePoolRequest, ScalePoolResponse, SetAutomationRequest, SetAutomationResponse, Sizing,
+    TerminateInstanceRequest, TerminateInstanceResponse, UnclaimedMachine, Wait,
+    WatchCommandsRequest, WatchCommandsResponse, WatchEventsRequest, WatchEventsResponse,
 };

@@ -339,6 +339,7 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                 "pool": "dev", "automation": "AUTOMATION_MODE_OBSERVE", "minNodes": 2,
                 "maxNodes": 5, "askedNodes": 2, "aliveNodes": 2, "capacityNodes": 2,
                 "activeNodes": 1, "unhealthyNodes": 1,
+                "sizing": {"source": "min_nodes"},
                 "planned": ["would launch a machine: 1 of 2"],
                 "waits": [{
                     "guard": "budget", "about": "node-1", "action": "replace",

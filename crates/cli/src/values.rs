@@ -295,6 +295,25 @@ pub fn pool(pool: &v1::Pool) -> Value {
     })
 }
 
+pub fn scaled(pool: &str, after: &v1::ScalePoolResponse) -> Value {
+    json!({
+        "pool": pool,
+        "previous_nodes": after.previous_nodes,
+        "nodes": after.nodes,
+        "automation": mode_name(after.automation),
+    })
+}
+
+fn sizing(sizing: &v1::Sizing) -> Value {
+    json!({
+        "source": sizing.source,
+        "reason": sizing.reason,
+        "asked_at": rfc3339(sizing.asked_at.as_option()),
+        "raised_at": rfc3339(sizing.raised_at.as_option()),
+        "lowered_at": rfc3339(sizing.lowered_at.as_option()),
+    })
+}
+
 pub fn plan(plan: &v1::GetPlanResponse) -> Value {
     let pools: Vec<Value> = plan
         .pools
@@ -326,6 +345,7 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
                 "active_nodes": pool.active_nodes,
                 "unhealthy_nodes": pool.unhealthy_nodes,
                 "leaving_nodes": pool.leaving_nodes,
+                "sizing": pool.sizing.as_option().map(sizing),
                 "planned": pool.planned,
                 "waits": pool.waits.iter().map(wait).collect::<Vec<_>>(),
                 "guards": guards,

@@ -118,6 +118,15 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// An operator chooses the size of a pool.
+    ScalePool {
+        /// The pool.
+        pool: PoolName,
+        /// Machines.
+        nodes: u32,
+        /// Why.
+        reason: String,
+    },
     /// An operator closes breakers of a pool.
     ResetBreaker {
         /// The pool.
@@ -350,6 +359,13 @@ pub enum Reply {
     Reported(NodeStatus),
     /// The breakers that were closed.
     Reset(Vec<String>),
+    /// The size of a pool was chosen.
+    Sized {
+        /// Machines asked for before.
+        from: usize,
+        /// Machines asked for now.
+        to: usize,
+    },
     /// The commands that wait.
     Commands(Vec<Arc<navarch_model::Command>>),
     /// The instance that was adopted, or is ended.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use navarch_config::{Config, Guards, InstanceManagerConfig, PoolConfig, ProviderKind};
-use navarch_model::{Idempotency, Offering, PoolName, ProviderName};
+use navarch_model::{AskedSize, Idempotency, Offering, PoolName, ProviderName};
 pub use navarch_policy::guards::doubled;
 
 /// One pool.
@@ -27,6 +27,13 @@ impl PoolSettings {
     /// Most machines, surge aside.
     pub const fn max_nodes(&self) -> usize {
         self.config.max_nodes as usize
+    }
+
+    /// The size that is planned for: the one asked for within the bounds, `min_nodes` while nobody
+    /// asked.
+    pub fn size(&self, asked: Option<&AskedSize>) -> usize {
+        let (min, max) = (self.min_nodes(), self.max_nodes());
+        asked.map_or(min, |asked| (asked.nodes as usize).clamp(min, max))
     }
 
     /// Machines beyond `max_nodes` while one is replaced.

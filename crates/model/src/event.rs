@@ -48,6 +48,8 @@ event_kinds! {
     AutomationChanged = "automation.changed",
     /// In observe mode: what would be done.
     WouldAct = "automation.would_act",
+    /// Another size was asked for.
+    PoolResized = "pool.resized",
     /// An instance came to another phase.
     InstancePhase = "instance.phase",
     /// A call to a cloud failed.

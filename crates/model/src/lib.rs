@@ -36,7 +36,9 @@ pub use node::{
     Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node, check_hold_word,
 };
 pub use notice::{Asked, Notice, NoticeKind, Told};
-pub use pool::{Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool};
+pub use pool::{
+    AskedBy, AskedSize, Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool,
+};
 pub use state::{Change, Meta, State};
 pub use status::Axes;
 pub use time::{Stamp, Time};

@@ -128,6 +128,7 @@ fn phrase(kind: EventKind) -> &'static str {
         K::DrainCancelled => "drain cancelled",
         K::NoticeTaken => "scheduler told",
         K::NoticeFailed => "scheduler not told",
+        K::PoolResized => "pool resized",
         K::ReplacementStarted => "replacing unhealthy node",
         K::GuardBlocked => "action blocked",
         K::BreakerOpened => "breaker opened",

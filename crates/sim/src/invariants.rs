@@ -254,7 +254,7 @@ impl Sim {
                 lacks.push(format!("command {} is past its time", command.id));
             }
         }
-        for (pool, settings) in &self.settings.pools {
+        for pool in self.settings.pools.keys() {
             let report = self.report.pools.get(pool);
             let rests = |about: &str| {
                 report.is_some_and(|report| {
@@ -296,14 +296,14 @@ impl Sim {
                         !instance.was_active && node.is_some_and(|node| rests(node.id.as_str()))
                     })
             });
-            if well < settings.min_nodes() && !held {
+            let target = navarch_core::fleet::target(&self.seen, &self.settings, pool);
+            if well < target && !held {
                 let waits: Vec<String> = report
                     .into_iter()
                     .flat_map(|report| &report.waits)
                     .map(|wait| format!("{} {}: {}", wait.action, wait.guard, wait.reason))
                     .collect();
-                let min = settings.min_nodes();
-                lacks.push(format!("pool {pool} has {well} of {min}; {waits:?}"));
+                lacks.push(format!("pool {pool} has {well} of {target}; {waits:?}"));
             }
         }
         lacks

@@ -7,7 +7,8 @@ use navarch_config::Recovery;
 use navarch_core::history::{Metric, Series};
 use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
-    Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName, Stamp, State,
+    AskedSize, Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName,
+    Stamp, State,
 };
 use navarch_policy::HealthPolicy;
 
@@ -131,7 +132,6 @@ fn int(count: usize) -> i32 {
 pub fn pools(
     state: &State,
     settings: &Settings,
-    report: &PlanReport,
     effective: impl Fn(&PoolName) -> Automation,
 ) -> v1::ListPoolsResponse {
     let numbers = Numbers::of(state);
@@ -140,7 +140,7 @@ pub fn pools(
         .iter()
         .map(|(name, pool)| {
             let is = numbers.get(name).copied().unwrap_or_default();
-            let asked = asked(name, pool, report);
+            let asked = asked(name, pool, state);
             let health = &pool.config.health;
             v1::Pool {
                 name: name.as_str().to_owned(),
@@ -180,12 +180,11 @@ pub fn pool_status(
     name: &PoolName,
     pool: &PoolSettings,
     state: &State,
-    report: &PlanReport,
     effective: Automation,
 ) -> v1::PoolStatus {
     let is = Numbers::of(state).remove(name).unwrap_or_default();
     let (min, max) = (pool.min_nodes(), pool.max_nodes());
-    let asked = asked(name, pool, report);
+    let asked = asked(name, pool, state);
     let healthy = is.active + is.draining + is.cordoned;
     v1::PoolStatus {
         name: name.as_str().to_owned(),
@@ -242,9 +241,9 @@ pub fn mode_name(mode: EnumValue<v1::AutomationMode>) -> &'static str {
 }
 
 /// The size that is asked for.
-fn asked(name: &PoolName, pool: &PoolSettings, report: &PlanReport) -> usize {
-    let report = report.pools.get(name);
-    report.map_or(pool.min_nodes(), |report| report.target)
+fn asked(name: &PoolName, pool: &PoolSettings, state: &State) -> usize {
+    let remembered = state.pools.get(name);
+    pool.size(remembered.and_then(|pool| pool.asked.as_ref()))
 }
 
 /// What nodes measured. `now` places fleet time.
@@ -263,6 +262,32 @@ pub fn series(series: &Series, metric: Metric, now: Stamp) -> v1::QueryMetricsRe
             .collect(),
         nodes: count(series.nodes),
         unit: metric.unit().to_owned(),
+    }
+}
+
+/// The answer to another size.
+pub fn sized(from: usize, to: usize, automation: Automation) -> v1::ScalePoolResponse {
+    v1::ScalePoolResponse {
+        previous_nodes: int(from),
+        nodes: int(to),
+        automation: mode(automation),
+    }
+}
+
+/// Where the size of a pool comes from.
+fn sizing(asked: Option<&AskedSize>) -> v1::Sizing {
+    let Some(asked) = asked else {
+        return v1::Sizing {
+            source: "min_nodes".to_owned(),
+            ..Default::default()
+        };
+    };
+    v1::Sizing {
+        source: asked.by.word().to_owned(),
+        reason: asked.reason.clone(),
+        asked_at: timestamp(asked.at).into(),
+        raised_at: optional(asked.raised),
+        lowered_at: optional(asked.lowered),
     }
 }
 
@@ -337,6 +362,7 @@ fn pool_plan(
         leaving_nodes: int(pool.leaving),
         planned: pool.planned.clone(),
         waits: pool.waits.iter().map(|of| wait(of, now)).collect(),
+        sizing: sizing(remembered.and_then(|pool| pool.asked.as_ref())).into(),
         guards: guards(pool, surge, remembered.map(|pool| &**pool), now),
     }
 }

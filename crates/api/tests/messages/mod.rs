@@ -87,6 +87,7 @@ kinds! {
         IncidentEvidence InjectFaultRequest InjectFaultResponse ListCommandsRequest
         ListCommandsResponse ListEventsRequest ListEventsResponse ListIncidentsRequest
         ListIncidentsResponse ListPoolsRequest ListPoolsResponse PolicyRule Pool PoolAutomation
+        ScalePoolRequest ScalePoolResponse Sizing
         PoolPlan RefusedPolicy ResetBreakerRequest ResetBreakerResponse SetAutomationRequest
         SetAutomationResponse Wait WatchCommandsRequest WatchCommandsResponse WatchEventsRequest
         WatchEventsResponse

@@ -43,6 +43,31 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
                 say(&standing(status));
             }
         }
+        Pool::Scale {
+            pool,
+            nodes,
+            reason,
+        } => {
+            let request = v1::ScalePoolRequest {
+                pool: pool.clone(),
+                nodes: Some(i32::try_from(nodes).unwrap_or(i32::MAX)),
+                reason,
+            };
+            let after = client.scale_pool(request).await.doing("scale the pool")?;
+            if for_programs(global.output, &values::scaled(&pool, &after))? {
+                return Ok(());
+            }
+            say(&format!(
+                "Pool {pool}: {} machines asked for, {} before",
+                after.nodes, after.previous_nodes
+            ));
+            let mode = values::mode(after.automation.to_i32());
+            if mode != "on" {
+                remark(&format!(
+                    "automation is {mode}: the pool keeps the machines that it has until it is on"
+                ));
+            }
+        }
         Pool::Explain { pool } => {
             let request = v1::GetPlanRequest { pool };
             let plan = client.get_plan(request).await.doing("get the plan")?;
@@ -154,6 +179,9 @@ fn show_plan(plan: &v1::GetPlanResponse) {
             pool.max_nodes,
             values::mode(pool.automation.to_i32())
         ));
+        if let Some(sizing) = pool.sizing.as_option() {
+            say(&format!("  size: {}", sizing_line(sizing)));
+        }
         for planned in &pool.planned {
             say(&format!("  next: {planned}"));
         }
@@ -167,6 +195,15 @@ fn show_plan(plan: &v1::GetPlanResponse) {
                 guard.name, guard.text
             ));
         }
+    }
+}
+
+/// Where the size of a pool comes from, in words.
+fn sizing_line(sizing: &v1::Sizing) -> String {
+    match sizing.source.as_str() {
+        "min_nodes" => "min_nodes, for nobody asked for another".to_owned(),
+        who if sizing.reason.is_empty() => format!("asked for by the {who}"),
+        who => format!("asked for by the {who}: {}", sizing.reason),
     }
 }
 

@@ -228,11 +228,9 @@ impl Fleet {
             .filter_map(|(id, call)| Some((self.state.instances.get(id)?, call)))
             .filter(|(instance, _)| {
                 let pool = &instance.pool;
-                let asked = self
-                    .pool_settings(pool)
-                    .map(|settings| settings.min_nodes());
                 self.must_be_on(pool).is_err()
-                    || asked.is_none_or(|asked| self.staying(pool) > asked)
+                    || self.pool_settings(pool).is_none()
+                    || self.staying(pool) > self.target(pool)
             })
             .map(|(instance, call)| CallKey {
                 instance: instance.id.clone(),

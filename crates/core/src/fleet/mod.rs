@@ -16,6 +16,7 @@ mod policy;
 mod record;
 mod register;
 mod report;
+mod size;
 mod sizes;
 mod ticks;
 
@@ -40,6 +41,7 @@ pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
+pub use size::target;
 
 /// The rule and class of the incidents that stand for those beyond the limit of a node.
 pub const OVERFLOW: &str = "too-many-incidents";
@@ -299,6 +301,11 @@ impl Fleet {
             Input::ConfirmDead { node, reason } => self.confirm_dead(&node, reason),
             Input::SetAutomation { pool, mode, reason } => self.set_automation(pool, mode, reason),
             Input::InheritAutomation { pool, reason } => self.inherit_automation(&pool, &reason),
+            Input::ScalePool {
+                pool,
+                nodes,
+                reason,
+            } => self.scale_pool(&pool, nodes, reason),
             Input::ResetBreaker { pool, signature } => {
                 self.reset_breaker(&pool, signature.as_deref())
             }

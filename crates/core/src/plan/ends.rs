@@ -183,7 +183,7 @@ impl Fleet {
                 "coming",
                 format!("its replacement {} is {}", other.id, other.phase.word()),
             )),
-            None if self.staying(&instance.pool) >= settings.min_nodes() => Ok(()),
+            None if self.staying(&instance.pool) >= self.target(&instance.pool) => Ok(()),
             None if self.alive(&instance.pool) >= settings.max_nodes() + settings.max_surge() => {
                 Ok(())
             }

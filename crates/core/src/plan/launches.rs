@@ -173,11 +173,12 @@ impl Fleet {
         if !self.can_be_given_up(instance) {
             return None;
         }
-        let Some(settings) = self.pool_settings(&instance.pool) else {
+        if self.pool_settings(&instance.pool).is_none() {
             return Some(format!("pool {} is not configured any more", instance.pool));
-        };
+        }
+        let target = self.target(&instance.pool);
         let staying = self.staying(&instance.pool);
-        let excess = staying.saturating_sub(settings.min_nodes());
+        let excess = staying.saturating_sub(target);
         if excess == 0 {
             return None;
         }
@@ -189,10 +190,7 @@ impl Fleet {
             .filter(|other| self.can_be_given_up(other) && rank(other) > own)
             .count();
         (before < excess).then(|| {
-            format!(
-                "the pool has or will have {staying} machines, and {} are asked for",
-                settings.min_nodes()
-            )
+            format!("the pool has or will have {staying} machines, and {target} are asked for")
         })
     }
 

@@ -13,14 +13,14 @@ use crate::settings::PoolSettings;
 
 impl Planner<'_> {
     pub(super) fn pool(&mut self, pool: &PoolName) {
-        let Some(settings) = self.fleet.pool_settings(pool).cloned() else {
+        if self.fleet.pool_settings(pool).is_none() {
             return;
-        };
+        }
         self.breakers(pool);
         let leaving = self.leaving(pool);
         self.repair(pool);
-        self.grow(pool, &settings, &leaving);
-        self.shrink(pool, &settings);
+        self.grow(pool, &leaving);
+        self.shrink(pool);
     }
 
     /// Opens the report of a pool, so that whatever waits finds its place in it.
@@ -49,7 +49,7 @@ impl Planner<'_> {
             .count();
         PoolReport {
             automation: fleet.automation(pool),
-            target: settings.min_nodes(),
+            target: fleet.target(pool),
             bounds: (settings.min_nodes(), settings.max_nodes()),
             alive: fleet.alive(pool),
             capacity,
@@ -262,11 +262,12 @@ impl Planner<'_> {
     }
 
     /// Asks for machines until the pool has what was asked for, replacements first.
-    fn grow(&mut self, pool: &PoolName, settings: &PoolSettings, leaving: &[Instance]) {
+    fn grow(&mut self, pool: &PoolName, leaving: &[Instance]) {
+        let target = self.fleet.target(pool);
         let mut staying = self.fleet.staying(pool);
         let mut planned = 0;
         let mut leaving = leaving.iter();
-        while staying < settings.min_nodes() {
+        while staying < target {
             let (cause, words, reason) = match leaving.next() {
                 Some(instance) => (
                     LaunchCause::Replace {
@@ -278,7 +279,7 @@ impl Planner<'_> {
                 None => (
                     LaunchCause::Grow,
                     "launch a machine".to_owned(),
-                    format!("{staying} of {} machines", settings.min_nodes()),
+                    format!("{staying} of {target} machines"),
                 ),
             };
             if let Err(block) = self.fleet.may_request(pool, planned, self.now.core) {
@@ -301,9 +302,9 @@ impl Planner<'_> {
     }
 
     /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
-    fn shrink(&mut self, pool: &PoolName, settings: &PoolSettings) {
+    fn shrink(&mut self, pool: &PoolName) {
         let fleet = self.fleet;
-        let excess = fleet.staying(pool).saturating_sub(settings.min_nodes());
+        let excess = fleet.staying(pool).saturating_sub(fleet.target(pool));
         // Intents go first: no machine exists that would have to be drained.
         let excess = excess.saturating_sub(fleet.unwanted_intents(pool));
         if excess == 0 {

@@ -93,8 +93,7 @@ impl Fleet {
     pub(crate) fn budget_base(&self, pool: Option<&PoolName>) -> usize {
         let of = |pool: &PoolName| {
             let tally = self.index.tally(Some(pool));
-            let asked = self.pool_settings(pool).map_or(0, PoolSettings::min_nodes);
-            guards::budget_base(tally.staying, tally.repairing, asked)
+            guards::budget_base(tally.staying, tally.repairing, self.target(pool))
         };
         match pool {
             Some(pool) => of(pool),

@@ -258,7 +258,7 @@ impl Fleet {
                 }
                 self.repair_is_void(node, incident, settings)
             }
-            DrainCause::Shrink => (self.staying(pool) < settings.min_nodes())
+            DrainCause::Shrink => (self.staying(pool) < self.target(pool))
                 .then(|| "the pool needs the machine again".to_owned()),
             DrainCause::Terminating => None,
         }

@@ -18,6 +18,7 @@ mod register;
 mod restored;
 mod scope;
 mod silence;
+mod size;
 mod stories;
 mod sweep;
 mod tokens;

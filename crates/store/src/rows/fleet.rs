@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use navarch_model::{
-    Automation, AutomationSetting, Breaker, Command, CommandId, CommandState, Event, EventKind,
-    FleetId, IncidentId, InstanceId, LastRepair, Meta, NodeCommandType, NodeId, OfferingMemory,
-    Pool, PoolName, Stamp, Subject, Time,
+    AskedBy, AskedSize, Automation, AutomationSetting, Breaker, Command, CommandId, CommandState,
+    Event, EventKind, FleetId, IncidentId, InstanceId, LastRepair, Meta, NodeCommandType, NodeId,
+    OfferingMemory, Pool, PoolName, Stamp, Subject, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ impl MetaRow {
 words! {
     AutomationRow for Automation { Off = "off", Observe = "observe", On = "on" }
 
+    AskedByRow for AskedBy { Operator = "operator", Autoscaler = "autoscaler" }
+
     CommandStateRow for CommandState {
         Pending = "pending",
         Delivered = "delivered",
@@ -99,10 +101,22 @@ rows! {
         instance: InstanceId,
     }
 
+    /// The size that was asked for.
+    AskedSizeRow for AskedSize {
+        nodes: u32,
+        by: AskedBy,
+        reason: String,
+        at: Stamp,
+        raised: Option<Stamp>,
+        lowered: Option<Stamp>,
+    }
+
     /// What a pool remembers.
     PoolRow for Pool {
         name: PoolName,
         automation: Option<AutomationSetting>,
+        #[serde(default)]
+        asked: Option<AskedSize>,
         offerings: BTreeMap<String, OfferingMemory>,
         repair_breakers: BTreeMap<String, Breaker>,
         last_repairs: BTreeMap<String, LastRepair>,

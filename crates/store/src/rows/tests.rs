@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus,
+    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus,
     Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind,
     Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem,
     Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle,
@@ -269,11 +269,22 @@ fn fleet(golden: &mut Golden) {
     };
     pool.repair_breakers = map([("xid-79".to_owned(), for_the_fleet)]);
     golden.value("pool-with-a-breaker-of-the-fleet", &pool);
+    let mut pool = Pool::new(PoolName::new("dev"));
+    pool.asked = Some(AskedSize {
+        nodes: 3,
+        by: AskedBy::Autoscaler,
+        reason: "20 jobs wait".to_owned(),
+        at: at(3, 4),
+        raised: Some(at(3, 4)),
+        lowered: None,
+    });
+    golden.value("pool-with-a-size-asked-for", &pool);
     golden.value(
         "pool",
         &Pool {
             name: PoolName::new("dev"),
             automation: Some(setting),
+            asked: None,
             offerings: map([(
                 "cloud/region/zone/type".to_owned(),
                 OfferingMemory {

@@ -402,6 +402,7 @@ fn released_migrations_stay_as_they_are() {
         0xba75_f061_b702_23d7,
         0xf574_2e3b_575b_3e92,
         0xa7d6_ebb2_8cd4_5f0c,
+        0x62ab_64e3_0cb6_f5da,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
 }

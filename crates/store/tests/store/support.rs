@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
+    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
     CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending,
     Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
     HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId,
@@ -205,9 +205,21 @@ impl Random {
         Pool {
             name: self.pool_name(),
             automation: self.maybe(Self::automation),
+            asked: self.maybe(Self::asked),
             offerings: offerings.into_iter().collect(),
             repair_breakers: breakers.into_iter().collect(),
             last_repairs: repairs.into_iter().collect(),
+        }
+    }
+
+    fn asked(&mut self) -> AskedSize {
+        AskedSize {
+            nodes: self.count(),
+            by: self.pick(&AskedBy::ALL),
+            reason: self.text(),
+            at: self.stamp(),
+            raised: self.maybe(Self::stamp),
+            lowered: self.maybe(Self::stamp),
         }
     }
 

@@ -19,11 +19,11 @@ mod tree;
 mod units;
 
 pub use config::{
-    AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
-    InstanceManagerConfig, LaunchBreakerConfig, NotifierConfig, PlannerConfig, PoolConfig,
-    PoolHealth, ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig,
-    ServerLimits, StoreConfig, StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig,
-    TokenSource, WebhookConfig,
+    AuthConfig, Autoscaler, Autoscaling, BreakerConfig, Clock, Config, Cron, DrainDeadlines,
+    FlappingConfig, Guards, InstanceManagerConfig, LaunchBreakerConfig, Mode, NotifierConfig, Paces, PlannerConfig,
+    PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Question, RateLimits, Recovery,
+    RetentionConfig, ServerConfig, ServerLimits, Source, Steps, StoreConfig, StoreKind,
+    SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource, WebhookConfig, When, Window, Zone,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use expand::Environment;

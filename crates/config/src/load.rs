@@ -11,10 +11,12 @@ use crate::expand::{Environment, expand};
 use crate::fields::Fields;
 use crate::{schema, tree};
 
+mod autoscaling;
 mod fleet;
 mod guards;
 mod notifier;
 mod server;
+mod windows;
 
 /// The largest number of nodes that any key takes: ten times the fleet that the design aims at.
 const MOST_NODES: u32 = 1_000_000;

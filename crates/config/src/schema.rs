@@ -4,12 +4,14 @@
 
 use std::fmt::Write as _;
 
+mod autoscaling;
 mod fleet;
 mod guards;
 mod keys;
 mod notifier;
 mod server;
 
+pub(crate) use autoscaling::PACES;
 pub(crate) use fleet::PROVIDER_TYPES;
 pub use server::ROOT;
 
@@ -46,8 +48,12 @@ pub enum Form {
     Duration,
     /// A duration, or `never`.
     DurationOrNever,
+    /// A duration, or a mapping with one for growth and one for shrinking.
+    Paces,
     /// A whole number.
     Number,
+    /// A number that may have a fraction.
+    Decimal,
     /// `true` or `false`.
     Flag,
     /// A count or a percentage.
@@ -240,7 +246,9 @@ fn form_words(form: Form) -> String {
         Form::Text => "text".to_owned(),
         Form::Duration => "duration".to_owned(),
         Form::DurationOrNever => "duration or `never`".to_owned(),
+        Form::Paces => "duration, or `up` and `down`".to_owned(),
         Form::Number => "whole number".to_owned(),
+        Form::Decimal => "number".to_owned(),
         Form::Flag => "`true` or `false`".to_owned(),
         Form::Budget => "count or percentage".to_owned(),
         Form::Percent => "percentage".to_owned(),

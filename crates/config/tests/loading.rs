@@ -259,10 +259,6 @@ fn what_is_probably_not_meant_is_a_warning() {
     let pool = |more: &str| MINIMAL.replace("max_nodes: 5", &format!("max_nodes: 5, {more}"));
     for (text, expected) in [
         (
-            with("server:\n  autoscale_interval: 30s\n"),
-            "test.yaml:5:3: server.autoscale_interval has no effect: this build has no autoscaling",
-        ),
-        (
             with("store: {path: data}\n"),
             "test.yaml:4:9: store.path is an old spelling: write store.data_dir instead",
         ),

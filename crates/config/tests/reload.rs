@@ -166,7 +166,10 @@ pools:
         .restart
         .iter()
         .map(|change| change.key.rsplit_once('.').unwrap().0)
-        .filter(|section| !section.contains("health") && !section.contains("labels"))
+        .filter(|section| {
+            let below = ["health", "labels", "cooldown"];
+            !below.iter().any(|word| section.contains(word))
+        })
         .collect();
     let waiting: Vec<_> = waiting.into_iter().collect();
     assert_eq!(

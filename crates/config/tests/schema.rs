@@ -19,6 +19,8 @@ fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
             found.push((path.to_vec(), key));
             let below = |more: &[&'static str]| [path, &[key.name], more].concat();
             match key.form {
+                // What is within depends on the type: tests/autoscaling.rs has its cases.
+                Form::Section(_) if key.name == "autoscaling" => {}
                 Form::Section(section) => collect(&below(&[]), section, found),
                 Form::Named(section) => {
                     let name = if key.name == "pools" { "dev" } else { "fake" };
@@ -111,10 +113,16 @@ fn every_default_is_what_an_absent_key_means() {
 #[test]
 fn the_reference_has_a_row_for_every_key() {
     let reference = reference();
-    let rows = reference
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .count();
+    let sections = reference.split("\n## ");
+    let rows: usize = sections
+        .filter(|section| !section.starts_with("`pools.<name>.autoscaling"))
+        .map(|section| {
+            section
+                .lines()
+                .filter(|line| line.starts_with("| `"))
+                .count()
+        })
+        .sum();
     assert_eq!(rows, keys().len());
     for line in reference.lines().filter(|line| line.starts_with('|')) {
         assert_eq!(line.matches('|').count(), 5, "{line}");

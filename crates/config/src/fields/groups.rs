@@ -103,7 +103,6 @@ impl<'t> Fields<'t> {
     }
 
     /// The sections of a list, in the order of the file.
-    #[expect(dead_code, reason = "the sections that have lists are not here yet")]
     pub(crate) fn list(&self, key: &'static str) -> Vec<Fields<'t>> {
         let Some(Form::List(section)) = self.section.key(key).map(|key| key.form) else {
             unreachable!("{key} is a list of sections in the schema of {}", self.path)
@@ -120,7 +119,6 @@ impl<'t> Fields<'t> {
     }
 
     /// A list of texts that are not empty, each with its place; absent reads as empty.
-    #[expect(dead_code, reason = "the keys that take lists are not here yet")]
     pub(crate) fn texts(&self, key: &str) -> Vec<(String, Position)> {
         let path = self.owner(key).path_of(key);
         let elements = self.elements(key, "a list of text");

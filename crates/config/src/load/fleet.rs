@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use navarch_model::Automation;
 
+use super::autoscaling::{autoscaling, cooldown};
 use super::guards::MOST_REPEATS;
 use super::server::url;
 use super::{MOST_NODES, SHORTEST_WAIT};
@@ -122,6 +123,8 @@ fn pool(
         zone: fields.name("zone"),
         min_nodes,
         max_nodes,
+        cooldown: cooldown(fields),
+        autoscaling: autoscaling(fields, (min_nodes, max_nodes)),
         max_surge: fields
             .count("max_surge", 0..=MOST_NODES)
             .unwrap_or(guards.max_surge),

@@ -1,5 +1,6 @@
 //! The keys of providers and pools.
 
+use super::autoscaling::AUTOSCALING;
 use super::keys::{planned, refused, renamed, section, works};
 use super::{Form, Section};
 
@@ -122,6 +123,15 @@ pub(super) static POOL: Section = Section {
             "",
             "Labels of the pool's nodes; pool is always the pool's name.",
         ),
+        works(
+            "cooldown",
+            Form::Paces,
+            "5m",
+            "Time after a change of the size before an autoscaler changes it again: growth waits after growth, shrinking after both.",
+        ),
+        section("autoscaling", &AUTOSCALING),
+        renamed("cooldown_period", "cooldown"),
+        renamed("autoscaler", "autoscaling"),
         section("health", &POOL_HEALTH),
         planned("providers"),
         planned("strategy"),
@@ -131,10 +141,6 @@ pub(super) static POOL: Section = Section {
         planned("ssh_private_key_path"),
         planned("setup_commands"),
         planned("file_uploads"),
-        planned("cooldown"),
-        planned("cooldown_period"),
-        planned("autoscaling"),
-        planned("autoscaler"),
         planned("scaling"),
         planned("ip_wait_timeout"),
         planned("ssh_timeout"),

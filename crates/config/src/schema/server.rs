@@ -4,7 +4,7 @@ use super::fleet::{POOL, PROVIDER};
 use super::guards::GUARDS;
 use super::keys::{planned, refused, renamed, section, works};
 use super::notifier::NOTIFIER;
-use super::{Form, Key, Section, Status};
+use super::{Form, Section};
 
 /// The top level of the file.
 pub static ROOT: Section = Section {
@@ -58,13 +58,12 @@ static SERVER: Section = Section {
             "60s",
             "How often an agent sends a full health report.",
         ),
-        Key {
-            name: "autoscale_interval",
-            form: Form::Duration,
-            default: "30s",
-            about: "How often a pool's size is decided.",
-            status: Status::NoEffect("this build has no autoscaling"),
-        },
+        works(
+            "autoscale_interval",
+            Form::Duration,
+            "30s",
+            "How often autoscalers measure and decide.",
+        ),
         works(
             "health_policy",
             Form::Text,

@@ -1,5 +1,6 @@
-//! Pure decisions: health rules, the XID catalogue, guards.
+//! Pure decisions: health rules, the XID catalogue, guards, autoscaling.
 
+pub mod autoscale;
 pub mod catalogue;
 pub mod guards;
 pub mod health;

@@ -314,6 +314,7 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                 leaving: 0,
                 overdue: 0,
                 budget: (1, 1),
+                advice: None,
                 waits: vec![Wait {
                     about: "node-1".to_owned(),
                     action: "replace".to_owned(),

@@ -311,6 +311,11 @@ fn sizing(sizing: &v1::Sizing) -> Value {
         "asked_at": rfc3339(sizing.asked_at.as_option()),
         "raised_at": rfc3339(sizing.raised_at.as_option()),
         "lowered_at": rfc3339(sizing.lowered_at.as_option()),
+        "autoscaler": sizing.autoscaler,
+        "recommended_nodes": sizing.recommended_nodes,
+        "recommendation": sizing.recommendation,
+        "inputs": sizing.inputs,
+        "held": sizing.held,
     })
 }
 

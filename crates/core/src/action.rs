@@ -85,6 +85,13 @@ pub enum Action {
         /// The cloud's id.
         machine: ProviderInstanceId,
     },
+    /// Ask for another size of a pool, as its autoscaler recommends.
+    Resize {
+        /// The pool.
+        pool: PoolName,
+        /// Machines.
+        nodes: u32,
+    },
     /// Open a repair breaker.
     OpenBreaker {
         /// The pool.

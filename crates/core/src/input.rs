@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use navarch_config::Source;
 use navarch_model::{
     Automation, BootId, Change, CommandId, CommandState, Description, FleetId, HealthEventType,
     HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchSpec, Machine, NodeCommandType,
@@ -45,6 +46,8 @@ pub enum Input {
         /// Bytes.
         free: u64,
     },
+    /// What autoscalers go by, gathered anew.
+    Signals(Signals),
     /// An agent registers.
     Register(Registration),
     /// An agent reports facts.
@@ -276,6 +279,16 @@ pub struct NamedHold {
     pub drains: bool,
     /// How long it stands at most, from now; none means until it is removed.
     pub lasts: Option<Duration>,
+}
+
+/// What autoscalers go by. Nothing of it is stored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Signals {
+    /// How busy each GPU of a node is, in percent, as its agent last said. What is no percentage
+    /// does not count, and neither does a node that is not ACTIVE.
+    pub nodes: Vec<(NodeId, Vec<f64>)>,
+    /// What each source said of its queue, or why it is not known.
+    pub queues: Vec<(Source, Result<f64, String>)>,
 }
 
 /// What an agent says when it registers.

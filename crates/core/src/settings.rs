@@ -77,6 +77,8 @@ pub struct Settings {
     pub health_check_interval: Duration,
     /// How long a machine may take to come up.
     pub instances: InstanceManagerConfig,
+    /// How often signals for autoscalers are gathered.
+    pub autoscale_interval: Duration,
     /// Limits on what is done without being asked.
     pub guards: Guards,
     /// How the scheduler is told.
@@ -133,6 +135,7 @@ impl Settings {
             heartbeat_interval: config.server.heartbeat_interval,
             heartbeat_timeout: config.server.heartbeat_timeout,
             health_check_interval: config.server.health_check_interval,
+            autoscale_interval: config.server.autoscale_interval,
             instances: config.instance_manager.clone(),
             guards: config.guards.clone(),
             notifier: NotifierSettings {

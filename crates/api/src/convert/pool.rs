@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use buffa::EnumValue;
 use navarch_config::Recovery;
 use navarch_core::history::{Metric, Series};
-use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
+use navarch_core::{Advice, PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
     AskedSize, Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName,
     Stamp, State,
@@ -275,20 +275,33 @@ pub fn sized(from: usize, to: usize, automation: Automation) -> v1::ScalePoolRes
 }
 
 /// Where the size of a pool comes from.
-fn sizing(asked: Option<&AskedSize>) -> v1::Sizing {
-    let Some(asked) = asked else {
-        return v1::Sizing {
+fn sizing(asked: Option<&AskedSize>, advice: Option<&Advice>) -> v1::Sizing {
+    let mut sizing = match asked {
+        None => v1::Sizing {
             source: "min_nodes".to_owned(),
             ..Default::default()
-        };
+        },
+        Some(asked) => v1::Sizing {
+            source: asked.by.word().to_owned(),
+            reason: asked.reason.clone(),
+            asked_at: timestamp(asked.at).into(),
+            raised_at: optional(asked.raised),
+            lowered_at: optional(asked.lowered),
+            ..Default::default()
+        },
     };
-    v1::Sizing {
-        source: asked.by.word().to_owned(),
-        reason: asked.reason.clone(),
-        asked_at: timestamp(asked.at).into(),
-        raised_at: optional(asked.raised),
-        lowered_at: optional(asked.lowered),
+    if let Some(advice) = advice {
+        advice.autoscaler.clone_into(&mut sizing.autoscaler);
+        sizing.recommended_nodes = advice.nodes.and_then(|nodes| i32::try_from(nodes).ok());
+        sizing.recommendation.clone_from(&advice.reason);
+        sizing.held = advice.held.clone().unwrap_or_default();
+        sizing.inputs = advice
+            .inputs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
     }
+    sizing
 }
 
 fn open_breakers(pool: &Pool) -> Vec<String> {
@@ -362,7 +375,11 @@ fn pool_plan(
         leaving_nodes: int(pool.leaving),
         planned: pool.planned.clone(),
         waits: pool.waits.iter().map(|of| wait(of, now)).collect(),
-        sizing: sizing(remembered.and_then(|pool| pool.asked.as_ref())).into(),
+        sizing: sizing(
+            remembered.and_then(|pool| pool.asked.as_ref()),
+            pool.advice.as_ref(),
+        )
+        .into(),
         guards: guards(pool, surge, remembered.map(|pool| &**pool), now),
     }
 }

@@ -181,6 +181,9 @@ fn show_plan(plan: &v1::GetPlanResponse) {
         ));
         if let Some(sizing) = pool.sizing.as_option() {
             say(&format!("  size: {}", sizing_line(sizing)));
+            if let Some(line) = autoscaler_line(sizing) {
+                say(&format!("  {line}"));
+            }
         }
         for planned in &pool.planned {
             say(&format!("  next: {planned}"));
@@ -205,6 +208,22 @@ fn sizing_line(sizing: &v1::Sizing) -> String {
         who if sizing.reason.is_empty() => format!("asked for by the {who}"),
         who => format!("asked for by the {who}: {}", sizing.reason),
     }
+}
+
+/// What the autoscaler of a pool says, in words.
+fn autoscaler_line(sizing: &v1::Sizing) -> Option<String> {
+    if sizing.autoscaler.is_empty() {
+        return None;
+    }
+    let mut line = match sizing.recommended_nodes {
+        Some(nodes) => format!("autoscaler {}: {nodes} machines", sizing.autoscaler),
+        None => format!("autoscaler {}: the size holds", sizing.autoscaler),
+    };
+    line.push_str(&format!(", {}", sizing.recommendation));
+    if !sizing.held.is_empty() {
+        line.push_str(&format!(" (held by {})", sizing.held));
+    }
+    Some(line)
 }
 
 /// `navarch automation`.

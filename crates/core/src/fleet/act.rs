@@ -67,6 +67,7 @@ impl Fleet {
                 });
                 Ok(Reply::Done)
             }
+            Action::Resize { pool, nodes } => self.resize(&pool, nodes),
             Action::OpenBreaker { pool, signature } => {
                 self.open_breaker(&pool, &signature);
                 Ok(Reply::Done)
@@ -560,6 +561,6 @@ impl Fleet {
     }
 }
 
-fn blocked(block: &navarch_policy::guards::Block) -> Rejection {
+pub(super) fn blocked(block: &navarch_policy::guards::Block) -> Rejection {
     Rejection::precondition(format!("{}: {}", block.guard, block.reason))
 }

@@ -16,6 +16,7 @@ mod policy;
 mod record;
 mod register;
 mod report;
+mod signals;
 mod size;
 mod sizes;
 mod ticks;
@@ -41,6 +42,7 @@ pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
+pub(crate) use signals::{Scaling, Sizing};
 pub use size::target;
 
 /// The rule and class of the incidents that stand for those beyond the limit of a node.
@@ -145,6 +147,8 @@ pub struct Fleet {
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Before this moment no node can be found without full reports; none if that is not known.
     pub(crate) stale_due: Option<Time>,
+    /// What the autoscaler of each pool goes by.
+    pub(crate) scaling: BTreeMap<PoolName, Scaling>,
     /// Reasons on record that still hold.
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
     /// Nothing that waits is due less than a full period after this moment.
@@ -185,6 +189,7 @@ impl Fleet {
             unlisted: BTreeMap::new(),
             unclaimed_asked: BTreeMap::new(),
             stale_due: None,
+            scaling: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
             disk_free: None,
@@ -273,6 +278,7 @@ impl Fleet {
                 self.tick(ids);
                 Ok(Reply::Done)
             }
+            Input::Signals(signals) => Ok(self.hear_signals(&signals)),
             Input::Disk { free } => {
                 self.disk(free);
                 Ok(Reply::Done)

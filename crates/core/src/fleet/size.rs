@@ -46,16 +46,21 @@ impl Fleet {
             raised: Some(self.now),
             lowered: Some(self.now),
         };
-        let (from, to) = self.ask_for(pool, asked);
+        let (from, to) = self.ask_for(pool, asked, "");
         Ok(Reply::Sized { from, to })
     }
 
-    /// Puts a size on record. Answers the sizes before and after it.
-    pub(super) fn ask_for(&mut self, pool: &PoolName, asked: AskedSize) -> (usize, usize) {
+    /// Puts a size on record, with what it was made from. Answers the sizes before and after it.
+    pub(super) fn ask_for(
+        &mut self,
+        pool: &PoolName,
+        asked: AskedSize,
+        inputs: &str,
+    ) -> (usize, usize) {
         let from = self.target(pool);
         let mut memory = self.pool_memory(pool);
         let by = asked.by;
-        let mut message = format!("the {} asks for {} machines", by.word(), asked.nodes);
+        let mut message = format!("the {} asks for {}", by.word(), machines(asked.nodes));
         if usize::try_from(asked.nodes) == Ok(from) {
             message.push_str(", as before");
         } else {
@@ -80,10 +85,17 @@ impl Fleet {
                 ("from", from.to_string()),
                 ("to", to.to_string()),
                 ("by", by.word().to_owned()),
+                ("inputs", inputs.to_owned()),
             ],
         );
         // Launches that the smaller size has no use for are called back.
         self.cancel_launches();
         (from, to)
     }
+}
+
+/// So many machines, in words.
+fn machines(count: u32) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} machine{plural}")
 }

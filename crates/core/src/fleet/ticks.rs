@@ -62,7 +62,8 @@ impl Fleet {
             return;
         }
         let notifier = self.settings.notifier;
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.forget_scaling(&before);
         self.look_at_all();
         self.event(
             EventKind::Configured,

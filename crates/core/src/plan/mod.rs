@@ -7,6 +7,7 @@ mod pools;
 mod questions;
 mod repairs;
 mod signatures;
+mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,21 @@ pub struct Wait {
     pub reason: String,
     /// When it is worth looking again, in fleet time; none means when a fact changes.
     pub until: Option<Time>,
+}
+
+/// What a pool's autoscaler says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// The autoscaler's type.
+    pub autoscaler: &'static str,
+    /// The size that it recommends, within the bounds; none if it does not know.
+    pub nodes: Option<u32>,
+    /// Why.
+    pub reason: String,
+    /// What the recommendation was made from.
+    pub inputs: BTreeMap<&'static str, String>,
+    /// What holds the size; none if nothing does.
+    pub held: Option<String>,
 }
 
 /// What a plan found in one pool.
@@ -56,6 +72,8 @@ pub struct PoolReport {
     pub overdue: usize,
     /// Disruptions under way, and how many may be.
     pub budget: (usize, usize),
+    /// What the pool's autoscaler says; none without one, or before its first signals.
+    pub advice: Option<Advice>,
     /// What waits, and for what.
     pub waits: Vec<Wait>,
     /// What is planned now, in words.

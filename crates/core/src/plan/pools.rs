@@ -17,6 +17,7 @@ impl Planner<'_> {
             return;
         }
         self.breakers(pool);
+        self.resize(pool);
         let leaving = self.leaving(pool);
         self.repair(pool);
         self.grow(pool, &leaving);
@@ -64,6 +65,7 @@ impl Planner<'_> {
                 fleet.disruptions(Some(pool)),
                 settings.config.budget.slots(fleet.budget_base(Some(pool))),
             ),
+            advice: self.advice(pool, settings),
             waits: Vec::new(),
             planned: Vec::new(),
         }

@@ -2,8 +2,10 @@
 //!
 //! Every input is checked against the invariants of the model.
 
+mod autoscale;
 mod breakers;
 mod calls;
+mod day;
 mod events;
 mod external;
 mod holds;

@@ -36,6 +36,7 @@ use crate::limits::Limits;
 use crate::metrics;
 use crate::notifier::{NotifierError, Notifiers};
 use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
+use crate::signals::Gatherer;
 use crate::tls::{Certificate, TlsError};
 
 /// How long everything but open requests may take to end.
@@ -336,6 +337,12 @@ impl App {
                 connections,
             ),
         );
+        let gatherer = Gatherer {
+            fleet: running.handle.clone(),
+            published: Arc::clone(&running.published),
+            clock: Arc::clone(&clock),
+        };
+        tasks.spawn("gather signals", gatherer.run(tasks.token()));
         let tls = certificate.is_some();
         let watcher = Watcher {
             handlers: Arc::clone(&handlers),

@@ -212,6 +212,17 @@ impl Config {
         self
     }
 
+    /// The same with more keys of its last pool, one a line, as a file has them below the pool.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &str) -> Self {
+        for line in keys.lines() {
+            self.yaml.push_str("    ");
+            self.yaml.push_str(line);
+            self.yaml.push('\n');
+        }
+        self
+    }
+
     /// A fleet of `nodes` machines with eight GPUs each, with the guards of production and without
     /// trouble, in which quiet machines are advanced in bulk. Agents beat and report as often as
     /// said, and the control plane is fed time every `tick`; it lists its clouds every five minutes,
@@ -306,6 +317,11 @@ pools:
         if Stream::named(seed, "scheduler config").chance(0.4) {
             config = config.with_scheduler();
         }
+        let mut draw = Stream::named(seed, "autoscaling");
+        if draw.chance(0.3) {
+            let which = draw.below(FOLLOWS.len() as u64) as usize;
+            config = config.with_keys(FOLLOWS[which]);
+        }
         config
     }
 
@@ -324,6 +340,25 @@ pools:
         Ok(Arc::new(Settings::new(&config, |_| idempotency)))
     }
 }
+
+/// What the last pool of a fuzzed fleet may follow, with waits that a simulated hour shows.
+const FOLLOWS: [&str; 3] = [
+    "cooldown: 1m
+autoscaling: {type: reactive, stabilization: {up: 0s, down: 1m}}",
+    "cooldown: {up: 0s, down: 1m}
+autoscaling:
+  type: queue
+  jobs_per_node: 5
+  stabilization: 1m
+  source: {http: {url: 'http://queue'}}",
+    "cooldown: 0s
+autoscaling:
+  type: composite
+  stabilization: 0s
+  autoscalers:
+    - {type: predictive, lookback_window: 4, fallback: {type: reactive}}
+    - {type: queue, jobs_per_node: 5, source: {http: {url: 'http://queue'}}}",
+];
 
 /// A fleet of one pool, the last thing in the file, with waits short enough for a simulated hour to show them all.
 fn yaml(min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {

@@ -4,7 +4,9 @@
 //! `duds 1h`, `outage 3h`, `crash`, `away 1h`, `cordon`, `uncordon`, `confirm`, `automation off`,
 //! `diagnose`. What concerns a machine takes the oldest one alive, or the one at a place: `hang 1`.
 //! `storm 79 1m` shows the XID on every machine, spread over the time; `dark 5` hangs so many
-//! machines at once, `apart 5 10m` cuts so many off. `hold 0 upgrade 1h` sets a named hold, `lift 0
+//! machines at once, `apart 5 10m` cuts so many off. `work 2.5` gives the GPUs of each pool work for
+//! so many machines, `jobs 20` makes the queue that long and `jobs away` makes it unknown, `scale main
+//! 3` asks for a size. `hold 0 upgrade 1h` sets a named hold, `lift 0
 //! upgrade` lifts it. `copy` copies the store, `restore` puts the copy back, `end-orphans` ends the
 //! machines that nobody claims. `other hang` is a step of the other control plane. Lines that begin
 //! with `#` are comments.
@@ -129,6 +131,20 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             } else {
                 sim.hold(node, name, "ops", false, span(3));
             }
+            sim.schedule_plane();
+            return Some(());
+        }
+        "work" => {
+            sim.work(words.get(1)?.parse().ok()?);
+            return Some(());
+        }
+        "jobs" => {
+            let away = words.get(1) == Some(&"away");
+            sim.jobs((!away).then_some(f64::from(number(1).unwrap_or(0))));
+            return Some(());
+        }
+        "scale" => {
+            sim.scale(words.get(1)?, number(2)?);
             sim.schedule_plane();
             return Some(());
         }

@@ -35,6 +35,9 @@ impl Sim {
         let until = self.now + self.weather.between(10_000, 400_000);
         let number = self.weather.below(1 << 20) as u32;
         self.make(kind, host.as_ref(), until, number);
+        if self.loads.chance(0.5) {
+            self.work_at_random();
+        }
     }
 
     /// Makes one trouble: for `host` where it concerns a machine, until `until` where it lasts.

@@ -384,3 +384,33 @@ fn a_line_that_is_no_step_is_refused_by_number() {
         );
     }
 }
+
+#[test]
+fn a_pool_follows_its_queue_through_a_crash_and_a_source_that_is_away() {
+    let keys = "cooldown: {up: 0s, down: 2m}
+autoscaling:
+  type: queue
+  jobs_per_node: 10
+  stabilization: {up: 0s, down: 2m}
+  source: {http: {url: 'http://queue'}}";
+    let trace = golden(
+        "follows_a_queue.txt",
+        Config::calm(0, 4).with_keys(keys),
+        "run 1m\njobs 25\nrun 5m\njobs away\nrun 5m\ncrash\nrun 5m\njobs 5\nrun 20m\njobs 0\nrun 20m\n",
+    );
+    assert_eq!(count(&trace, "pool.resized"), 3, "{trace}");
+    assert_eq!(count(&trace, "requested at"), 3, "{trace}");
+}
+
+#[test]
+fn a_pool_follows_the_work_of_its_gpus_without_swinging() {
+    let keys = "cooldown: 1m
+autoscaling: {type: reactive, stabilization: {up: 0s, down: 2m}}";
+    let trace = golden(
+        "follows_the_work.txt",
+        Config::calm(1, 6).with_keys(keys),
+        "run 3m\nwork 2.6\nrun 30m\nwork 0.3\nrun 60m\n",
+    );
+    // Up to four machines of 65 %, then down to the last one.
+    assert_eq!(count(&trace, "pool.resized"), 6, "{trace}");
+}

@@ -64,6 +64,7 @@ macro_rules! pages {
 }
 
 pages! {
+    autoscaling = "autoscaling.md",
     coming_from_go = "coming-from-go.md",
     concepts = "concepts.md",
     getting_started = "getting-started.md",

@@ -13,6 +13,7 @@ mod main_job;
 mod notifier;
 mod orphans;
 mod output;
+mod scaling;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

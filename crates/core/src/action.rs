@@ -131,6 +131,7 @@ impl Action {
             Self::CancelDrain { .. } => "cancel_drain",
             Self::List { .. } => "list",
             Self::TerminateUnclaimed { .. } => "terminate_unclaimed",
+            Self::Resize { .. } => "resize",
             Self::OpenBreaker { .. } => "open_breaker",
             Self::JudgeProbe { .. } => "judge_probe",
             Self::Alert { .. } | Self::Note(_) | Self::ClearNote(_) => return None,

@@ -44,17 +44,17 @@ impl Sim {
         }
         process.next_signals = now + interval;
         let state = process.fleet.state();
-        let of = |pool: &PoolName| {
-            let nodes = state.nodes.values();
-            nodes.filter(|node| {
-                node.pool.as_ref() == Some(pool) && node.status() == NodeStatus::Active
-            })
-        };
         let mut nodes: Vec<(NodeId, Vec<f64>)> = Vec::new();
         for pool in self.settings.pools.keys() {
-            let active = of(pool).count().max(1) as f64;
-            let percent = (100.0 * self.load.busy / active).min(100.0);
-            nodes.extend(of(pool).map(|node| (node.id.clone(), vec![percent; 2])));
+            let all = state.nodes.values();
+            let active: Vec<NodeId> = all
+                .filter(|node| node.pool.as_ref() == Some(pool))
+                .filter(|node| node.status() == NodeStatus::Active)
+                .map(|node| node.id.clone())
+                .collect();
+            let percent = 100.0 * self.load.busy / active.len().max(1) as f64;
+            let gpus = vec![percent.min(100.0); 2];
+            nodes.extend(active.into_iter().map(|node| (node, gpus.clone())));
         }
         let queues = sources
             .into_iter()

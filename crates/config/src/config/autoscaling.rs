@@ -216,7 +216,10 @@ impl Serialize for Source {
             timeout: Duration,
         }
         let (word, url, pointer, query) = match &self.question {
-            Question::Http { url, pointer } => ("http", url, Some(pointer.as_str()), None),
+            Question::Http { url, pointer } => {
+                let pointer = Some(pointer.as_str()).filter(|pointer| !pointer.is_empty());
+                ("http", url, pointer, None)
+            }
             Question::Prometheus { url, query } => ("prometheus", url, None, Some(query.as_str())),
         };
         let asked = Asked {

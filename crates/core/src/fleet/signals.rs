@@ -31,6 +31,8 @@ pub(crate) struct Scaling {
     recent: Recent,
     /// What is recommended.
     pub told: Option<Recommendation>,
+    /// Whether a size was asked for since: steps are taken one for each recommendation.
+    taken: bool,
 }
 
 impl Scaling {
@@ -157,6 +159,7 @@ impl Fleet {
             .push(size, now.core, autoscaling.stabilization);
         scaling.heard = Some(now.core);
         scaling.told = Some(told);
+        scaling.taken = false;
         self.scaling.insert(pool.clone(), scaling);
     }
 
@@ -195,7 +198,7 @@ impl Fleet {
             };
             return Sizing::Held(Block::new("signals", "stale", reason));
         }
-        let Some(told) = &scaling.told else {
+        let Some(told) = scaling.told.as_ref().filter(|_| !scaling.taken) else {
             return Sizing::Stay;
         };
         let asked = self
@@ -286,6 +289,9 @@ impl Fleet {
                 lowered
             },
         };
+        if let Some(scaling) = self.scaling.get_mut(pool) {
+            scaling.taken = true;
+        }
         let (from, to) = self.ask_for(pool, asked, &inputs);
         Ok(Reply::Sized { from, to })
     }

@@ -264,6 +264,20 @@ fn what_is_not_recommended_any_more_is_not_asked_for() {
 }
 
 #[test]
+fn one_recommendation_is_one_step() {
+    let step = "      step: {up: 1}\n";
+    let mut rig = pool(0, 5, &[AT_ONCE, QUEUE, step]);
+    for asked in 1..=4 {
+        rig.signals(None, Ok(50.0));
+        for _ in 0..4 {
+            rig.plan();
+        }
+        assert_eq!(rig.fleet.target(&main()), asked);
+        rig.pass(30);
+    }
+}
+
+#[test]
 fn an_operator_has_the_word_until_the_cooldowns_are_over() {
     let mut rig = pool(0, 5, &[QUEUE]);
     rig.follow(30, None, Ok(45.0));

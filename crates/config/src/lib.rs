@@ -20,10 +20,11 @@ mod units;
 
 pub use config::{
     AuthConfig, Autoscaler, Autoscaling, BreakerConfig, Clock, Config, Cron, DrainDeadlines,
-    FlappingConfig, Guards, InstanceManagerConfig, LaunchBreakerConfig, Mode, NotifierConfig, Paces, PlannerConfig,
-    PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Question, RateLimits, Recovery,
-    RetentionConfig, ServerConfig, ServerLimits, Source, Steps, StoreConfig, StoreKind,
-    SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource, WebhookConfig, When, Window, Zone,
+    FlappingConfig, Guards, InstanceManagerConfig, LaunchBreakerConfig, Mode, NotifierConfig,
+    Paces, PlannerConfig, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Question,
+    RateLimits, Recovery, RetentionConfig, ServerConfig, ServerLimits, Source, Steps, StoreConfig,
+    StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig, TokenSource, WebhookConfig,
+    When, Window, Zone,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use expand::Environment;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
-    CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending,
-    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
-    HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId,
-    LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind,
-    Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair,
-    SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
+    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities,
+    Change, Check, CloudStatus, Command, CommandId, CommandState, Description, DrainCause,
+    EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu,
+    HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, IdSource, Incident,
+    IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node,
+    NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName,
+    ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Told,
+    Unclaimed,
 };
 use navarch_time::{Rng, SeededRng};
 

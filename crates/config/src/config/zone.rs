@@ -55,7 +55,7 @@ impl Default for Zone {
 #[derive(Clone, Debug)]
 pub struct Cron {
     text: String,
-    moments: croner::Cron,
+    moments: Box<croner::Cron>,
 }
 
 impl Cron {
@@ -83,7 +83,7 @@ impl Cron {
         let moments = parser.parse(text).map_err(|error| error.to_string())?;
         Ok(Self {
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
-            moments,
+            moments: Box::new(moments),
         })
     }
 
@@ -95,7 +95,7 @@ impl Cron {
 
     /// The moments.
     #[must_use]
-    pub const fn moments(&self) -> &croner::Cron {
+    pub fn moments(&self) -> &croner::Cron {
         &self.moments
     }
 }

@@ -271,6 +271,9 @@ fn source_url(fields: &Fields<'_>) -> Option<String> {
     let (base, query) = text.split_once('?').unwrap_or((&text, ""));
     let sound = query.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     let problem = match check_url(base) {
+        Err(_) if base.contains('@') => {
+            "a secret does not belong in this file: remove the user and password".to_owned()
+        }
         Err(problem) => problem,
         Ok(()) if !sound => "the query has a space or a fragment: encode it".to_owned(),
         Ok(()) => return Some(text.trim_end_matches('/').to_owned()),

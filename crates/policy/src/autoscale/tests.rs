@@ -99,7 +99,7 @@ fn size(autoscaler: &Autoscaler, facts: &Facts<'_>) -> u32 {
 
 #[test]
 fn reactive_follows_the_table() {
-    let cases: &[(&str, u32, (u32, u32), f64, u32)] = &[
+    let cases: &[(_, u32, _, f64, u32)] = &[
         ("scale up when utilization is high", 5, (1, 10), 90.0, 6),
         ("scale down when utilization is low", 5, (1, 10), 10.0, 4),
         ("no change in the normal range", 5, (1, 10), 50.0, 5),
@@ -192,7 +192,7 @@ fn what_is_not_known_is_unknown_and_never_zero() {
 
 #[test]
 fn queues_follow_the_table() {
-    let cases: &[(&str, u32, (u32, u32), Result<f64, &str>, u32, u32)] = &[
+    let cases: &[(_, u32, _, Result<f64, &str>, u32, u32)] = &[
         ("scale up for the queue", 2, (1, 10), Ok(50.0), 10, 5),
         ("scale down for an empty queue", 5, (1, 10), Ok(0.0), 10, 1),
         ("respect the fewest", 5, (3, 10), Ok(0.0), 10, 3),
@@ -272,7 +272,7 @@ fn predictive(lookback: u32, fallback: Option<Autoscaler>) -> Autoscaler {
 fn predictive_follows_the_table() {
     let rising = [50.0, 55.0, 60.0, 65.0, 70.0];
     let noise = [70.0, 30.0, 75.0, 28.0, 72.0];
-    let cases: &[(&str, &[f64], (u32, u32), bool, u32)] = &[
+    let cases: &[(_, &[f64], _, bool, u32)] = &[
         (
             "insufficient history with fallback",
             &[90.0; 3],
@@ -381,7 +381,7 @@ fn composites_follow_the_table() {
     let both = || vec![queue(10), reactive(80, 20)];
     let known = [(source("http://queue"), Ok(75.0))];
     let failed = [(source("http://queue"), Err("away".to_owned()))];
-    let cases: &[(&str, Mode, Vec<Autoscaler>, bool, f64, u32)] = &[
+    let cases: &[(_, Mode, Vec<_>, bool, f64, u32)] = &[
         ("max takes the highest", Mode::Max, both(), true, 90.0, 8),
         ("min takes the lowest", Mode::Min, both(), true, 90.0, 6),
         ("avg is the mean", Mode::Avg, both(), true, 90.0, 7),

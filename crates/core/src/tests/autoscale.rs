@@ -100,7 +100,10 @@ fn a_queue_takes_a_pool_from_nothing_to_machines_and_back() {
         .events
         .values()
         .filter(|event| event.kind == EventKind::PoolResized);
-    let details = &resized.max_by_key(|event| event.sequence).expect("it fell").details;
+    let details = &resized
+        .max_by_key(|event| event.sequence)
+        .expect("it fell")
+        .details;
     assert_eq!(details["inputs"], "jobs_per_node=10 queue=0");
     assert_eq!(
         (details["from"].as_str(), details["to"].as_str()),

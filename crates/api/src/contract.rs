@@ -88,6 +88,8 @@ macro_rules! every_service {
                 /// Sets the automation switch of the fleet or of one pool.
                 unary Operator set_automation "SetAutomation"
                     (SetAutomationRequest) -> SetAutomationResponse;
+                /// Asks for another size of a pool.
+                unary Operator scale_pool "ScalePool" (ScalePoolRequest) -> ScalePoolResponse;
                 /// Closes breakers of a pool.
                 unary Operator reset_breaker "ResetBreaker" (ResetBreakerRequest) -> ResetBreakerResponse;
                 /// Returns the health policy in force.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_api::{Code, convert};
-use navarch_core::{PlanReport, PoolReport, Rejection, RejectionCode, Wait};
+use navarch_core::{OfferingReport, PlanReport, PoolReport, Rejection, RejectionCode, Wait};
 use navarch_model::{
-    Automation, AutomationSetting, Breaker, Check, Description, DrainCause, Ending, Event,
-    EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
+    Automation, AutomationSetting, Breaker, CapacityKind, Check, Description, DrainCause, Ending,
+    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
     HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, ProviderName, Repair, Stamp, State,
-    Subject, Time,
+    Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, Price, ProviderName, Repair, Stamp,
+    State, Subject, Time,
 };
+use navarch_policy::guards::Block;
+use navarch_policy::placement::{Listed, Standing};
 use serde_json::{Value, json};
 
 /// A moment that many seconds after the fleet was made, at noon of a day.
@@ -126,6 +128,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
             region: "local".to_owned(),
             zone: String::new(),
             instance_type: "gpu_8x_h100".to_owned(),
+            capacity: CapacityKind::OnDemand,
         },
         labels: BTreeMap::new(),
         phase: Phase::OutcomeUnknown,
@@ -156,7 +159,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
             "instanceId": "nv-1", "provider": "fake", "region": "local",
             "instanceType": "gpu_8x_h100", "state": "INSTANCE_STATE_PROVISIONING",
             "poolName": "dev", "createdAt": "2026-02-14T12:00:00Z",
-            "statusMessage": "the answer to the launch is lost", "phase": "outcome_unknown",
+            "statusMessage": "the answer to the launch is lost", "phase": "outcome_unknown", "capacity": "on_demand",
         })
     );
 }
@@ -304,6 +307,27 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
         pools: BTreeMap::from([(
             PoolName::new("dev"),
             PoolReport {
+                strategy: navarch_policy::placement::Strategy::Cost,
+                offerings: vec![OfferingReport {
+                    offering: Offering {
+                        provider: ProviderName::new("cloud"),
+                        region: "r1".to_owned(),
+                        zone: String::new(),
+                        instance_type: "h100".to_owned(),
+                        capacity: CapacityKind::Spot,
+                    },
+                    priority: -1,
+                    weight: 2,
+                    machines: 3,
+                    listed: Listed::Found {
+                        price: Some(Price::from_micros(2_500_000)),
+                        available: Some(true),
+                    },
+                    listed_at: None,
+                    max_price: Some(Price::from_micros(2_000_000)),
+                    refusals: 4,
+                    standing: Standing::Closed(Block::new("max_price", "over", "too dear")),
+                }],
                 automation: Automation::Observe,
                 target: 2,
                 bounds: (2, 5),
@@ -314,10 +338,12 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                 leaving: 0,
                 overdue: 0,
                 budget: (1, 1),
+                advice: None,
                 waits: vec![Wait {
                     about: "node-1".to_owned(),
                     action: "replace".to_owned(),
                     guard: "budget",
+                    cause: "pool",
                     reason: "1 of 1 disruptions under way".to_owned(),
                     until: Some(at(31).core),
                 }],
@@ -339,6 +365,7 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                 "pool": "dev", "automation": "AUTOMATION_MODE_OBSERVE", "minNodes": 2,
                 "maxNodes": 5, "askedNodes": 2, "aliveNodes": 2, "capacityNodes": 2,
                 "activeNodes": 1, "unhealthyNodes": 1,
+                "sizing": {"source": "min_nodes"},
                 "planned": ["would launch a machine: 1 of 2"],
                 "waits": [{
                     "guard": "budget", "about": "node-1", "action": "replace",
@@ -352,6 +379,14 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
                     {"name": "breaker", "subject": "fatal-xid", "used": "2", "blocks": true,
                      "text": "open", "until": "2026-02-14T12:10:01Z"},
                 ],
+                "strategy": "cost",
+                "offerings": [{
+                    "offering": "cloud/r1/h100/spot", "provider": "cloud", "region": "r1",
+                    "instanceType": "h100", "capacity": "spot", "priority": -1, "weight": 2,
+                    "machines": 3, "listed": "available", "priceMicros": "2500000",
+                    "maxPriceMicros": "2000000", "guard": "max_price", "text": "too dear",
+                    "refusals": 4,
+                }],
             }],
         })
     );

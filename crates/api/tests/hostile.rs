@@ -95,6 +95,7 @@ fn check_everything(bytes: &[u8]) {
         v1::GetPoolStatusRequest => |m| requests::pool_status(&m).map(drop);
         v1::QueryMetricsRequest => |m| requests::metric_query(&m).map(drop);
         v1::SetAutomationRequest => |m| requests::automation(m).map(drop);
+        v1::ScalePoolRequest => |m| requests::scale_pool(m).map(drop);
         v1::ResetBreakerRequest => |m| requests::reset_breaker(m).map(drop);
         v1::AddHoldRequest => |m| requests::add_hold(m).map(drop);
         v1::RemoveHoldRequest => |m| requests::remove_hold(m).map(drop);

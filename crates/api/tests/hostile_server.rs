@@ -232,3 +232,37 @@ proptest! {
         std::fs::remove_dir_all(&dir).expect("it is ours");
     }
 }
+
+#[test]
+fn a_wait_is_taken_from_a_refusal_of_too_many_calls_and_bounded() {
+    let refusal = |code: &str, header: &str| {
+        let body = format!("{{\"code\":\"{code}\",\"message\":\"enough\"}}");
+        format!(
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n{header}\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
+    for (code, header, expected) in [
+        ("resource_exhausted", "retry-after: 7\r\n", Some(7)),
+        ("resource_exhausted", "retry-after: 0\r\n", Some(0)),
+        ("resource_exhausted", "retry-after: 99999\r\n", Some(300)),
+        ("resource_exhausted", "retry-after: -1\r\n", None),
+        ("resource_exhausted", "retry-after: soon\r\n", None),
+        ("resource_exhausted", "", None),
+        ("unavailable", "retry-after: 7\r\n", None),
+    ] {
+        let errors = PARROT.with(|parrot| {
+            let says = refusal(code, header).into_bytes();
+            *parrot.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
+            RUNTIME.with(|runtime| {
+                let request = wire::GetNodeRequest::default();
+                runtime.block_on(parrot.client.get_node(request))
+            })
+        });
+        let error = errors.expect_err("it is refused");
+        assert_eq!(error.message, "enough");
+        assert_eq!(seconds(error.retry_after), expected, "{code} {header}");
+    }
+}

@@ -51,6 +51,20 @@ fn what_must_be_there_is_asked_for_as_in_the_go_project() {
         requests::reset_breaker(v1::ResetBreakerRequest::default()),
         "pool is required",
     );
+    refused(
+        requests::scale_pool(v1::ScalePoolRequest::default()),
+        "pool is required",
+    );
+    let size = |nodes| {
+        requests::scale_pool(v1::ScalePoolRequest {
+            pool: text("p"),
+            nodes,
+            ..Default::default()
+        })
+    };
+    refused(size(None), "nodes is required");
+    refused(size(Some(-1)), "nodes is -1: it must be >= 0");
+    assert!(size(Some(0)).is_ok());
     let request = v1::AcknowledgeCommandRequest {
         node_id: text("n"),
         ..Default::default()

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use navarch_model::{
-    Capabilities, Change, Description, Event, EventKind, Gpu, HealthStatus, IdSource, Instance,
-    InstanceId, LaunchCause, Lifecycle, Node, NodeId, Offering, Phase, PoolName, ProviderName,
-    Stamp, Subject, Time,
+    Capabilities, CapacityKind, Change, Description, Event, EventKind, Gpu, HealthStatus, IdSource,
+    Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeId, Offering, Phase, PoolName,
+    ProviderName, Stamp, Subject, Time,
 };
 use navarch_store::{SqliteStore, Store as _, Writer, WriterLimits};
 use navarch_time::{Clock as _, RealClock, Rng as _, SeededRng, spawn_thread};
@@ -149,6 +149,7 @@ fn instance_row(id: &InstanceId, node: &NodeId, at: Stamp) -> Instance {
             region: "us-east-1".to_owned(),
             zone: "us-east-1a".to_owned(),
             instance_type: "p5.48xlarge".to_owned(),
+            capacity: CapacityKind::OnDemand,
         },
         labels: [("team".to_owned(), "research".to_owned())].into(),
         phase: Phase::Running,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::args::Format;
 use crate::client::Failure;
-use crate::commands::{events, holds, incidents, instances, nodes};
+use crate::commands::{events, holds, incidents, instances, nodes, pools};
 use crate::{output, values};
 
 /// The moment at which everything is shown: 2025-01-01 00:00:00 UTC.
@@ -135,6 +135,7 @@ fn some_instances() -> Vec<wire::InstanceInfo> {
             .into_iter()
             .collect(),
         phase: "running".to_owned(),
+        capacity: "spot".to_owned(),
         provider_instance_id: "fake-1".to_owned(),
         ..Default::default()
     };
@@ -285,6 +286,58 @@ fn holds_look_as_agreed() {
 }
 
 #[test]
+fn offerings_look_as_agreed() {
+    let offering = |name: &str| v1::OfferingPlan {
+        offering: name.to_owned(),
+        provider: "east".to_owned(),
+        region: "r1".to_owned(),
+        instance_type: "gpu".to_owned(),
+        capacity: "on_demand".to_owned(),
+        weight: 1,
+        listed: "available".to_owned(),
+        ..Default::default()
+    };
+    let open = v1::OfferingPlan {
+        machines: 2,
+        price_micros: Some(2_490_000),
+        max_price_micros: Some(30_000_000),
+        rank: 1,
+        listed_at: ago(60).into(),
+        ..offering("east/r1/gpu")
+    };
+    let sold_out = v1::OfferingPlan {
+        zone: "a".to_owned(),
+        priority: -1,
+        listed: "unknown".to_owned(),
+        guard: "offering_rest".to_owned(),
+        text: "east/r1/a/gpu refused the last launch: capacity: sold out".to_owned(),
+        refusals: 3,
+        ..offering("east/r1/a/gpu")
+    };
+    let dear = v1::OfferingPlan {
+        capacity: "spot".to_owned(),
+        weight: 2,
+        price_micros: Some(31_000_000),
+        guard: "max_price".to_owned(),
+        text: "east/r1/gpu/spot costs $31.00/h; max_price is $30.00/h".to_owned(),
+        ..offering("east/r1/gpu/spot")
+    };
+    let pool = v1::PoolPlan {
+        pool: "train".to_owned(),
+        strategy: "cost".to_owned(),
+        offerings: vec![open, sold_out, dear],
+        ..Default::default()
+    };
+    golden("offerings.txt", &pools::offerings(&pool));
+    let plan = v1::GetPlanResponse {
+        time: ago(0).into(),
+        pools: vec![pool],
+        ..Default::default()
+    };
+    for_programs("plan", &values::plan(&plan));
+}
+
+#[test]
 fn orphans_look_as_agreed() {
     let shown = [
         v1::UnclaimedMachine {
@@ -333,7 +386,7 @@ fn json_names_every_field_of_the_wire() {
         (
             "instance",
             values::instance(&wire::InstanceInfo::default()),
-            15,
+            16,
         ),
         ("incident", values::incident(&v1::Incident::default()), 24),
     ] {

@@ -127,6 +127,7 @@ pub fn instance(instance: &wire::InstanceInfo) -> Value {
         "labels": instance.labels,
         "phase": instance.phase,
         "provider_instance_id": instance.provider_instance_id,
+        "capacity": instance.capacity,
     })
 }
 
@@ -295,6 +296,30 @@ pub fn pool(pool: &v1::Pool) -> Value {
     })
 }
 
+pub fn scaled(pool: &str, after: &v1::ScalePoolResponse) -> Value {
+    json!({
+        "pool": pool,
+        "previous_nodes": after.previous_nodes,
+        "nodes": after.nodes,
+        "automation": mode_name(after.automation),
+    })
+}
+
+fn sizing(sizing: &v1::Sizing) -> Value {
+    json!({
+        "source": sizing.source,
+        "reason": sizing.reason,
+        "asked_at": rfc3339(sizing.asked_at.as_option()),
+        "raised_at": rfc3339(sizing.raised_at.as_option()),
+        "lowered_at": rfc3339(sizing.lowered_at.as_option()),
+        "autoscaler": sizing.autoscaler,
+        "recommended_nodes": sizing.recommended_nodes,
+        "recommendation": sizing.recommendation,
+        "inputs": sizing.inputs,
+        "held": sizing.held,
+    })
+}
+
 pub fn plan(plan: &v1::GetPlanResponse) -> Value {
     let pools: Vec<Value> = plan
         .pools
@@ -326,9 +351,12 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
                 "active_nodes": pool.active_nodes,
                 "unhealthy_nodes": pool.unhealthy_nodes,
                 "leaving_nodes": pool.leaving_nodes,
+                "sizing": pool.sizing.as_option().map(sizing),
                 "planned": pool.planned,
                 "waits": pool.waits.iter().map(wait).collect::<Vec<_>>(),
                 "guards": guards,
+                "strategy": pool.strategy,
+                "offerings": pool.offerings.iter().map(offering).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -337,6 +365,29 @@ pub fn plan(plan: &v1::GetPlanResponse) -> Value {
         "pools": pools,
         "suspect_providers": plan.suspect_providers,
         "next_plan_at": rfc3339(plan.next_plan_at.as_option()),
+    })
+}
+
+fn offering(of: &v1::OfferingPlan) -> Value {
+    json!({
+        "offering": of.offering,
+        "provider": of.provider,
+        "region": of.region,
+        "zone": of.zone,
+        "instance_type": of.instance_type,
+        "capacity": of.capacity,
+        "priority": of.priority,
+        "weight": of.weight,
+        "machines": of.machines,
+        "listed": of.listed,
+        "listed_at": rfc3339(of.listed_at.as_option()),
+        "price_micros": of.price_micros,
+        "max_price_micros": of.max_price_micros,
+        "rank": of.rank,
+        "guard": of.guard,
+        "text": of.text,
+        "until": rfc3339(of.until.as_option()),
+        "refusals": of.refusals,
     })
 }
 

@@ -11,19 +11,28 @@ use crate::duration;
 use crate::effective::Plain;
 use crate::units::Budget;
 
+mod autoscaling;
 mod guards;
 mod notifier;
+mod placement;
+mod schedule;
 mod server;
+mod zone;
 
+pub use autoscaling::{Autoscaler, Autoscaling, Mode, Paces, Question, Source, Steps};
 pub use guards::{
     BreakerConfig, DrainDeadlines, FlappingConfig, Guards, LaunchBreakerConfig, SweepConfig,
     TerminateConfig,
 };
 pub use notifier::{NotifierConfig, WebhookConfig};
+pub use placement::{CandidateConfig, PlacementConfig, Strategy};
+pub use schedule::{Clock, When, Window};
+pub(crate) use schedule::{DAYS, Interval};
 pub use server::{
     AuthConfig, RateLimits, RetentionConfig, ServerConfig, ServerLimits, StoreConfig, StoreKind,
     TlsConfig, TokenConfig, TokenSource,
 };
+pub use zone::{Cron, Zone};
 
 /// Everything that the control plane is told. The default has no providers and no pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -147,21 +156,20 @@ impl ProviderKind {
 /// One pool of machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolConfig {
-    /// Name of its provider.
-    pub provider: String,
-    /// The cloud's name of the machine type.
-    pub instance_type: String,
-    /// The cloud's region.
-    pub region: String,
-    /// The zone within the region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+    /// Where its machines are bought.
+    #[serde(flatten)]
+    pub placement: PlacementConfig,
     /// Least number of machines.
     pub min_nodes: u32,
     /// Greatest number of machines, at least 1.
     pub max_nodes: u32,
     /// Machines above `max_nodes` while one is replaced; 0 terminates first.
     pub max_surge: u32,
+    /// Waits after a change of the size before an autoscaler changes it again.
+    pub cooldown: Paces,
+    /// How the size follows the work; none keeps it as it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// Nodes of the pool under disruption at once.
     pub budget: Budget,
     /// Launches per hour.

@@ -11,6 +11,7 @@ mod effective;
 mod error;
 mod expand;
 mod fields;
+mod instance_types;
 mod load;
 mod reload;
 pub mod schema;
@@ -20,11 +21,12 @@ mod tree;
 mod units;
 
 pub use config::{
-    AuthConfig, BreakerConfig, Config, DrainDeadlines, FlappingConfig, Guards,
-    InstanceManagerConfig, LaunchBreakerConfig, NotifierConfig, PlannerConfig, PoolConfig,
-    PoolHealth, ProviderConfig, ProviderKind, RateLimits, Recovery, RetentionConfig, ServerConfig,
-    ServerLimits, StoreConfig, StoreKind, SweepConfig, TerminateConfig, TlsConfig, TokenConfig,
-    TokenSource, WebhookConfig,
+    AuthConfig, Autoscaler, Autoscaling, BreakerConfig, CandidateConfig, Clock, Config, Cron,
+    DrainDeadlines, FlappingConfig, Guards, InstanceManagerConfig, LaunchBreakerConfig, Mode,
+    NotifierConfig, Paces, PlacementConfig, PlannerConfig, PoolConfig, PoolHealth, ProviderConfig,
+    ProviderKind, Question, RateLimits, Recovery, RetentionConfig, ServerConfig, ServerLimits,
+    Source, Steps, StoreConfig, StoreKind, Strategy, SweepConfig, TerminateConfig, TlsConfig,
+    TokenConfig, TokenSource, WebhookConfig, When, Window, Zone,
 };
 pub use effective::Plain;
 pub use error::{ConfigError, ConfigErrors, Position, Warning};

@@ -11,10 +11,13 @@ use crate::expand::{Environment, expand};
 use crate::fields::Fields;
 use crate::{schema, tree};
 
+mod autoscaling;
 mod fleet;
 mod guards;
 mod notifier;
+mod placement;
 mod server;
+mod windows;
 
 /// The largest number of nodes that any key takes: ten times the fleet that the design aims at.
 const MOST_NODES: u32 = 1_000_000;
@@ -108,10 +111,11 @@ impl Config {
 fn top_level(log: &Log, root: &tree::Node) -> Config {
     let at = Position::START;
     let fields = Fields::new(log, &schema::ROOT, String::new(), at, Some(root));
-    let guards = guards::guards(&fields.section("guards"));
-    let (providers, pools) = fleet::fleet(&fields, &guards);
+    let server = server::server(&fields.section("server"));
+    let guards = guards::guards(&fields.section("guards"), server.heartbeat_timeout);
+    let (providers, pools) = fleet::fleet(&fields, &guards, server.heartbeat_timeout);
     Config {
-        server: server::server(&fields.section("server")),
+        server,
         store: server::store(&fields.section("store")),
         instance_manager: server::instance_manager(&fields.section("instance_manager")),
         planner: server::planner(&fields.section("planner")),

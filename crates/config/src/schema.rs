@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+mod autoscaling;
 mod fleet;
 mod guards;
 mod json;
@@ -11,6 +12,7 @@ mod keys;
 mod notifier;
 mod server;
 
+pub(crate) use autoscaling::PACES;
 pub(crate) use fleet::PROVIDER_TYPES;
 pub use json::json_schema;
 pub use server::ROOT;
@@ -95,8 +97,12 @@ pub enum Form {
     Duration,
     /// A duration, or `never`.
     DurationOrNever,
+    /// A duration, or a mapping with one for growth and one for shrinking.
+    Paces,
     /// A whole number.
     Number,
+    /// A number that may have a fraction.
+    Decimal,
     /// `true` or `false`.
     Flag,
     /// A count or a percentage.
@@ -105,6 +111,8 @@ pub enum Form {
     Percent,
     /// A number of bytes with a binary unit.
     Size,
+    /// Dollars per hour.
+    Price,
     /// One of some words.
     Word(&'static [&'static str]),
     /// A mapping from text to text.
@@ -359,10 +367,13 @@ fn form_words(form: Form) -> String {
         Form::Text => "text".to_owned(),
         Form::Duration => "duration".to_owned(),
         Form::DurationOrNever => "duration or `never`".to_owned(),
+        Form::Paces => "duration, or `up` and `down`".to_owned(),
         Form::Number => "whole number".to_owned(),
+        Form::Decimal => "number".to_owned(),
         Form::Flag => "`true` or `false`".to_owned(),
         Form::Budget => "count or percentage".to_owned(),
         Form::Percent => "percentage".to_owned(),
+        Form::Price => "dollars per hour".to_owned(),
         Form::Size => "size such as `256MiB`".to_owned(),
         Form::Word(words) => words
             .iter()

@@ -175,7 +175,7 @@ pools:
         Duration::from_secs(7200)
     );
     let (a, b) = (&config.pools["a"], &config.pools["b"]);
-    assert_eq!(a.instance_type, "8");
+    assert_eq!(a.placement.providers[0].instance_type, "8");
     assert_eq!(a.automation, Automation::Off);
     assert_eq!(
         a.labels
@@ -188,7 +188,10 @@ pools:
     assert_eq!(a.health.unhealthy_after, 3);
     assert!(!a.health.auto_replace);
     assert_eq!(a.health.silence_replace_after, None);
-    assert_eq!(b.zone.as_deref(), Some("eu-west-1a"));
+    assert_eq!(
+        b.placement.providers[0].places(),
+        [("eu-west-1", "eu-west-1a")]
+    );
     assert_eq!((b.max_surge, b.max_launches_per_hour), (0, 1));
     assert_eq!(b.budget, Budget::Count(3));
     assert_eq!(b.automation, Automation::Observe);
@@ -281,16 +284,20 @@ fn what_is_probably_not_meant_is_a_warning() {
     let pool = |more: &str| MINIMAL.replace("max_nodes: 5", &format!("max_nodes: 5, {more}"));
     for (text, expected) in [
         (
-            with("server:\n  autoscale_interval: 30s\n"),
-            "test.yaml:5:3: server.autoscale_interval has no effect: this build has no autoscaling",
-        ),
-        (
             with("store: {path: data}\n"),
             "test.yaml:4:9: store.path is an old spelling: write store.data_dir instead",
         ),
         (
             pool("health: {unhealthy_threshold: 3}"),
             "test.yaml:3:72: pools.dev.health.unhealthy_threshold is an old spelling: write pools.dev.health.unhealthy_after instead",
+        ),
+        (
+            pool("health: {silence_replace_after: 89s}"),
+            "test.yaml:3:95: pools.dev.health.silence_replace_after: 1m29s is shorter than server.heartbeat_timeout (1m30s), and a node is found silent only after that: use a longer time",
+        ),
+        (
+            with("guards: {silence_replace_after: 1s}\nserver: {heartbeat_timeout: 2m}\n"),
+            "test.yaml:4:33: guards.silence_replace_after: 1s is shorter than server.heartbeat_timeout (2m), and a node is found silent only after that: use a longer time",
         ),
         (
             pool("labels: {pool: other}"),

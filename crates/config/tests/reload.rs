@@ -111,9 +111,25 @@ const EDITS: &[(&str, &str, &[&str])] = &[
         "a: {provider: fake, instance_type: y, region: eu, zone: eu-1, max_nodes: 5}",
         &[
             "pools.a.max_nodes: 4 -> 5",
-            "pools.a.instance_type: x -> y (needs a restart: the pool's machines were bought with it)",
-            "pools.a.region: local -> eu (needs a restart: the pool's machines were bought with it)",
-            "pools.a.zone: set to eu-1 (needs a restart: the pool's machines were bought with it)",
+            "pools.a.providers[0].instance_type: x -> y",
+            "pools.a.providers[0].regions[0]: local -> eu",
+            "pools.a.providers[0].zones[0]: set to eu-1",
+        ],
+    ),
+    (
+        "a: {provider: fake, instance_type: x, max_nodes: 4}",
+        "a: {providers: [{name: fake, weight: 2}, {name: fake, capacity: spot, max_price: 1.5}], strategy: round-robin, instance_type: x, max_nodes: 4, parallel_launches: 3}",
+        &[
+            "pools.a.parallel_launches: set to 3",
+            "pools.a.providers[0].weight: 1 -> 2",
+            "pools.a.providers[1].capacity: set to spot",
+            "pools.a.providers[1].instance_type: set to x",
+            "pools.a.providers[1].max_price: set to 1.50",
+            "pools.a.providers[1].name: set to fake",
+            "pools.a.providers[1].priority: set to 0",
+            "pools.a.providers[1].regions[0]: set to local",
+            "pools.a.providers[1].weight: set to 1",
+            "pools.a.strategy: priority -> round-robin",
         ],
     ),
 ];
@@ -175,8 +191,8 @@ fn pools_come_and_go_live_and_providers_at_a_restart() {
     assert_eq!(
         reported(&elsewhere),
         [
-            "pools.a.provider: fake -> other (needs a restart: the pool's machines were bought with it)",
-            "pools.b.provider: fake -> other (needs a restart: the pool's machines were bought with it)",
+            "pools.a.providers[0].name: fake -> other",
+            "pools.b.providers[0].name: fake -> other",
             "providers.fake: removed (needs a restart: providers are connected at the start)",
             "providers.other: added (needs a restart: providers are connected at the start)",
         ]

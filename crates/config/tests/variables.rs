@@ -66,7 +66,10 @@ pools:
     assert_eq!(config.guards.max_surge, 3);
     let pool = &config.pools["dev"];
     assert_eq!(
-        (pool.max_nodes, pool.instance_type.as_str()),
+        (
+            pool.max_nodes,
+            pool.placement.providers[0].instance_type.as_str()
+        ),
         (7, "fake-8x")
     );
     assert_eq!(pool.automation, Automation::Off);

@@ -1,7 +1,7 @@
 //! What plans consist of.
 
 use navarch_model::{
-    EndCause, InstanceId, LaunchCause, NodeId, PoolName, ProviderInstanceId, ProviderName,
+    EndCause, InstanceId, LaunchCause, NodeId, Offering, PoolName, ProviderInstanceId, ProviderName,
 };
 
 /// What plans consist of. Guards are judged again when an action is taken.
@@ -13,6 +13,8 @@ pub enum Action {
         pool: PoolName,
         /// Why.
         cause: LaunchCause,
+        /// What to buy.
+        offering: Offering,
     },
     /// Make the launch call of an intent.
     Launch {
@@ -78,12 +80,24 @@ pub enum Action {
         /// The provider.
         provider: ProviderName,
     },
+    /// Ask a provider what it sells and for how much.
+    Prices {
+        /// The provider.
+        provider: ProviderName,
+    },
     /// Let a machine go that nobody claims and whose intent was abandoned.
     TerminateUnclaimed {
         /// The provider.
         provider: ProviderName,
         /// The cloud's id.
         machine: ProviderInstanceId,
+    },
+    /// Ask for another size of a pool, as its autoscaler recommends.
+    Resize {
+        /// The pool.
+        pool: PoolName,
+        /// Machines.
+        nodes: u32,
     },
     /// Open a repair breaker.
     OpenBreaker {
@@ -123,9 +137,11 @@ impl Action {
             Self::AskDrained { .. } => "ask_drained",
             Self::CancelDrain { .. } => "cancel_drain",
             Self::List { .. } => "list",
+            Self::Prices { .. } => "prices",
             Self::TerminateUnclaimed { .. } => "terminate_unclaimed",
             Self::OpenBreaker { .. } => "open_breaker",
             Self::JudgeProbe { .. } => "judge_probe",
+            Self::Resize { .. } => "resize",
             Self::Alert { .. } | Self::Note(_) | Self::ClearNote(_) => return None,
         })
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use navarch_config::Source;
 use navarch_model::{
     Automation, BootId, Change, CommandId, CommandState, Description, FleetId, HealthEventType,
     HealthStatus, HealthWatchSystem, IncidentId, InstanceId, LaunchSpec, Machine, NodeCommandType,
-    NodeId, NodeStatus, Notice, PoolName, ProviderError, ProviderInstanceId, ProviderName,
+    NodeId, NodeStatus, Notice, Offer, PoolName, ProviderError, ProviderInstanceId, ProviderName,
     SessionId, Stamp, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
@@ -45,6 +46,8 @@ pub enum Input {
         /// Bytes.
         free: u64,
     },
+    /// What autoscalers go by, gathered anew.
+    Signals(Signals),
     /// An agent registers.
     Register(Registration),
     /// An agent reports facts.
@@ -115,6 +118,15 @@ pub enum Input {
     InheritAutomation {
         /// The pool.
         pool: PoolName,
+        /// Why.
+        reason: String,
+    },
+    /// An operator chooses the size of a pool.
+    ScalePool {
+        /// The pool.
+        pool: PoolName,
+        /// Machines.
+        nodes: u32,
         /// Why.
         reason: String,
     },
@@ -207,6 +219,13 @@ pub enum Input {
         /// Every machine with our fleet id, and whether every page came.
         result: Result<(Vec<Machine>, bool), ProviderError>,
     },
+    /// A provider said what it sells.
+    PricesResult {
+        /// The provider.
+        provider: ProviderName,
+        /// Its price list; none if it has none.
+        result: Result<Option<Vec<Offer>>, ProviderError>,
+    },
     /// A machine that nobody claims was asked to go.
     UnclaimedResult {
         /// The provider.
@@ -267,6 +286,16 @@ pub struct NamedHold {
     pub drains: bool,
     /// How long it stands at most, from now; none means until it is removed.
     pub lasts: Option<Duration>,
+}
+
+/// What autoscalers go by. Nothing of it is stored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Signals {
+    /// How busy each GPU of a node is, in percent, as its agent last said. What is no percentage
+    /// does not count, and neither does a node that is not ACTIVE.
+    pub nodes: Vec<(NodeId, Vec<f64>)>,
+    /// What each source said of its queue, or why it is not known.
+    pub queues: Vec<(Source, Result<f64, String>)>,
 }
 
 /// What an agent says when it registers.
@@ -350,6 +379,13 @@ pub enum Reply {
     Reported(NodeStatus),
     /// The breakers that were closed.
     Reset(Vec<String>),
+    /// The size of a pool was chosen.
+    Sized {
+        /// Machines asked for before.
+        from: usize,
+        /// Machines asked for now.
+        to: usize,
+    },
     /// The commands that wait.
     Commands(Vec<Arc<navarch_model::Command>>),
     /// The instance that was adopted, or is ended.
@@ -482,6 +518,11 @@ pub enum Effect {
         fleet: FleetId,
         /// When it was asked for.
         began: Stamp,
+    },
+    /// Ask what a provider sells, and for how much.
+    Prices {
+        /// The provider.
+        provider: ProviderName,
     },
     /// Let a machine that nobody claims go.
     TerminateUnclaimed {

@@ -19,7 +19,7 @@ mod tests;
 pub use fleet::{Fleet, IdSource};
 pub use input::{
     Action, Actor, Applied, CallKey, Effect, Fact, GradedResult, Input, NamedHold, Note,
-    NotifyOutcome, Registration, Rejection, RejectionCode, Reply, Report,
+    NotifyOutcome, Registration, Rejection, RejectionCode, Reply, Report, Signals,
 };
-pub use plan::{Plan, PlanReport, PoolReport, Wait};
-pub use settings::{NotifierSettings, PoolSettings, ProviderSettings, Settings};
+pub use plan::{Advice, OfferingReport, Plan, PlanReport, PoolReport, Wait};
+pub use settings::{NotifierSettings, OfferingSettings, PoolSettings, ProviderSettings, Settings};

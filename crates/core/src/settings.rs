@@ -1,10 +1,11 @@
 //! The numbers that decisions use, resolved from the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_config::{Config, Guards, InstanceManagerConfig, PoolConfig, ProviderKind};
-use navarch_model::{Idempotency, Offering, PoolName, ProviderName};
+use navarch_model::{AskedSize, Description, Idempotency, Offering, PoolName, Price, ProviderName};
 pub use navarch_policy::guards::doubled;
 
 /// One pool.
@@ -12,13 +13,105 @@ pub use navarch_policy::guards::doubled;
 pub struct PoolSettings {
     /// The configuration.
     pub config: PoolConfig,
-    /// What it buys.
+    /// What it buys: every region and zone of its providers, in the order of the file. Never empty.
+    pub offerings: Vec<OfferingSettings>,
+}
+
+/// One offering of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferingSettings {
+    /// What is bought.
     pub offering: Offering,
-    /// GPUs that a machine of the offering has; none if unknown.
+    /// Its text, the key of what is remembered of it.
+    pub name: Arc<str>,
+    /// Which of the pool's providers it belongs to, in the order of the file.
+    pub group: usize,
+    /// The lowest is asked first.
+    pub priority: i32,
+    /// The share of its provider.
+    pub weight: u32,
+    /// The most that a machine may cost.
+    pub max_price: Option<Price>,
+    /// GPUs that a machine of it has; none if unknown.
     pub gpus: Option<u32>,
 }
 
 impl PoolSettings {
+    fn new(pool: &PoolConfig, config: &Config) -> Self {
+        let mut offerings = Vec::new();
+        for (group, candidate) in pool.placement.providers.iter().enumerate() {
+            let provider = config.providers.get(&candidate.name);
+            for (region, zone) in candidate.places() {
+                let offering = Offering {
+                    provider: ProviderName::new(candidate.name.as_str()),
+                    region: region.to_owned(),
+                    zone: zone.to_owned(),
+                    instance_type: candidate.instance_type.clone(),
+                    capacity: candidate.capacity,
+                };
+                offerings.push(OfferingSettings {
+                    name: offering.to_string().into(),
+                    offering,
+                    group,
+                    priority: candidate.priority,
+                    weight: candidate.weight,
+                    max_price: candidate.max_price,
+                    gpus: provider.map(|provider| match provider.kind {
+                        ProviderKind::Fake { gpu_count, .. } => gpu_count,
+                    }),
+                });
+            }
+        }
+        Self {
+            config: pool.clone(),
+            offerings,
+        }
+    }
+
+    /// The settings of an offering that the pool buys at.
+    pub fn at(&self, offering: &Offering) -> Option<&OfferingSettings> {
+        self.offerings.iter().find(|one| one.offering == *offering)
+    }
+
+    /// The offering at a provider that a machine found there is of: the one that it describes, else
+    /// the first.
+    pub fn found_at(
+        &self,
+        provider: &ProviderName,
+        description: Option<&Description>,
+    ) -> Option<&OfferingSettings> {
+        let here = || {
+            let offerings = self.offerings.iter();
+            offerings.filter(move |one| one.offering.provider == *provider)
+        };
+        let described = description.and_then(|is| {
+            here().find(|one| {
+                let offering = &one.offering;
+                (&offering.region, &offering.zone, &offering.instance_type)
+                    == (&is.region, &is.zone, &is.instance_type)
+            })
+        });
+        described.or_else(|| here().next())
+    }
+
+    /// The providers that the pool buys at.
+    pub fn providers(&self) -> BTreeSet<&ProviderName> {
+        let offerings = self.offerings.iter();
+        offerings.map(|one| &one.offering.provider).collect()
+    }
+
+    /// The providers that the pool buys at, for people.
+    pub fn provider_names(&self) -> String {
+        let names: Vec<&str> = self.providers().iter().map(|name| name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Whether where machines are bought depends on what clouds list.
+    pub fn needs_listing(&self) -> bool {
+        self.config.placement.strategy.needs_listing()
+            || self.offerings.iter().any(|one| one.max_price.is_some())
+    }
+
     /// Fewest machines.
     pub const fn min_nodes(&self) -> usize {
         self.config.min_nodes as usize
@@ -27,6 +120,13 @@ impl PoolSettings {
     /// Most machines, surge aside.
     pub const fn max_nodes(&self) -> usize {
         self.config.max_nodes as usize
+    }
+
+    /// The size that is planned for: the one asked for within the bounds, `min_nodes` while nobody
+    /// asked.
+    pub fn size(&self, asked: Option<&AskedSize>) -> usize {
+        let (min, max) = (self.min_nodes(), self.max_nodes());
+        asked.map_or(min, |asked| (asked.nodes as usize).clamp(min, max))
     }
 
     /// Machines beyond `max_nodes` while one is replaced.
@@ -70,6 +170,8 @@ pub struct Settings {
     pub health_check_interval: Duration,
     /// How long a machine may take to come up.
     pub instances: InstanceManagerConfig,
+    /// How often signals for autoscalers are gathered.
+    pub autoscale_interval: Duration,
     /// Limits on what is done without being asked.
     pub guards: Guards,
     /// How the scheduler is told.
@@ -99,24 +201,7 @@ impl Settings {
             .pools
             .iter()
             .map(|(name, pool)| {
-                let gpus =
-                    config
-                        .providers
-                        .get(&pool.provider)
-                        .map(|provider| match provider.kind {
-                            ProviderKind::Fake { gpu_count, .. } => gpu_count,
-                        });
-                let offering = Offering {
-                    provider: ProviderName::new(pool.provider.as_str()),
-                    region: pool.region.clone(),
-                    zone: pool.zone.clone().unwrap_or_default(),
-                    instance_type: pool.instance_type.clone(),
-                };
-                let settings = PoolSettings {
-                    config: pool.clone(),
-                    offering,
-                    gpus,
-                };
+                let settings = PoolSettings::new(pool, config);
                 (PoolName::new(name.as_str()), settings)
             })
             .collect();
@@ -126,6 +211,7 @@ impl Settings {
             heartbeat_interval: config.server.heartbeat_interval,
             heartbeat_timeout: config.server.heartbeat_timeout,
             health_check_interval: config.server.health_check_interval,
+            autoscale_interval: config.server.autoscale_interval,
             instances: config.instance_manager.clone(),
             guards: config.guards.clone(),
             notifier: NotifierSettings {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudStatus, FleetId, InstanceId, Offering, PoolName, ProviderInstanceId};
+use crate::{
+    CapacityKind, CloudStatus, FleetId, InstanceId, Offering, PoolName, Price, ProviderInstanceId,
+};
 
 /// The kinds of trouble that decisions tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,6 +118,23 @@ pub struct Machine {
     pub fleet: Option<FleetId>,
     /// What the cloud says of it.
     pub status: CloudStatus,
+}
+
+/// One line of a cloud's price list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The region, empty if the cloud has none.
+    pub region: String,
+    /// The zone, empty if the line holds for every zone of the region.
+    pub zone: String,
+    /// The cloud's name of the machine type.
+    pub instance_type: String,
+    /// How firmly it is rented.
+    pub capacity: CapacityKind,
+    /// What it costs, if the cloud says.
+    pub price: Option<Price>,
+    /// Whether there are machines to be had, if the cloud says.
+    pub available: Option<bool>,
 }
 
 /// What a cloud answers to a termination.

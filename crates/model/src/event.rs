@@ -48,6 +48,8 @@ event_kinds! {
     AutomationChanged = "automation.changed",
     /// In observe mode: what would be done.
     WouldAct = "automation.would_act",
+    /// Another size was asked for.
+    PoolResized = "pool.resized",
     /// An instance came to another phase.
     InstancePhase = "instance.phase",
     /// A call to a cloud failed.
@@ -100,6 +102,8 @@ event_kinds! {
     BreakerOpened = "breaker.opened",
     /// A breaker closed.
     BreakerClosed = "breaker.closed",
+    /// The one that an open breaker let through did not help.
+    BreakerProbeFailed = "breaker.probe_failed",
     /// A command was issued.
     CommandIssued = "command.issued",
     /// A command changed.

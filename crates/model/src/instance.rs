@@ -114,6 +114,37 @@ impl Phase {
     }
 }
 
+/// How firmly a machine is ours while we pay for it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum CapacityKind {
+    /// Until we let it go.
+    #[default]
+    OnDemand,
+    /// Until the cloud wants it back, which it says a moment before, if at all.
+    Spot,
+}
+
+impl CapacityKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::OnDemand, Self::Spot];
+
+    /// The word for people and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on_demand",
+            Self::Spot => "spot",
+        }
+    }
+
+    /// The kind for a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// What can be bought: one instance type at one place of one provider.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Offering {
@@ -125,6 +156,8 @@ pub struct Offering {
     pub zone: String,
     /// The provider's name of the machine type.
     pub instance_type: String,
+    /// How firmly it is rented.
+    pub capacity: CapacityKind,
 }
 
 impl std::fmt::Display for Offering {
@@ -134,6 +167,10 @@ impl std::fmt::Display for Offering {
             if !part.is_empty() {
                 write!(f, "/{part}")?;
             }
+        }
+        // Said only where it is not the usual, so that names of before still mean the same.
+        if self.capacity == CapacityKind::Spot {
+            f.write_str("/spot")?;
         }
         Ok(())
     }
@@ -173,6 +210,8 @@ pub enum EndCause {
     LaunchAbandoned,
     /// The cloud refused the launch.
     LaunchRefused,
+    /// It was not asked for: another offering is asked instead.
+    Moved,
     /// The cloud took the machine away.
     Vanished,
 }
@@ -187,6 +226,7 @@ impl EndCause {
             Self::NeverRegistered => "its agent never registered".to_owned(),
             Self::LaunchAbandoned => "launch was given up without an answer".to_owned(),
             Self::LaunchRefused => "the provider refused the launch".to_owned(),
+            Self::Moved => "another offering is asked instead".to_owned(),
             Self::Vanished => "the machine vanished from the provider".to_owned(),
         }
     }

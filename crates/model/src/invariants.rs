@@ -105,6 +105,15 @@ pub fn check_change(before: &State, change: &Change) -> Vec<Violation> {
                 format!("instance {id} may be alive and is forgotten"),
             ));
         }
+        Change::ForgetPool(name) => {
+            let mut instances = before.instances.values();
+            if let Some(one) = instances.find(|one| one.pool == *name) {
+                found.push(Violation::new(
+                    "open_state_is_kept",
+                    format!("pool {name} is forgotten before its instance {}", one.id),
+                ));
+            }
+        }
         _ => {}
     }
     found

@@ -13,6 +13,7 @@ pub mod invariants;
 pub mod node;
 pub mod notice;
 pub mod pool;
+pub mod price;
 pub mod state;
 pub mod status;
 pub mod time;
@@ -20,7 +21,7 @@ pub mod vocabulary;
 
 pub use access::Role;
 pub use cloud::{
-    Idempotency, LaunchSpec, Machine, ProviderError, ProviderErrorKind, TerminateAnswer,
+    Idempotency, LaunchSpec, Machine, Offer, ProviderError, ProviderErrorKind, TerminateAnswer,
 };
 pub use command::{Command, CommandState};
 pub use event::{Event, EventKind, Subject};
@@ -30,13 +31,17 @@ pub use ids::{
 };
 pub use incident::{Check, Ending, Evidence, FaultKey, FaultKind, Incident, Repair};
 pub use instance::{
-    CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting, Unclaimed,
+    CapacityKind, CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting,
+    Unclaimed,
 };
 pub use node::{
     Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node, check_hold_word,
 };
 pub use notice::{Asked, Notice, NoticeKind, Told};
-pub use pool::{Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool};
+pub use pool::{
+    AskedBy, AskedSize, Automation, AutomationSetting, Breaker, LastRepair, OfferingMemory, Pool,
+};
+pub use price::{Price, PriceError};
 pub use state::{Change, Meta, State};
 pub use status::Axes;
 pub use time::{Stamp, Time};

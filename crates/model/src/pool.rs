@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, PoolName, Stamp, Time};
+use crate::{InstanceId, PoolName, ProviderErrorKind, Stamp, Time};
 
 /// Whether we act by our own choosing.
 #[derive(
@@ -99,6 +99,8 @@ pub struct OfferingMemory {
     pub retry_at: Option<Time>,
     /// The cloud's words at the last refusal.
     pub last_refusal: String,
+    /// What kind of trouble the last refusal was: it says what rests.
+    pub refused: Option<ProviderErrorKind>,
 }
 
 /// The last replacement for one signature.
@@ -110,6 +112,46 @@ pub struct LastRepair {
     pub instance: InstanceId,
 }
 
+/// Who asked for the size of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedBy {
+    /// An operator.
+    Operator,
+    /// The pool's autoscaler.
+    Autoscaler,
+}
+
+impl AskedBy {
+    /// Everybody who may ask.
+    pub const ALL: [Self; 2] = [Self::Operator, Self::Autoscaler];
+
+    /// The word for people and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Autoscaler => "autoscaler",
+        }
+    }
+}
+
+/// The size that was asked for. What is planned for is this size within the configured bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedSize {
+    /// Machines.
+    pub nodes: u32,
+    /// Who asked.
+    pub by: AskedBy,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Stamp,
+    /// When the size last rose, or an operator last chose it; none if never.
+    pub raised: Option<Stamp>,
+    /// When the size last fell, or an operator last chose it; none if never.
+    pub lowered: Option<Stamp>,
+}
+
 /// What a pool remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -117,6 +159,8 @@ pub struct Pool {
     pub name: PoolName,
     /// An operator's choice for this pool; none means the fleet's.
     pub automation: Option<AutomationSetting>,
+    /// The size that was asked for; none means `min_nodes`.
+    pub asked: Option<AskedSize>,
     /// Offerings by their text.
     pub offerings: BTreeMap<String, OfferingMemory>,
     /// Repair breakers by signature.
@@ -131,6 +175,7 @@ impl Pool {
         Self {
             name,
             automation: None,
+            asked: None,
             offerings: BTreeMap::new(),
             repair_breakers: BTreeMap::new(),
             last_repairs: BTreeMap::new(),

@@ -54,6 +54,8 @@ pub enum Change {
     ForgetIncident(IncidentId),
     /// A finished command leaves memory.
     ForgetCommand(CommandId),
+    /// A pool that left the configuration and has nothing left is forgotten.
+    ForgetPool(PoolName),
 }
 
 /// The state that decisions are made from. Events and forgotten records are not part of it.
@@ -136,6 +138,9 @@ impl State {
             }
             Change::ForgetCommand(id) => {
                 self.commands.remove(id);
+            }
+            Change::ForgetPool(name) => {
+                self.pools.remove(name);
             }
         }
     }

@@ -73,6 +73,7 @@ impl Listening {
                 code: Code::Unavailable,
                 message: "the control plane ended the stream of commands".to_owned(),
                 cause: Cause::ConnectionLost,
+                retry_after: None,
             }),
             Ok(Err(error)) => Heard::Ended(error),
             Err(_) => Heard::Ended(silent(self.gap)),
@@ -85,5 +86,6 @@ fn silent(limit: Duration) -> ClientError {
         code: Code::DeadlineExceeded,
         message: format!("nothing on the stream of commands within {limit:?}"),
         cause: Cause::Deadline,
+        retry_after: None,
     }
 }

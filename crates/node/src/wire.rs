@@ -206,6 +206,7 @@ pub(crate) fn outcome(error: &ClientError) -> Outcome {
             Outcome::Superseded
         }
         Code::InvalidArgument | Code::OutOfRange => Outcome::Refused,
+        Code::ResourceExhausted => error.retry_after.map_or(Outcome::Failed, Outcome::Later),
         _ => Outcome::Failed,
     }
 }
@@ -255,9 +256,18 @@ mod tests {
                 code,
                 message: message.to_owned(),
                 cause,
+                retry_after: None,
             };
             assert_eq!(outcome(&error), expected, "{error}");
         }
+        let wait = std::time::Duration::from_secs(7);
+        let error = ClientError {
+            code: Code::ResourceExhausted,
+            message: "too many reports".to_owned(),
+            cause: Cause::Answer,
+            retry_after: Some(wait),
+        };
+        assert_eq!(outcome(&error), Outcome::Later(wait));
     }
 
     #[test]

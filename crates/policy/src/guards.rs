@@ -149,22 +149,10 @@ pub fn launch_rate(launches: usize, limit: usize, first: Option<Time>) -> Option
     })
 }
 
-/// The memory of refusals: the offering rests until `retry_at`.
-pub fn offering_rest(
-    offering: &str,
-    retry_at: Option<Time>,
-    why: &str,
-    now: Time,
-) -> Option<Block> {
+/// The memory of refusals: an offering rests until `retry_at`, and `words` say why.
+pub fn offering_rest(words: &str, retry_at: Option<Time>, now: Time) -> Option<Block> {
     let at = retry_at.filter(|at| now < *at)?;
-    Some(
-        Block::new(
-            "offering_rest",
-            "refused",
-            format!("{offering} refused the last launch: {why}"),
-        )
-        .until(at),
-    )
+    Some(Block::new("offering_rest", "refused", words).until(at))
 }
 
 /// The least age at which a machine is given up to shrink a pool; repairs do not ask.

@@ -49,6 +49,7 @@ pub async fn check(world: &dyn World) -> Result<(), String> {
         fleet: FleetId::new(fresh("fleet")),
     };
     suite.knows_nothing_of_strangers().await?;
+    suite.lists_what_it_sells_once_if_at_all().await?;
     suite.launches_once_per_intent().await?;
     suite.survives_lost_answers().await?;
     suite.survives_dropped_calls().await?;
@@ -86,6 +87,29 @@ fn failed(doing: &str) -> impl Fn(navarch_model::ProviderError) -> String {
 }
 
 impl Suite<'_> {
+    async fn lists_what_it_sells_once_if_at_all(&self) -> Result<(), String> {
+        let offers = self.provider.offerings().await;
+        let Some(offers) = offers.map_err(failed("list what is sold"))? else {
+            return Ok(());
+        };
+        let mut seen = BTreeSet::new();
+        for offer in &offers {
+            let place = (
+                &offer.region,
+                &offer.zone,
+                &offer.instance_type,
+                offer.capacity,
+            );
+            claim(seen.insert(place), "each offering is listed once", offer)?;
+        }
+        let wanted = self.world.offering();
+        let listed = offers.iter().any(|offer| {
+            (&offer.region, &offer.instance_type, offer.capacity)
+                == (&wanted.region, &wanted.instance_type, wanted.capacity)
+        });
+        claim(listed, "what can be bought is listed", &offers)
+    }
+
     fn spec(&self, fleet: &FleetId) -> LaunchSpec {
         LaunchSpec {
             instance: InstanceId::new(fresh("nv")),

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use navarch_model::{
-    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, ProviderError, ProviderInstanceId,
-    TerminateAnswer,
+    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, Offer, ProviderError,
+    ProviderInstanceId, TerminateAnswer,
 };
 
 use crate::{Fault, FaultKind};
@@ -69,6 +69,14 @@ pub trait Provider: Send + Sync {
     /// The cloud showed nothing. When it fails after some pages, the answer is a listing that
     /// is not [`complete`](Listing::complete) instead.
     fn list<'a>(&'a self, fleet: &'a FleetId) -> Call<'a, Listing>;
+
+    /// What the cloud sells, with prices and whether there are machines; `None` where it has no
+    /// such list. The fleet asks now and then, while a pool chooses by price or availability.
+    ///
+    /// # Errors
+    ///
+    /// The cloud did not show its list, or not all of it.
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>>;
 
     /// Fault injection into machines, for development. Only the fake cloud has it.
     fn faults(&self) -> Option<&dyn FaultInjection>;

@@ -36,6 +36,7 @@ use crate::limits::Limits;
 use crate::metrics;
 use crate::notifier::{NotifierError, Notifiers};
 use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
+use crate::signals::Gatherer;
 use crate::tls::{Certificate, TlsError};
 
 /// How long everything but open requests may take to end.
@@ -257,7 +258,7 @@ impl App {
         for (name, pool) in &settings.pools {
             tracing::info!(
                 pool = %name,
-                instance_type = pool.offering.instance_type,
+                offerings = pool.offerings.len(),
                 min_nodes = pool.config.min_nodes,
                 max_nodes = pool.config.max_nodes,
                 "pool configured"
@@ -345,6 +346,12 @@ impl App {
                 connections,
             ),
         );
+        let gatherer = Gatherer {
+            fleet: running.handle.clone(),
+            published: Arc::clone(&running.published),
+            clock: Arc::clone(&clock),
+        };
+        tasks.spawn("gather signals", gatherer.run(tasks.token()));
         let tls = certificate.is_some();
         let watcher = Watcher {
             handlers: Arc::clone(&handlers),

@@ -106,6 +106,7 @@ impl Effects {
             Effect::Lookup { provider, .. }
             | Effect::Terminate { provider, .. }
             | Effect::List { provider, .. }
+            | Effect::Prices { provider }
             | Effect::TerminateUnclaimed { provider, .. } => provider,
             Effect::CancelLaunch { key } => &key.provider,
             Effect::Notify { .. } | Effect::AskDrained { .. } => {
@@ -194,6 +195,10 @@ fn failed(effect: Effect, error: ProviderError) -> Option<Input> {
             began,
             result: Err(error),
         },
+        Effect::Prices { provider } => Input::PricesResult {
+            provider,
+            result: Err(error),
+        },
         Effect::TerminateUnclaimed {
             provider,
             provider_id,
@@ -222,6 +227,7 @@ const fn rank(effect: &Effect) -> u8 {
         Effect::Lookup { .. }
         | Effect::List { .. }
         | Effect::Notify { .. }
+        | Effect::Prices { .. }
         | Effect::AskDrained { .. }
         | Effect::CancelLaunch { .. } => 1,
         Effect::Launch { .. } => 2,
@@ -236,6 +242,7 @@ enum About {
     Terminate(InstanceId),
     Unclaimed(ProviderInstanceId),
     List,
+    Prices,
     Other,
 }
 
@@ -250,6 +257,7 @@ impl About {
             Effect::TerminateUnclaimed { provider_id, .. } => Self::Unclaimed(provider_id.clone()),
             Effect::List { .. } => Self::List,
             Effect::Notify { .. } | Effect::AskDrained { .. } => Self::Other,
+            Effect::Prices { .. } => Self::Prices,
         }
     }
 }
@@ -455,6 +463,13 @@ async fn call(cloud: &Cloud, effect: Effect, clock: &SharedClock) -> Option<Inpu
                 provider: name,
                 began,
                 result: result.map(|listing| (listing.machines, listing.complete)),
+            }
+        }
+        Effect::Prices { provider: name } => {
+            let result = timeout(&**clock, limit, provider.offerings()).await;
+            Input::PricesResult {
+                provider: name,
+                result: result.unwrap_or_else(|_| Err(late())),
             }
         }
         Effect::TerminateUnclaimed {

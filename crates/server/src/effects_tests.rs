@@ -8,8 +8,9 @@ use std::time::Duration;
 use navarch_config::{ProviderConfig, ProviderKind};
 use navarch_core::{CallKey, Effect, Input};
 use navarch_model::{
-    CloudStatus, FleetId, Idempotency, InstanceId, LaunchSpec, Machine, NodeId, Offering, PoolName,
-    ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer, Time,
+    CapacityKind, CloudStatus, FleetId, Idempotency, InstanceId, LaunchSpec, Machine, NodeId,
+    Offer, Offering, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName,
+    TerminateAnswer, Time,
 };
 use navarch_providers::{Call, FaultInjection, Listing, Provider};
 use navarch_time::{SharedClock, Tasks, VirtualClock};
@@ -81,6 +82,10 @@ impl Provider for Slow {
                 complete: true,
             })
         })
+    }
+
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn faults(&self) -> Option<&dyn FaultInjection> {
@@ -186,6 +191,7 @@ fn launch(instance: &str, deadline_seconds: i64) -> Effect {
                 region: String::new(),
                 zone: String::new(),
                 instance_type: "gpu".to_owned(),
+                capacity: CapacityKind::OnDemand,
             },
             labels: [].into(),
         },

@@ -95,6 +95,7 @@ fn level(event: &Event) -> Level {
         K::IncidentOpened
         | K::NodeSilent
         | K::BreakerOpened
+        | K::BreakerProbeFailed
         | K::ListingSuspect
         | K::UnclaimedFound
         | K::RegistrationRefused
@@ -126,12 +127,14 @@ fn phrase(kind: EventKind) -> &'static str {
         K::DrainStarted => "drain started",
         K::DrainFinished => "drain finished",
         K::DrainCancelled => "drain cancelled",
+        K::PoolResized => "pool resized",
         K::NoticeTaken => "scheduler told",
         K::NoticeFailed => "scheduler not told",
         K::ReplacementStarted => "replacing unhealthy node",
         K::GuardBlocked => "action blocked",
         K::BreakerOpened => "breaker opened",
         K::BreakerClosed => "breaker closed",
+        K::BreakerProbeFailed => "breaker stays open",
         K::CommandIssued => "issued command",
         K::CommandChanged => "command changed",
         other => other.word(),

@@ -16,6 +16,7 @@ pub mod notifier;
 pub mod publish;
 pub mod pulses;
 mod reload;
+pub mod signals;
 mod tls;
 
 pub use app::{App, Options, StartError};

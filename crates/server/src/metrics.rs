@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use navarch_core::PlanReport;
 use navarch_core::history::Metric;
 use navarch_core::liveness::Sample;
+use navarch_core::{OfferingReport, PlanReport};
 use navarch_model::{HealthStatus, Node, NodeStatus, Phase, Stamp, State};
 
 use crate::effects::QueueLengths;
@@ -517,6 +517,50 @@ fn fleet(page: &mut Page, state: &State) {
     page.sample("navarch_invariant_violations", &[], count(broken.len()));
 }
 
+/// Where pools buy, and where they may not. A pool has a limited number of offerings.
+fn offerings(page: &mut Page, report: &PlanReport) {
+    page.family(
+        "navarch_offering_machines",
+        "gauge",
+        "Machines that a pool has or will have, by offering",
+    );
+    each_offering(page, report, "navarch_offering_machines", |of| {
+        count(of.machines)
+    });
+    page.family(
+        "navarch_offering_refusals",
+        "gauge",
+        "Launches in a row that were refused, by pool and offering; calls that were under way together count once",
+    );
+    each_offering(page, report, "navarch_offering_refusals", |of| {
+        f64::from(of.refusals)
+    });
+    page.family(
+        "navarch_offering_rest_seconds",
+        "gauge",
+        "Seconds until a closed offering may be asked again, by pool and offering; 0 if it is open or waits for a fact",
+    );
+    each_offering(page, report, "navarch_offering_rest_seconds", |of| {
+        let until = of.standing.block().and_then(|block| block.until);
+        until.map_or(0.0, |until| until.since(report.at.core).as_secs_f64())
+    });
+}
+
+fn each_offering(
+    page: &mut Page,
+    report: &PlanReport,
+    name: &str,
+    value: impl Fn(&OfferingReport) -> f64,
+) {
+    for (pool, plan) in &report.pools {
+        for of in &plan.offerings {
+            let text = of.offering.to_string();
+            let labels = [("pool", pool.as_str()), ("offering", text.as_str())];
+            page.sample(name, &labels, value(of));
+        }
+    }
+}
+
 /// What stops the control plane, or should stop a person.
 fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
     page.family(
@@ -549,6 +593,7 @@ fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
             page.sample("navarch_breakers_open", &labels, count(number));
         }
     }
+    offerings(page, report);
     page.family(
         "navarch_terminations_overdue",
         "gauge",

@@ -132,6 +132,15 @@ impl Pulses {
         found
     }
 
+    /// How busy each GPU of a node was when it last said, in percent; none if it never did.
+    pub fn utilization(&self, node: &NodeId) -> Option<Vec<f64>> {
+        self.shard(node, |shard| {
+            let gpus = &shard.get(node)?.sample.gpus;
+            let busy = gpus.iter().map(|gpu| gpu.utilization).collect::<Vec<_>>();
+            (!busy.is_empty()).then_some(busy)
+        })
+    }
+
     /// What is known of a node.
     pub fn get(&self, node: &NodeId) -> Option<Pulse> {
         self.shard(node, |shard| shard.get(node).cloned())

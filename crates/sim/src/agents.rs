@@ -42,6 +42,8 @@ pub(crate) type Answer = (Outcome, Vec<Arc<Command>>);
 
 impl Sim {
     pub(crate) fn boot(&mut self, id: &ProviderInstanceId) {
+        // One that was repaired twice boots again while it runs.
+        self.wake_up(id, true);
         let Some(rented) = self
             .cloud
             .machines
@@ -60,7 +62,7 @@ impl Sim {
                 let pool = rented.pool.clone();
                 let gpus = pool.as_ref().and_then(|pool| {
                     let settings = self.settings.pools.get(pool)?;
-                    settings.gpus
+                    settings.offerings.first()?.gpus
                 });
                 let streams = (
                     self.network.child(id.as_str()),

@@ -224,6 +224,10 @@ fn failed(effect: &Effect, error: ProviderError) -> Input {
             began: *began,
             result: Err(error),
         },
+        Effect::Prices { provider } => Input::PricesResult {
+            provider: provider.clone(),
+            result: Err(error),
+        },
         Effect::TerminateUnclaimed {
             provider,
             provider_id,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use navarch_core::{Effect, Input, NotifyOutcome};
 use navarch_model::{
-    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, PoolName, ProviderError,
-    ProviderErrorKind, ProviderInstanceId, TerminateAnswer, Time,
+    CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offer, Offering, PoolName,
+    Price, ProviderError, ProviderErrorKind, ProviderInstanceId, TerminateAnswer, Time,
 };
 
 /// How listings are wrong.
@@ -25,7 +25,14 @@ pub(crate) struct Modes {
     pub(crate) listing: Option<(Time, Listing)>,
     pub(crate) outage: Time,
     pub(crate) slow: Time,
+    /// Until when an offering is sold out, by its place among the offerings.
+    pub(crate) sold_out: BTreeMap<usize, Time>,
+    /// What an offering costs instead of the usual, in dollars per hour.
+    pub(crate) prices: BTreeMap<usize, u64>,
 }
+
+/// What an offering costs usually, in dollars per hour.
+const USUAL_DOLLARS: u64 = 2;
 
 /// One machine as it is.
 #[derive(Debug, Clone)]
@@ -40,6 +47,8 @@ pub(crate) struct Rented {
     pub(crate) gone: Option<Time>,
     /// Whether it ever boots.
     pub(crate) boots: bool,
+    /// Whether the cloud may take it back.
+    pub(crate) spot: bool,
 }
 
 impl Rented {
@@ -75,6 +84,8 @@ pub(crate) struct Cloud {
     pub(crate) machines: BTreeMap<ProviderInstanceId, Rented>,
     pub(crate) modes: Modes,
     pub(crate) honours_tokens: bool,
+    /// What it sells, each once, in the order of the configuration.
+    pub(crate) offerings: Vec<Offering>,
     /// Whether it ever claimed completeness for a listing that was not.
     pub(crate) lied: bool,
     /// Earlier listings, the oldest first.
@@ -94,9 +105,10 @@ fn error(kind: ProviderErrorKind, what: &str) -> ProviderError {
 }
 
 impl Cloud {
-    pub(crate) fn new(honours_tokens: bool) -> Self {
+    pub(crate) fn new(honours_tokens: bool, offerings: Vec<Offering>) -> Self {
         Self {
             honours_tokens,
+            offerings,
             ..Self::default()
         }
     }
@@ -203,6 +215,13 @@ impl Cloud {
                 };
                 (Done::Nothing, input)
             }
+            Effect::Prices { provider } => {
+                let input = Input::PricesResult {
+                    provider: provider.clone(),
+                    result: self.status_api(now).map(|()| Some(self.offers(now))),
+                };
+                (Done::Nothing, input)
+            }
             Effect::CancelLaunch { key } => {
                 let error = ProviderError::new(ProviderErrorKind::Transient, "no call of a cloud");
                 let (key, result) = (key.clone(), Err(error));
@@ -226,6 +245,31 @@ impl Cloud {
         }
     }
 
+    fn is_sold_out(&self, now: Time, offering: &Offering) -> bool {
+        let place = self.offerings.iter().position(|one| one == offering);
+        place
+            .and_then(|place| self.modes.sold_out.get(&place))
+            .is_some_and(|until| now < *until)
+    }
+
+    /// The price list.
+    fn offers(&self, now: Time) -> Vec<Offer> {
+        let offer = |(place, one): (usize, &Offering)| {
+            let dollars = self.modes.prices.get(&place).copied();
+            Offer {
+                region: one.region.clone(),
+                zone: one.zone.clone(),
+                instance_type: one.instance_type.clone(),
+                capacity: one.capacity,
+                price: Some(Price::from_micros(
+                    dollars.unwrap_or(USUAL_DOLLARS) * 1_000_000,
+                )),
+                available: Some(!self.is_sold_out(now, one)),
+            }
+        };
+        self.offerings.iter().enumerate().map(offer).collect()
+    }
+
     fn status_api(&self, now: Time) -> Result<(), ProviderError> {
         if now < self.modes.outage {
             return Err(error(
@@ -241,6 +285,10 @@ impl Cloud {
             && now < until
         {
             return (Done::Nothing, Err(error(kind, "as ordered")));
+        }
+        if self.is_sold_out(now, &spec.offering) {
+            let what = "there are no machines of this kind here";
+            return (Done::Nothing, Err(error(ProviderErrorKind::Capacity, what)));
         }
         if self.honours_tokens
             && let Some(known) = self.machines.values().find(|machine| {
@@ -259,6 +307,7 @@ impl Cloud {
             status: CloudStatus::Running,
             gone: None,
             boots: now >= self.modes.duds,
+            spot: spec.offering.capacity == CapacityKind::Spot,
         };
         let shown = rented.shown();
         let id = rented.id.clone();
@@ -287,6 +336,7 @@ impl Cloud {
             status: CloudStatus::Running,
             gone: None,
             boots: false,
+            spot: false,
         };
         self.machines.insert(id.clone(), rented);
         id

@@ -87,11 +87,17 @@ pub enum Trouble {
     Restore,
     /// Somebody else rents machines in the same account.
     Strangers,
+    /// One offering is sold out for a while.
+    SoldOut,
+    /// One offering costs something else.
+    Prices,
+    /// The cloud takes a spot machine back, with a notice.
+    Interruption,
 }
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -124,7 +130,15 @@ impl Trouble {
         Self::Backup,
         Self::Restore,
         Self::Strangers,
+        Self::SoldOut,
+        Self::Prices,
+        Self::Interruption,
     ];
+
+    /// Whether it is about what is bought where. These are drawn from a stream of their own.
+    const fn is_about_placement(self) -> bool {
+        matches!(self, Self::SoldOut | Self::Prices | Self::Interruption)
+    }
 }
 
 /// What is simulated.
@@ -188,6 +202,17 @@ impl Config {
             moody_scheduler: false,
             bug: None,
         }
+    }
+
+    /// The same with more keys of its last pool, one a line, as a file has them below the pool.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &str) -> Self {
+        for line in keys.lines() {
+            self.yaml.push_str("    ");
+            self.yaml.push_str(line);
+            self.yaml.push('\n');
+        }
+        self
     }
 
     /// The same with a scheduler that is told of nodes.
@@ -262,6 +287,7 @@ pools:
     /// The configuration of one fuzzed seed.
     pub fn drawn(seed: u64) -> Self {
         let mut draw = Stream::named(seed, "config");
+        let mut placing = Stream::named(seed, "placement of config");
         let min = 1 + draw.below(6) as u32;
         let max = min + draw.below(3) as u32;
         let budget = ["1", "1", "2", "10%", "50%"][draw.below(5) as usize];
@@ -273,7 +299,10 @@ pools:
         let gpus = 1 + draw.below(3) as u32;
         let troubles = Trouble::ALL
             .into_iter()
-            .filter(|_| draw.chance(0.4))
+            .filter(|trouble| match trouble.is_about_placement() {
+                true => placing.chance(0.4),
+                false => draw.chance(0.4),
+            })
             .collect();
         let mut config = Self {
             yaml: yaml(min, max, budget, recovery, gpus),
@@ -302,9 +331,17 @@ pools:
                     .push_str(&pool(name, min, min + 1, budget, recovery));
             }
         }
+        let mut draw = Stream::named(seed, "autoscaling");
+        if draw.chance(0.3) {
+            let which = draw.below(FOLLOWS.len() as u64) as usize;
+            config = config.with_keys(FOLLOWS[which]);
+        }
         // A stream of its own: the other worlds stay what they were.
         if Stream::named(seed, "scheduler config").chance(0.4) {
             config = config.with_scheduler();
+        }
+        if placing.chance(0.5) {
+            config.yaml = config.yaml.replace(ONE_OFFERING, &offerings(&mut placing));
         }
         config
     }
@@ -325,6 +362,25 @@ pools:
     }
 }
 
+/// What the last pool of a fuzzed fleet may follow, with waits that a simulated hour shows.
+const FOLLOWS: [&str; 3] = [
+    "cooldown: 1m
+autoscaling: {type: reactive, stabilization: {up: 0s, down: 1m}}",
+    "cooldown: {up: 0s, down: 1m}
+autoscaling:
+  type: queue
+  jobs_per_node: 5
+  stabilization: 1m
+  source: {http: {url: 'http://queue'}}",
+    "cooldown: 0s
+autoscaling:
+  type: composite
+  stabilization: 0s
+  autoscalers:
+    - {type: predictive, lookback_window: 4, fallback: {type: reactive}}
+    - {type: queue, jobs_per_node: 5, source: {http: {url: 'http://queue'}}}",
+];
+
 /// A fleet of one pool, the last thing in the file, with waits short enough for a simulated hour to show them all.
 fn yaml(min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {
     format!(
@@ -338,6 +394,7 @@ instance_manager:
 guards:
   budget: {budget}
   small_fleet_wait: 1m
+  price_max_age: 2m
   silence_replace_after: 3m
   minimum_life: 2m
   breaker:
@@ -357,6 +414,36 @@ pools:
 {}",
         pool("main", min, max, budget, recovery)
     )
+}
+
+/// Where a pool of one offering buys.
+const ONE_OFFERING: &str = "    provider: fake
+    instance_type: gpu
+    region: here
+";
+
+/// Where a pool of several offerings buys.
+fn offerings(draw: &mut Stream) -> String {
+    let strategies = ["priority", "cost", "availability", "round-robin"];
+    let strategy = strategies[draw.below(4) as usize];
+    let mut text = format!("    instance_type: gpu\n    strategy: {strategy}\n");
+    if draw.chance(0.4) {
+        text.push_str("    max_price: 5\n");
+    }
+    if draw.chance(0.3) {
+        text.push_str(&format!("    parallel_launches: {}\n", 1 + draw.below(3)));
+    }
+    let weight = match strategy {
+        "round-robin" => format!(", weight: {}", 1 + draw.below(3)),
+        _ => String::new(),
+    };
+    text.push_str("    providers:\n      - {name: fake, regions: [here, there]}\n");
+    let spot = "name: fake, capacity: spot, regions: [here], zones: [a, b]";
+    text.push_str(&format!(
+        "      - {{{spot}, priority: {}{weight}}}\n",
+        draw.below(3) as i64 - 1
+    ));
+    text
 }
 
 /// One pool.

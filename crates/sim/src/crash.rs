@@ -41,6 +41,7 @@ pub(crate) struct Process {
     origin: Time,
     started: Time,
     next_tick: Time,
+    pub(crate) next_signals: Time,
     next_full: Time,
     next_prune: Time,
     last_plan: Time,
@@ -166,6 +167,7 @@ impl Sim {
             origin,
             started: self.now,
             next_tick: self.now + self.config.tick,
+            next_signals: crate::load::AT_ONCE,
             next_full: Time(i64::MIN),
             next_prune: Time(0),
             last_plan: Time(i64::MIN),
@@ -297,6 +299,11 @@ impl Sim {
                 self.hear_quiet();
             }
             if self.turn(vec![Input::Tick]).is_none() {
+                return;
+            }
+            if let Some(signals) = self.signals_due()
+                && self.turn(vec![signals]).is_none()
+            {
                 return;
             }
             let Some(process) = &mut self.plane.process else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use navarch_core::fleet::automation;
-use navarch_core::{Action, Applied, Effect, Input, Report};
+use navarch_core::{Action, Applied, Effect, Input, Report, Wait};
 use navarch_model::invariants;
 use navarch_model::{
     Automation, BootId, Change, DrainCause, EndCause, Hold, HoldKind, Instance, InstanceId,
@@ -18,15 +18,22 @@ use crate::world::Sim;
 
 /// How late a command may be found to be past its time.
 const COMMAND_GRACE: Duration = Duration::from_secs(10);
-/// Guards in which a fleet may rest for good, because a human or a witness is needed.
-const RESTS: [&str; 6] = [
-    "operator_hold",
-    "recovery",
-    "automation",
-    "silence",
-    "witness",
-    "incident",
+/// Guards, and their causes, in which a fleet may rest for good, because a human or a witness is
+/// needed. Every other wait ends by itself.
+const RESTS: [(&str, &[&str]); 4] = [
+    ("operator_hold", &["held"]),
+    ("recovery", &["manual", "void"]),
+    ("automation", &["off"]),
+    ("silence", &["never", "witnesses"]),
 ];
+
+/// Whether a fleet may rest in a wait for good.
+fn may_rest(wait: &Wait) -> bool {
+    wait.until.is_none()
+        && RESTS
+            .iter()
+            .any(|(guard, causes)| wait.guard == *guard && causes.contains(&wait.cause))
+}
 
 impl Sim {
     /// Checks one applied input: its changes, its effects and the state after it.
@@ -254,13 +261,12 @@ impl Sim {
                 lacks.push(format!("command {} is past its time", command.id));
             }
         }
-        for (pool, settings) in &self.settings.pools {
+        for pool in self.settings.pools.keys() {
             let report = self.report.pools.get(pool);
             let rests = |about: &str| {
                 report.is_some_and(|report| {
-                    report.waits.iter().any(|wait| {
-                        wait.about == about && wait.until.is_none() && RESTS.contains(&wait.guard)
-                    })
+                    let mut waits = report.waits.iter();
+                    waits.any(|wait| wait.about == about && may_rest(wait))
                 })
             };
             let mut well = 0;
@@ -290,20 +296,22 @@ impl Sim {
                     let mut waits = report.waits.iter();
                     waits.any(|wait| wait.about == about && wait.guard == guard)
                 };
-                waits(pool.as_str(), "launch_breaker")
+                ["launch_breaker", "placement"]
+                    .iter()
+                    .any(|guard| waits(pool.as_str(), guard))
                     && members(&self.seen, pool).any(|instance| {
                         let node = node_of(&self.seen, instance);
                         !instance.was_active && node.is_some_and(|node| rests(node.id.as_str()))
                     })
             });
-            if well < settings.min_nodes() && !held {
+            let target = navarch_core::fleet::target(&self.seen, &self.settings, pool);
+            if well < target && !held {
                 let waits: Vec<String> = report
                     .into_iter()
                     .flat_map(|report| &report.waits)
                     .map(|wait| format!("{} {}: {}", wait.action, wait.guard, wait.reason))
                     .collect();
-                let min = settings.min_nodes();
-                lacks.push(format!("pool {pool} has {well} of {min}; {waits:?}"));
+                lacks.push(format!("pool {pool} has {well} of {target}; {waits:?}"));
             }
         }
         lacks

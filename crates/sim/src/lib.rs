@@ -13,6 +13,7 @@ mod config;
 mod crash;
 pub mod fuzz;
 mod invariants;
+mod load;
 mod machine;
 mod people;
 mod queue;

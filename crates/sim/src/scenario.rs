@@ -4,9 +4,12 @@
 //! `duds 1h`, `outage 3h`, `crash`, `away 1h`, `cordon`, `uncordon`, `confirm`, `automation off`,
 //! `diagnose`. What concerns a machine takes the oldest one alive, or the one at a place: `hang 1`.
 //! `storm 79 1m` shows the XID on every machine, spread over the time; `dark 5` hangs so many
-//! machines at once, `apart 5 10m` cuts so many off. `hold 0 upgrade 1h` sets a named hold, `lift 0
+//! machines at once, `apart 5 10m` cuts so many off. `work 2.5` gives the GPUs of each pool work for
+//! so many machines, `jobs 20` makes the queue that long and `jobs away` makes it unknown, `scale main
+//! 3` asks for a size. `hold 0 upgrade 1h` sets a named hold, `lift 0
 //! upgrade` lifts it. `copy` copies the store, `restore` puts the copy back, `end-orphans` ends the
-//! machines that nobody claims. `other hang` is a step of the other control plane. Lines that begin
+//! machines that nobody claims. `sold-out 0 10m` and `costs 0 9` are about an offering, `interrupt`
+//! about a spot machine. `other hang` is a step of the other control plane. Lines that begin
 //! with `#` are comments.
 
 use std::time::Duration;
@@ -132,6 +135,20 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             sim.schedule_plane();
             return Some(());
         }
+        "work" => {
+            sim.work(words.get(1)?.parse().ok()?);
+            return Some(());
+        }
+        "jobs" => {
+            let away = words.get(1) == Some(&"away");
+            sim.jobs((!away).then_some(f64::from(number(1).unwrap_or(0))));
+            return Some(());
+        }
+        "scale" => {
+            sim.scale(words.get(1)?, number(2)?);
+            sim.schedule_plane();
+            return Some(());
+        }
         "confirm" => {
             let id = host(sim, number(1)? as usize)?;
             let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
@@ -155,6 +172,19 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             sim.schedule_plane();
             return Some(());
         }
+        word @ ("sold-out" | "costs") => {
+            let place = number(1)?;
+            let (trouble, until, dollars) = match word {
+                "costs" => (Trouble::Prices, sim.now(), number(2)?),
+                _ => (Trouble::SoldOut, sim.now() + span(2)?, 0),
+            };
+            let many = u32::try_from(sim.cloud.offerings.len()).ok()?;
+            let wanted = (0..u32::MAX).find(|at| at % many == place && at >> 8 == dollars)?;
+            sim.make(trouble, None, until, wanted);
+            sim.schedule_plane();
+            return Some(());
+        }
+        "interrupt" => Trouble::Interruption,
         "hang" => Trouble::Hang,
         "vanish" => Trouble::Vanish,
         "repair" => Trouble::Repair,

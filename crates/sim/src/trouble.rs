@@ -35,6 +35,9 @@ impl Sim {
         let until = self.now + self.weather.between(10_000, 400_000);
         let number = self.weather.below(1 << 20) as u32;
         self.make(kind, host.as_ref(), until, number);
+        if self.loads.chance(0.5) {
+            self.work_at_random();
+        }
     }
 
     /// Makes one trouble: for `host` where it concerns a machine, until `until` where it lasts.
@@ -62,6 +65,31 @@ impl Sim {
             Trouble::EmptyListings => modes.listing = Some((until, Listing::Empty)),
             Trouble::StaleListings => modes.listing = Some((until, Listing::Stale)),
             Trouble::Outage => modes.outage = until,
+            Trouble::SoldOut | Trouble::Prices => {
+                let place = number as usize % self.cloud.offerings.len().max(1);
+                let dollars = u64::from(number >> 8) % 10;
+                if kind == Trouble::SoldOut {
+                    modes.sold_out.insert(place, until);
+                } else {
+                    modes.prices.insert(place, dollars);
+                }
+                let Some(offering) = self.cloud.offerings.get(place).cloned() else {
+                    return;
+                };
+                match kind {
+                    Trouble::Prices => {
+                        self.note("fault", format_args!("{offering} costs {dollars} dollars"));
+                    }
+                    _ => {
+                        let seconds = until.since(self.now).as_secs();
+                        self.note(
+                            "fault",
+                            format_args!("{offering} is sold out for {seconds} s"),
+                        );
+                    }
+                }
+                return;
+            }
             Trouble::SlowCloud => modes.slow = until,
             Trouble::Pause => self.plane.paused_until = until,
             Trouble::Crash => {
@@ -209,6 +237,17 @@ impl Sim {
                 {
                     rented.status = CloudStatus::Stopped;
                 }
+            }
+            Trouble::Interruption => {
+                let taken = self.cloud.machines.get_mut(id);
+                let Some(rented) =
+                    taken.filter(|one| one.spot && one.status == CloudStatus::Running)
+                else {
+                    return;
+                };
+                rented.status = CloudStatus::Terminating;
+                let notice = self.boots.between(3_000, 120_000);
+                self.queue.push(now + notice, Event::Gone(id.clone()));
             }
             Trouble::Partition => host.cut_until = until,
             Trouble::Vanish => {

@@ -19,6 +19,7 @@ use crate::agents::{Answer, Call, Kind};
 use crate::cloud::Cloud;
 use crate::config::{Config, Trouble};
 use crate::crash::Plane;
+use crate::load::Load;
 use crate::machine::Host;
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
@@ -126,6 +127,9 @@ pub struct Sim {
     /// The last plan's report.
     pub(crate) report: PlanReport,
     pub(crate) plans: u64,
+    /// The work of this moment.
+    pub(crate) load: Load,
+    pub(crate) loads: Stream,
     /// Whether trouble comes by itself.
     pub(crate) troubled: bool,
 }
@@ -156,7 +160,13 @@ impl Sim {
         let mut names = Stream::named(seed, "fleet");
         let fleet = FleetId::new(fresh("fleet", &mut names));
         let state = State::new(fleet.clone());
-        let cloud = Cloud::new(config.honours_tokens);
+        let offerings: BTreeSet<_> = settings
+            .pools
+            .values()
+            .flat_map(|pool| &pool.offerings)
+            .map(|one| one.offering.clone())
+            .collect();
+        let cloud = Cloud::new(config.honours_tokens, offerings.into_iter().collect());
         let mut sim = Self {
             plane: Plane::new(seed, MemoryDisk::new(fleet.clone()), state.clone()),
             fleet,
@@ -182,6 +192,8 @@ impl Sim {
             checked: 0,
             report: PlanReport::default(),
             plans: 0,
+            load: Load::default(),
+            loads: Stream::named(seed, "load"),
             troubled: true,
             config,
         };

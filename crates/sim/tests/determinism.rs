@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use navarch_model::Time;
-use navarch_sim::{Config, Sim};
+use navarch_sim::{Config, Sim, Trouble};
 
 fn trace(seed: u64) -> String {
     let mut sim = Sim::new(seed, Config::drawn(seed)).expect("a drawn configuration loads");
@@ -51,6 +51,26 @@ fn machines_that_are_advanced_in_bulk_leave_the_same_bytes() {
         }
     }
     assert!(quiet > 100, "nothing was ever quiet");
+}
+
+/// Machines that are repaired twice in a row boot while they run, and while they are quiet.
+#[test]
+fn machines_that_boot_while_they_are_quiet_leave_the_same_bytes() {
+    for seed in 0..8 {
+        let [one, other] = [false, true].map(|bulk| {
+            let mut config = Config::calm(1, 4);
+            config.troubles = vec![Trouble::Repair];
+            config.trouble_every = Duration::from_secs(20);
+            config.bulk = bulk;
+            let mut sim = Sim::new(seed, config).expect("a calm configuration loads");
+            sim.run(Time(0) + Duration::from_secs(3600));
+            let broken = sim.violations();
+            assert!(broken.is_empty(), "seed {seed}: {broken:?}");
+            sim.trace().to_owned()
+        });
+        assert!(one == other, "seed {seed}");
+        assert!(one.contains("fault Repair"), "seed {seed}");
+    }
 }
 
 #[test]

@@ -359,6 +359,35 @@ fn a_diagnostic_is_carried_out_once_though_its_agent_starts_again() {
 }
 
 #[test]
+fn a_spot_machine_that_is_taken_back_is_replaced_where_there_is_some() {
+    let mut config = Config::calm(2, 4);
+    let one = "    provider: fake\n    instance_type: gpu\n    region: here\n";
+    assert!(config.yaml.contains(one));
+    config.yaml = config.yaml.replace(
+        one,
+        "    instance_type: gpu
+    providers:
+      - {name: fake, regions: [here]}
+      - {name: fake, capacity: spot, priority: -1, regions: [there]}
+",
+    );
+    let script = "run 5m\nsold-out 1 15m\ninterrupt\nrun 10m\nsold-out 0 10m\nvanish\nrun 40m\n";
+    let trace = golden("spot_and_sold_out.txt", config, script);
+    let (_, taken) = trace.split_once("Interruption on").unwrap();
+    let (first, both) = taken.split_once("fake/here/gpu is sold out").unwrap();
+    assert_eq!(
+        count(first, "requested at fake/there/gpu/spot"),
+        1,
+        "{trace}"
+    );
+    assert_eq!(count(first, "requested at fake/here/gpu:"), 1, "{trace}");
+    assert_eq!(count(first, "CORDONED to ACTIVE"), 1, "{trace}");
+    // Everything is sold out for a while, and the first that has machines again is bought.
+    assert!(count(both, "none of 2 offerings is open") > 0, "{trace}");
+    assert_eq!(count(both, "CORDONED to ACTIVE"), 1, "{trace}");
+}
+
+#[test]
 fn a_line_that_is_no_step_is_refused_by_number() {
     let error = scenario::play(7, Config::calm(1, 1), "run 1m\nexplode\n").unwrap_err();
     assert_eq!((error.line, error.text.as_str()), (2, "explode"));
@@ -383,4 +412,34 @@ fn a_line_that_is_no_step_is_refused_by_number() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_pool_follows_its_queue_through_a_crash_and_a_source_that_is_away() {
+    let keys = "cooldown: {up: 0s, down: 2m}
+autoscaling:
+  type: queue
+  jobs_per_node: 10
+  stabilization: {up: 0s, down: 2m}
+  source: {http: {url: 'http://queue'}}";
+    let trace = golden(
+        "follows_a_queue.txt",
+        Config::calm(0, 4).with_keys(keys),
+        "run 1m\njobs 25\nrun 5m\njobs away\nrun 5m\ncrash\nrun 5m\njobs 5\nrun 20m\njobs 0\nrun 20m\n",
+    );
+    assert_eq!(count(&trace, "pool.resized"), 3, "{trace}");
+    assert_eq!(count(&trace, "requested at"), 3, "{trace}");
+}
+
+#[test]
+fn a_pool_follows_the_work_of_its_gpus_without_swinging() {
+    let keys = "cooldown: 1m
+autoscaling: {type: reactive, stabilization: {up: 0s, down: 2m}}";
+    let trace = golden(
+        "follows_the_work.txt",
+        Config::calm(1, 6).with_keys(keys),
+        "run 3m\nwork 2.6\nrun 30m\nwork 0.3\nrun 60m\n",
+    );
+    // Up to four machines of 65 %, then down to the last one.
+    assert_eq!(count(&trace, "pool.resized"), 6, "{trace}");
 }

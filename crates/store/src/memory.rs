@@ -155,7 +155,10 @@ impl Contents {
             Change::ForgetInstance(id) => forget(&mut self.instances, id),
             Change::ForgetIncident(id) => forget(&mut self.incidents, id),
             Change::ForgetCommand(id) => forget(&mut self.commands, id),
-            Change::Pool(_) | Change::Unclaimed(_) | Change::UnclaimedGone(..) => {}
+            Change::Pool(_)
+            | Change::ForgetPool(_)
+            | Change::Unclaimed(_)
+            | Change::UnclaimedGone(..) => {}
         }
         self.state.apply(change);
     }

@@ -49,6 +49,20 @@ pub struct ClientError {
     pub message: String,
     /// Where it comes from.
     pub cause: Cause,
+    /// Of a call that was refused because there were too many: when to try again, if the answer
+    /// says so. At most five minutes.
+    pub retry_after: Option<Duration>,
+}
+
+/// The longest wait that a client lets a server ask for. Higher lets a confused server silence a
+/// fleet, lower makes clients call again while they are sure to be refused.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The wait that an answer asks for.
+fn wait_of(error: &ConnectError) -> Option<Duration> {
+    let header = error.response_headers().get(http::header::RETRY_AFTER)?;
+    let seconds = header.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 /// What the words depend on.
@@ -81,6 +95,7 @@ pub(super) fn explain(error: &ConnectError, at: &Circumstances) -> ClientError {
             code: Code::Unavailable,
             message,
             cause,
+            retry_after: None,
         };
     }
     let http_status = said
@@ -142,10 +157,12 @@ pub(super) fn explain(error: &ConnectError, at: &Circumstances) -> ClientError {
         Cause::ConnectionLost => Code::Unavailable,
         _ => code,
     };
+    let refused = (code, cause) == (Code::ResourceExhausted, Cause::Answer);
     ClientError {
         code,
         message,
         cause,
+        retry_after: refused.then(|| wait_of(error)).flatten(),
     }
 }
 

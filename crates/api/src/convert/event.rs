@@ -77,10 +77,16 @@ const fn step(kind: EventKind) -> &'static str {
         | K::RuleFailed
         | K::PolicyRefused
         | K::PolicyApplied => "rule",
-        K::ReplacementStarted | K::WouldAct | K::AutomationChanged | K::DrainCancelled => {
-            "decision"
-        }
-        K::GuardBlocked | K::BreakerOpened | K::BreakerClosed | K::ListingSuspect => "guard",
+        K::ReplacementStarted
+        | K::PoolResized
+        | K::WouldAct
+        | K::AutomationChanged
+        | K::DrainCancelled => "decision",
+        K::GuardBlocked
+        | K::BreakerOpened
+        | K::BreakerClosed
+        | K::BreakerProbeFailed
+        | K::ListingSuspect => "guard",
         K::DrainStarted | K::CommandIssued => "action",
         K::DrainFinished
         | K::NoticeTaken

@@ -27,6 +27,7 @@ pub fn instance(instance: &Instance) -> wire::InstanceInfo {
         status_message: instance.message.clone(),
         labels: instance.labels.clone(),
         phase: instance.phase.word().to_owned(),
+        capacity: bought.capacity.word().to_owned(),
         provider_instance_id: instance
             .provider_id
             .as_ref()

@@ -17,7 +17,7 @@ pub use instance::{command, instance, node_command, unclaimed};
 pub use node::{hold, node, node_config, node_hold};
 pub use pool::{
     Numbers, automation, mode, mode_name, plan, policy, pool_status, pool_status_json, pools,
-    series, set_automation, wait,
+    series, set_automation, sized, wait,
 };
 pub use time::{never, timestamp, timestamp_of_micros};
 

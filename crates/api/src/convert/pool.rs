@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use buffa::EnumValue;
 use navarch_config::Recovery;
 use navarch_core::history::{Metric, Series};
-use navarch_core::{PlanReport, PoolReport, PoolSettings, Settings, Wait};
+use navarch_core::{Advice, OfferingReport, PlanReport, PoolReport, PoolSettings, Settings, Wait};
 use navarch_model::{
-    Automation, AutomationSetting, HealthStatus, NodeStatus, Phase, Pool, PoolName, Stamp, State,
+    AskedSize, Automation, AutomationSetting, HealthStatus, NodeStatus, Offering, Phase, Pool,
+    PoolName, Price, Stamp, State,
 };
 use navarch_policy::HealthPolicy;
+use navarch_policy::placement::Standing;
 
 use super::incident::kind_word;
 use super::time::{milliseconds, of_fleet_time, optional, timestamp};
@@ -131,7 +133,6 @@ fn int(count: usize) -> i32 {
 pub fn pools(
     state: &State,
     settings: &Settings,
-    report: &PlanReport,
     effective: impl Fn(&PoolName) -> Automation,
 ) -> v1::ListPoolsResponse {
     let numbers = Numbers::of(state);
@@ -140,13 +141,13 @@ pub fn pools(
         .iter()
         .map(|(name, pool)| {
             let is = numbers.get(name).copied().unwrap_or_default();
-            let asked = asked(name, pool, report);
+            let asked = asked(name, pool, state);
             let health = &pool.config.health;
             v1::Pool {
                 name: name.as_str().to_owned(),
-                provider: pool.offering.provider.as_str().to_owned(),
-                region: pool.offering.region.clone(),
-                instance_type: pool.offering.instance_type.clone(),
+                provider: pool.provider_names(),
+                region: each(pool, |offering| &offering.region),
+                instance_type: each(pool, |offering| &offering.instance_type),
                 labels: pool.config.labels.clone(),
                 min_nodes: int(pool.min_nodes()),
                 max_nodes: int(pool.max_nodes()),
@@ -180,12 +181,11 @@ pub fn pool_status(
     name: &PoolName,
     pool: &PoolSettings,
     state: &State,
-    report: &PlanReport,
     effective: Automation,
 ) -> v1::PoolStatus {
     let is = Numbers::of(state).remove(name).unwrap_or_default();
     let (min, max) = (pool.min_nodes(), pool.max_nodes());
-    let asked = asked(name, pool, report);
+    let asked = asked(name, pool, state);
     let healthy = is.active + is.draining + is.cordoned;
     v1::PoolStatus {
         name: name.as_str().to_owned(),
@@ -242,9 +242,9 @@ pub fn mode_name(mode: EnumValue<v1::AutomationMode>) -> &'static str {
 }
 
 /// The size that is asked for.
-fn asked(name: &PoolName, pool: &PoolSettings, report: &PlanReport) -> usize {
-    let report = report.pools.get(name);
-    report.map_or(pool.min_nodes(), |report| report.target)
+fn asked(name: &PoolName, pool: &PoolSettings, state: &State) -> usize {
+    let remembered = state.pools.get(name);
+    pool.size(remembered.and_then(|pool| pool.asked.as_ref()))
 }
 
 /// What nodes measured. `now` places fleet time.
@@ -264,6 +264,57 @@ pub fn series(series: &Series, metric: Metric, now: Stamp) -> v1::QueryMetricsRe
         nodes: count(series.nodes),
         unit: metric.unit().to_owned(),
     }
+}
+
+/// The answer to another size.
+pub fn sized(from: usize, to: usize, automation: Automation) -> v1::ScalePoolResponse {
+    v1::ScalePoolResponse {
+        previous_nodes: int(from),
+        nodes: int(to),
+        automation: mode(automation),
+    }
+}
+
+/// Where the size of a pool comes from.
+fn sizing(asked: Option<&AskedSize>, advice: Option<&Advice>) -> v1::Sizing {
+    let mut sizing = match asked {
+        None => v1::Sizing {
+            source: "min_nodes".to_owned(),
+            ..Default::default()
+        },
+        Some(asked) => v1::Sizing {
+            source: asked.by.word().to_owned(),
+            reason: asked.reason.clone(),
+            asked_at: timestamp(asked.at).into(),
+            raised_at: optional(asked.raised),
+            lowered_at: optional(asked.lowered),
+            ..Default::default()
+        },
+    };
+    if let Some(advice) = advice {
+        advice.autoscaler.clone_into(&mut sizing.autoscaler);
+        sizing.recommended_nodes = advice.nodes.and_then(|nodes| i32::try_from(nodes).ok());
+        sizing.recommendation.clone_from(&advice.reason);
+        sizing.held = advice.held.clone().unwrap_or_default();
+        sizing.inputs = advice
+            .inputs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+    }
+    sizing
+}
+
+/// What the offerings of a pool have in one respect, each once, in the order of the configuration.
+fn each<'a>(pool: &'a PoolSettings, of: impl Fn(&'a Offering) -> &'a str) -> String {
+    let mut found: Vec<&str> = Vec::new();
+    for one in &pool.offerings {
+        let text = of(&one.offering);
+        if !text.is_empty() && !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found.join(", ")
 }
 
 fn open_breakers(pool: &Pool) -> Vec<String> {
@@ -337,7 +388,43 @@ fn pool_plan(
         leaving_nodes: int(pool.leaving),
         planned: pool.planned.clone(),
         waits: pool.waits.iter().map(|of| wait(of, now)).collect(),
+        sizing: sizing(
+            remembered.and_then(|pool| pool.asked.as_ref()),
+            pool.advice.as_ref(),
+        )
+        .into(),
         guards: guards(pool, surge, remembered.map(|pool| &**pool), now),
+        strategy: pool.strategy.word().to_owned(),
+        offerings: pool.offerings.iter().map(|of| offering(of, now)).collect(),
+    }
+}
+
+/// Where one offering stands.
+fn offering(report: &OfferingReport, now: Stamp) -> v1::OfferingPlan {
+    let is = &report.offering;
+    let block = report.standing.block();
+    v1::OfferingPlan {
+        offering: is.to_string(),
+        provider: is.provider.as_str().to_owned(),
+        region: is.region.clone(),
+        zone: is.zone.clone(),
+        instance_type: is.instance_type.clone(),
+        capacity: is.capacity.word().to_owned(),
+        priority: report.priority,
+        weight: report.weight,
+        machines: int(report.machines),
+        listed: report.listed.word().to_owned(),
+        listed_at: of_fleet_time(report.listed_at, now),
+        price_micros: report.listed.price().map(Price::micros),
+        max_price_micros: report.max_price.map(Price::micros),
+        rank: match report.standing {
+            Standing::Open(rank) => u32::try_from(rank).unwrap_or(u32::MAX),
+            Standing::Closed(_) => 0,
+        },
+        guard: block.map_or(String::new(), |block| block.guard.to_owned()),
+        text: block.map_or(String::new(), |block| block.reason.clone()),
+        until: of_fleet_time(block.and_then(|block| block.until), now),
+        refusals: report.refusals,
     }
 }
 

@@ -19,6 +19,6 @@ pub use machines::{Adoption, Ending, adopt, terminate_instance, unclaimed};
 pub use operator::{
     AutomationChange, CommandOrder, EventPage, EventQuery, IncidentQuery, InstanceQuery, NodeQuery,
     automation, command, confirm_silence, events, explain, incident, incident_close, incidents,
-    instance, instances, node, node_commands, nodes, plan, reset_breaker, watch_events,
+    instance, instances, node, node_commands, nodes, plan, reset_breaker, scale_pool, watch_events,
 };
 pub use pools::{Measured, MetricQuery, metric_query, pool_status};

@@ -416,6 +416,22 @@ pub fn automation(request: v1::SetAutomationRequest) -> Result<AutomationChange,
     })
 }
 
+/// The pool, the machines to have, and why.
+///
+/// # Errors
+///
+/// `invalid_argument`, with the field.
+pub fn scale_pool(request: v1::ScalePoolRequest) -> Result<(PoolName, u32, String), ApiError> {
+    let pool = check::id("pool", &request.pool, PoolName::parse)?;
+    let Some(nodes) = request.nodes else {
+        return Err(ApiError::invalid_argument("nodes is required"));
+    };
+    let nodes = u32::try_from(nodes)
+        .map_err(|_| ApiError::invalid_argument(format!("nodes is {nodes}: it must be >= 0")))?;
+    let reason = check::reason("reason", request.reason)?;
+    Ok((pool, nodes, reason))
+}
+
 /// Which breakers are to close: the pool, and a signature or an offering; none for all.
 ///
 /// # Errors

@@ -73,23 +73,22 @@ kinds! {
     }
     v1 "navarch.v1" {
         GetPoolStatusRequest GetPoolStatusResponse MetricPoint PoolStatus QueryMetricsRequest
-        QueryMetricsResponse
-        AddHoldRequest AddHoldResponse AdoptInstanceRequest AdoptInstanceResponse
-        ListHoldsRequest ListHoldsResponse ListUnclaimedRequest ListUnclaimedResponse NodeHold
-        RemoveHoldRequest RemoveHoldResponse TerminateInstanceRequest TerminateInstanceResponse
-        UnclaimedMachine
-        AcknowledgeCommandRequest AcknowledgeCommandResponse AutomationSetting ClearFaultRequest
-        ClearFaultResponse CloseIncidentRequest CloseIncidentResponse Command
-        ConfirmSilenceRequest ConfirmSilenceResponse Event EventFilter ExplainLine
-        ExplainNodeRequest ExplainNodeResponse GetAutomationRequest GetAutomationResponse
-        GetIncidentRequest GetIncidentResponse GetPlanRequest GetPlanResponse GetPolicyRequest
-        GetPolicyResponse GetServerInfoRequest GetServerInfoResponse Guard Incident
-        IncidentEvidence InjectFaultRequest InjectFaultResponse ListCommandsRequest
-        ListCommandsResponse ListEventsRequest ListEventsResponse ListIncidentsRequest
-        ListIncidentsResponse ListPoolsRequest ListPoolsResponse PolicyRule Pool PoolAutomation
-        PoolPlan GetConfigRequest GetConfigResponse RefusedConfig RefusedPolicy ResetBreakerRequest ResetBreakerResponse SetAutomationRequest
-        SetAutomationResponse Wait WatchCommandsRequest WatchCommandsResponse WatchEventsRequest
-        WatchEventsResponse
+        QueryMetricsResponse AddHoldRequest AddHoldResponse AdoptInstanceRequest
+        AdoptInstanceResponse ListHoldsRequest ListHoldsResponse ListUnclaimedRequest
+        ListUnclaimedResponse NodeHold RemoveHoldRequest RemoveHoldResponse TerminateInstanceRequest
+        TerminateInstanceResponse UnclaimedMachine AcknowledgeCommandRequest
+        AcknowledgeCommandResponse AutomationSetting ClearFaultRequest ClearFaultResponse
+        CloseIncidentRequest CloseIncidentResponse Command ConfirmSilenceRequest
+        ConfirmSilenceResponse Event EventFilter ExplainLine ExplainNodeRequest ExplainNodeResponse
+        GetAutomationRequest GetAutomationResponse GetIncidentRequest GetIncidentResponse
+        GetPlanRequest GetPlanResponse GetPolicyRequest GetPolicyResponse GetServerInfoRequest
+        GetServerInfoResponse Guard Incident IncidentEvidence InjectFaultRequest InjectFaultResponse
+        ListCommandsRequest ListCommandsResponse ListEventsRequest ListEventsResponse
+        ListIncidentsRequest ListIncidentsResponse ListPoolsRequest ListPoolsResponse PolicyRule
+        Pool PoolAutomation ScalePoolRequest ScalePoolResponse Sizing PoolPlan GetConfigRequest
+        GetConfigResponse RefusedConfig RefusedPolicy ResetBreakerRequest ResetBreakerResponse
+        SetAutomationRequest OfferingPlan SetAutomationResponse Wait WatchCommandsRequest
+        WatchCommandsResponse WatchEventsRequest WatchEventsResponse
     }
 }
 

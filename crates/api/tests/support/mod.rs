@@ -195,6 +195,7 @@ impl Fleet for Double {
         list_unclaimed ListUnclaimedRequest ListUnclaimedResponse;
         adopt_instance AdoptInstanceRequest AdoptInstanceResponse;
         terminate_instance TerminateInstanceRequest TerminateInstanceResponse;
+        scale_pool ScalePoolRequest ScalePoolResponse;
         reset_breaker ResetBreakerRequest ResetBreakerResponse;
         get_policy GetPolicyRequest GetPolicyResponse;
         get_config GetConfigRequest GetConfigResponse;

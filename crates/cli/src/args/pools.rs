@@ -15,6 +15,17 @@ pub enum Pool {
         /// The pool.
         pool: String,
     },
+    /// Ask for another size of a pool; an autoscaler decides again after its cooldowns.
+    Scale {
+        /// The pool.
+        pool: String,
+        /// Machines to have, within min_nodes and max_nodes of the pool.
+        #[arg(long)]
+        nodes: u32,
+        /// Why; recorded with the size.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
     /// What is done next in a pool, and what it waits for.
     Explain {
         /// The pool; every pool without.

@@ -146,6 +146,7 @@ pub fn details(instance: &wire::InstanceInfo) -> String {
         ("Region:", instance.region.clone()),
         ("Zone:", instance.zone.clone()),
         ("Instance Type:", instance.instance_type.clone()),
+        ("Capacity:", instance.capacity.clone()),
         ("Created:", values::clock(instance.created_at.as_option())),
         ("Ready:", values::clock(instance.ready_at.as_option())),
         (

@@ -1,7 +1,7 @@
 //! `navarch pool`, `automation` and `breaker`.
 
 use navarch_api::{convert, v1};
-use navarch_model::Automation;
+use navarch_model::{Automation, Price};
 use serde_json::{Value, json};
 
 use super::explain::wait_line;
@@ -41,6 +41,31 @@ pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {
             let status = &*answer.status;
             if !for_programs(global.output, &convert::pool_status_json(status))? {
                 say(&standing(status));
+            }
+        }
+        Pool::Scale {
+            pool,
+            nodes,
+            reason,
+        } => {
+            let request = v1::ScalePoolRequest {
+                pool: pool.clone(),
+                nodes: Some(i32::try_from(nodes).unwrap_or(i32::MAX)),
+                reason,
+            };
+            let after = client.scale_pool(request).await.doing("scale the pool")?;
+            if for_programs(global.output, &values::scaled(&pool, &after))? {
+                return Ok(());
+            }
+            say(&format!(
+                "Pool {pool}: {} machines asked for, {} before",
+                after.nodes, after.previous_nodes
+            ));
+            let mode = values::mode(after.automation.to_i32());
+            if mode != "on" {
+                remark(&format!(
+                    "automation is {mode}: the pool keeps the machines that it has until it is on"
+                ));
             }
         }
         Pool::Explain { pool } => {
@@ -154,6 +179,12 @@ fn show_plan(plan: &v1::GetPlanResponse) {
             pool.max_nodes,
             values::mode(pool.automation.to_i32())
         ));
+        if let Some(sizing) = pool.sizing.as_option() {
+            say(&format!("  size: {}", sizing_line(sizing)));
+            if let Some(line) = autoscaler_line(sizing) {
+                say(&format!("  {line}"));
+            }
+        }
         for planned in &pool.planned {
             say(&format!("  next: {planned}"));
         }
@@ -167,7 +198,79 @@ fn show_plan(plan: &v1::GetPlanResponse) {
                 guard.name, guard.text
             ));
         }
+        if !pool.offerings.is_empty() {
+            say(&offerings(pool));
+        }
     }
+}
+
+/// Where the size of a pool comes from, in words.
+fn sizing_line(sizing: &v1::Sizing) -> String {
+    match sizing.source.as_str() {
+        "min_nodes" => "min_nodes, for nobody asked for another".to_owned(),
+        who if sizing.reason.is_empty() => format!("asked for by the {who}"),
+        who => format!("asked for by the {who}: {}", sizing.reason),
+    }
+}
+
+/// What the autoscaler of a pool says, in words.
+fn autoscaler_line(sizing: &v1::Sizing) -> Option<String> {
+    if sizing.autoscaler.is_empty() {
+        return None;
+    }
+    let mut line = match sizing.recommended_nodes {
+        Some(nodes) => format!("autoscaler {}: {nodes} machines", sizing.autoscaler),
+        None => format!("autoscaler {}: the size holds", sizing.autoscaler),
+    };
+    line.push_str(&format!(", {}", sizing.recommendation));
+    if !sizing.held.is_empty() {
+        line.push_str(&format!(" (held by {})", sizing.held));
+    }
+    Some(line)
+}
+
+/// Where each offering of a pool stands, and why not.
+pub fn offerings(pool: &v1::PoolPlan) -> String {
+    let heading = [
+        "Offering", "Priority", "Weight", "Machines", "Price", "Listed", "Next", "Why not",
+    ];
+    let dollars = |micros: Option<u64>| {
+        micros.map_or_else(
+            || "-".to_owned(),
+            |micros| Price::from_micros(micros).to_string(),
+        )
+    };
+    let rows: Vec<Vec<String>> = pool
+        .offerings
+        .iter()
+        .map(|of| {
+            let until = values::time(of.until.as_option()).map_or_else(String::new, |_| {
+                format!(" (until {})", values::clock(of.until.as_option()))
+            });
+            vec![
+                of.offering.clone(),
+                of.priority.to_string(),
+                of.weight.to_string(),
+                of.machines.to_string(),
+                dollars(of.price_micros),
+                of.listed.clone(),
+                match of.rank {
+                    0 => "-".to_owned(),
+                    rank => rank.to_string(),
+                },
+                if of.guard.is_empty() {
+                    "-".to_owned()
+                } else {
+                    format!("{}: {}{until}", of.guard, of.text)
+                },
+            ]
+        })
+        .collect();
+    format!(
+        "Offerings by {}:\n{}",
+        pool.strategy,
+        table(&heading, &rows)
+    )
 }
 
 /// `navarch automation`.

@@ -59,9 +59,34 @@ pub async fn until_told(app: App, log: impl Future<Output = ()>) -> Result<(), F
     }
 }
 
+/// Takes as many open files as the system lets the process have: each agent and each watch is a
+/// connection, and what a shell gives by default is soon used up.
+#[cfg(unix)]
+fn take_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, most) {
+        Ok(()) => tracing::debug!(files = ?limit.maximum, "took all open files that are allowed"),
+        Err(error) => tracing::warn!(
+            %error,
+            files = ?limit.current,
+            "cannot raise the limit of open files: raise it before the start"
+        ),
+    }
+}
+
 /// `navarch server`.
 pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
     let log = logging::start(global, None)?;
+    #[cfg(unix)]
+    take_open_files();
     let (mut config, warnings) =
         Config::load(&asked.config).map_err(|errors| Failure::Said(format!("{errors:#}")))?;
     for warning in warnings {

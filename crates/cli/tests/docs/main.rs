@@ -64,14 +64,17 @@ macro_rules! pages {
 }
 
 pages! {
+    autoscaling = "autoscaling.md",
     coming_from_go = "coming-from-go.md",
     concepts = "concepts.md",
     getting_started = "getting-started.md",
     health_policy = "health-policy.md",
     logs = "logs.md",
     notifiers = "notifiers.md",
+    placement = "placement.md",
     pools = "pools.md",
     production = "production.md",
+    providers = "providers.md",
     runbook_breaker_open = "runbooks/breaker-open.md",
     runbook_certificate_expiry = "runbooks/certificate-expiry.md",
     runbook_launch_failures = "runbooks/launch-failures.md",

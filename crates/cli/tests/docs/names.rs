@@ -156,7 +156,9 @@ fn first_texts(source: &str, call: &str) -> BTreeSet<String> {
 
 /// The names of the guards in the code that asks them.
 fn guards() -> BTreeSet<String> {
-    let mut files = vec![Path::new(CRATES).join("policy/src/guards.rs")];
+    let mut files = ["policy/src/guards.rs", "policy/src/placement.rs"]
+        .map(|file| Path::new(CRATES).join(file))
+        .to_vec();
     for folder in ["core/src/plan", "policy/src/guards"] {
         let folder = Path::new(CRATES).join(folder);
         for entry in std::fs::read_dir(folder).expect("the sources") {

@@ -9,11 +9,14 @@ mod faults;
 mod guards;
 mod holds;
 mod input;
+mod limits;
 mod logs;
 mod main_job;
 mod notifier;
 mod orphans;
 mod output;
+mod placement;
+mod scaling;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

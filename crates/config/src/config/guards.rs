@@ -34,6 +34,9 @@ pub struct Guards {
     /// pool's size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_launches_per_hour: Option<u32>,
+    /// Age at which a provider is asked for its price list again, while a pool needs it.
+    #[serde(serialize_with = "duration::serialize")]
+    pub price_max_age: Duration,
     /// Age before which a machine is not given up to shrink a pool.
     #[serde(serialize_with = "duration::serialize")]
     pub minimum_life: Duration,
@@ -78,6 +81,7 @@ impl Default for Guards {
             small_fleet_nodes: 4,
             small_fleet_wait: minutes(10),
             max_launches_per_hour: None,
+            price_max_age: minutes(10),
             minimum_life: minutes(10),
             command_expiry: hours(1),
             repeat_fault_window: hours(24),

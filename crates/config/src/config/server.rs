@@ -28,8 +28,8 @@ pub struct ServerConfig {
     /// How often an agent sends a full health report.
     #[serde(serialize_with = "duration::serialize")]
     pub health_check_interval: Duration,
-    /// How often a pool's size is decided.
-    #[serde(skip)]
+    /// How often autoscalers measure and decide.
+    #[serde(serialize_with = "duration::serialize")]
     pub autoscale_interval: Duration,
     /// File with health rules; none means the built-in policy.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_path")]

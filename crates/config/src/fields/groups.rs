@@ -103,7 +103,6 @@ impl<'t> Fields<'t> {
     }
 
     /// The sections of a list, in the order of the file.
-    #[expect(dead_code, reason = "the sections that have lists are not here yet")]
     pub(crate) fn list(&self, key: &'static str) -> Vec<Fields<'t>> {
         let Some(Form::List(section)) = self.section.key(key).map(|key| key.form) else {
             unreachable!("{key} is a list of sections in the schema of {}", self.path)

@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use navarch_model::Price;
+
 use super::{Fields, HIDDEN};
+use crate::config::Paces;
 use crate::duration::{self, DurationError};
 use crate::schema;
 use crate::tree::{Kind, Scalar, Value, quoted};
@@ -124,6 +127,49 @@ impl<'t> Fields<'t> {
         self.duration(key, bounds).map(Some)
     }
 
+    /// A duration for both, or a mapping with `up` and `down`; what is absent there is as in
+    /// `default`.
+    pub(crate) fn paces(
+        &self,
+        key: &str,
+        default: Paces,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Paces> {
+        let entry = self.entry(key)?;
+        if !matches!(entry.node.value, Value::Map(_)) {
+            let both = self.duration(key, bounds)?;
+            return Some(Paces {
+                up: both,
+                down: both,
+            });
+        }
+        let path = self.path_of(key);
+        let within = Fields::new(self.log, &schema::PACES, path, entry.at, Some(&entry.node));
+        Some(Paces {
+            up: within.duration("up", bounds.clone()).unwrap_or(default.up),
+            down: within.duration("down", bounds).unwrap_or(default.down),
+        })
+    }
+
+    /// A number that may have a fraction, in decimal digits.
+    pub(crate) fn decimal(&self, key: &str, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let scalar = self.scalar(key, "a number such as 1.2")?;
+        let plain = scalar.text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let value = scalar.text.parse().ok().filter(|_| plain);
+        match value.filter(|value| bounds.contains(value)) {
+            Some(value) => Some(value),
+            None => {
+                let (least, most) = (bounds.start(), bounds.end());
+                let found = self.found(key);
+                self.fail(
+                    key,
+                    format!("expected a number from {least} to {most} such as 1.2, found {found}"),
+                );
+                None
+            }
+        }
+    }
+
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         let scalar = self.scalar(key, "true or false")?;
         if let Kind::Boolean(value) = scalar.kind {
@@ -188,6 +234,18 @@ impl<'t> Fields<'t> {
         let scalar = self.scalar(key, "a size such as 256MiB")?;
         match scalar.text.parse() {
             Ok(size) => Some(size),
+            Err(error) => {
+                self.fail(key, format!("found {}: {error}", self.found(key)));
+                None
+            }
+        }
+    }
+
+    /// A price in dollars per hour.
+    pub(crate) fn price(&self, key: &str) -> Option<Price> {
+        let scalar = self.scalar(key, "a price such as 12.50")?;
+        match scalar.text.parse() {
+            Ok(price) => Some(price),
             Err(error) => {
                 self.fail(key, format!("found {}: {error}", self.found(key)));
                 None

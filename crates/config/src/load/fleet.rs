@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use navarch_model::Automation;
 
-use super::guards::{MOST_REPEATS, drain_deadline};
+use super::autoscaling::{autoscaling, cooldown};
+use super::guards::{MOST_REPEATS, drain_deadline, silence_replace_after};
+use super::placement::{self, Known};
 use super::server::{check_variable, url};
 use super::{MOST_NODES, SHORTEST_WAIT};
 use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
+use crate::error::Position;
 use crate::fields::{Fields, YEAR};
 use crate::schema::{self, PROVIDER_TYPES};
 use crate::tree::quoted;
@@ -22,9 +25,23 @@ const LEAST_LAUNCHES_PER_HOUR: u32 = 10;
 type Providers = BTreeMap<String, ProviderConfig>;
 type Pools = BTreeMap<String, PoolConfig>;
 
-pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
+pub(super) fn fleet(
+    root: &Fields<'_>,
+    guards: &Guards,
+    heartbeat_timeout: Duration,
+) -> (Providers, Pools) {
     let named = root.named("providers");
-    let names = root.names("providers");
+    let kind = |name: &str| {
+        let (_, fields) = named.iter().find(|(known, _)| *known == name)?;
+        let is = |word: &&str| match fields.has("type") {
+            true => fields.is_word("type", word),
+            false => *word == name,
+        };
+        PROVIDER_TYPES.iter().copied().find(is)
+    };
+    let known: Known<'_> = root
+        .names("providers")
+        .map(|names| names.into_iter().map(|name| (name, kind(name))).collect());
     let mut used = BTreeSet::new();
     let mut pools = Pools::new();
     let errors = root.log().error_count();
@@ -35,13 +52,13 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
             "at least one pool is required: add one with provider, instance_type and max_nodes under pools",
         );
     }
-    let sound = defaults(&root.section("defaults"), guards);
+    let sound = defaults(&root.section("defaults"), guards, heartbeat_timeout);
     for (name, mut fields) in sections {
         if sound {
             fields = fields.or_else(root.section("defaults"));
         }
-        let pool = pool(name, &fields, guards, names.as_ref());
-        used.insert(pool.provider.clone());
+        let pool = pool(name, &fields, guards, heartbeat_timeout, &known);
+        used.extend(pool.placement.providers.iter().map(|one| one.name.clone()));
         pools.insert(name.to_owned(), pool);
     }
     let mut providers = Providers::new();
@@ -60,9 +77,9 @@ pub(super) fn fleet(root: &Fields<'_>, guards: &Guards) -> (Providers, Pools) {
 }
 
 /// Reads the defaults of pools for themselves, so that what is wrong with them is said once.
-fn defaults(fields: &Fields<'_>, guards: &Guards) -> bool {
+fn defaults(fields: &Fields<'_>, guards: &Guards, heartbeat_timeout: Duration) -> bool {
     let errors = fields.log().error_count();
-    health(&fields.section("health"), guards);
+    health(&fields.section("health"), guards, heartbeat_timeout);
     drain_deadline(&fields.section("drain_deadline"), guards.drain_deadline);
     fields.labels("labels");
     ssh(fields);
@@ -140,24 +157,19 @@ fn pool(
     name: &str,
     fields: &Fields<'_>,
     guards: &Guards,
-    providers: Option<&BTreeSet<&str>>,
+    heartbeat_timeout: Duration,
+    providers: &Known<'_>,
 ) -> PoolConfig {
     let this = Problems { name, fields };
-    let provider = this.provider(providers);
-    let instance_type = fields.name("instance_type");
-    if !fields.has("instance_type") {
-        this.at_start("instance_type is required: name the machine type to launch");
-    }
     let (min_nodes, max_nodes) = this.size();
     this.set_up();
     let most = |default| guards.max_launches_per_hour.unwrap_or(default);
     PoolConfig {
-        provider: provider.unwrap_or_default(),
-        instance_type: instance_type.unwrap_or_default(),
-        region: fields.name("region").unwrap_or_else(|| "local".to_owned()),
-        zone: fields.name("zone"),
+        placement: placement::placement(&this, providers),
         min_nodes,
         max_nodes,
+        cooldown: cooldown(fields),
+        autoscaling: autoscaling(fields, (min_nodes, max_nodes)),
         max_surge: fields
             .count("max_surge", 0..=MOST_NODES)
             .unwrap_or(guards.max_surge),
@@ -176,12 +188,12 @@ fn pool(
             )
             .unwrap_or_default(),
         labels: this.labels(),
-        health: health(&fields.section("health"), guards),
+        health: health(&fields.section("health"), guards, heartbeat_timeout),
         drain_deadline: drain_deadline(&fields.section("drain_deadline"), guards.drain_deadline),
     }
 }
 
-fn health(fields: &Fields<'_>, guards: &Guards) -> PoolHealth {
+fn health(fields: &Fields<'_>, guards: &Guards, heartbeat_timeout: Duration) -> PoolHealth {
     PoolHealth {
         unhealthy_after: fields
             .count("unhealthy_after", 1..=MOST_REPEATS)
@@ -199,51 +211,43 @@ fn health(fields: &Fields<'_>, guards: &Guards) -> PoolHealth {
         recover_after: fields
             .count("recover_after", 1..=MOST_REPEATS)
             .unwrap_or(guards.recover_after),
-        silence_replace_after: fields
-            .duration_or_never("silence_replace_after", SHORTEST_WAIT..=YEAR)
-            .unwrap_or(guards.silence_replace_after),
+        silence_replace_after: silence_replace_after(
+            fields,
+            guards.silence_replace_after,
+            heartbeat_timeout,
+        ),
     }
 }
 
 /// The checks of one pool, in the reference's words.
-struct Problems<'a, 't> {
-    name: &'a str,
-    fields: &'a Fields<'t>,
+pub(super) struct Problems<'a, 't> {
+    pub(super) name: &'a str,
+    pub(super) fields: &'a Fields<'t>,
 }
 
 impl Problems<'_, '_> {
-    fn at_start(&self, problem: &str) {
-        if self.fields.is_broken() {
-            return;
-        }
-        let message = format!("pool {}: {problem}", quoted(self.name));
-        self.fields.log().error(self.fields.start(), message);
+    pub(super) fn at_start(&self, problem: &str) {
+        self.at(self.fields.start(), problem);
     }
 
-    fn at_key(&self, key: &str, problem: &str) {
+    pub(super) fn at_key(&self, key: &str, problem: &str) {
         let message = format!("pool {}: {problem}", quoted(self.name));
         self.fields.log().error(self.fields.at(key), message);
     }
 
-    fn provider(&self, providers: Option<&BTreeSet<&str>>) -> Option<String> {
-        if !self.fields.has("provider") {
-            self.at_start("must specify provider: name one of the providers section");
-            return None;
+    /// An error about this pool.
+    pub(super) fn at(&self, at: Position, problem: &str) {
+        if self.fields.is_broken() {
+            return;
         }
-        let provider = self.fields.name("provider")?;
-        if let Some(providers) = providers
-            && !providers.contains(provider.as_str())
-        {
-            let hint = match schema::nearest(&provider, providers.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "add it to the providers section".to_owned(),
-            };
-            self.at_key(
-                "provider",
-                &format!("unknown provider {}: {hint}", quoted(&provider)),
-            );
-        }
-        Some(provider)
+        let message = format!("pool {}: {problem}", quoted(self.name));
+        self.fields.log().error(at, message);
+    }
+
+    /// A warning about this pool at one of its keys.
+    pub(super) fn warn_at_key(&self, key: &str, problem: &str) {
+        let message = format!("pool {}: {problem}", quoted(self.name));
+        self.fields.log().warn(self.fields.at(key), message);
     }
 
     fn size(&self) -> (u32, u32) {

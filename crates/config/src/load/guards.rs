@@ -16,7 +16,33 @@ pub(super) const MOST_REPEATS: u32 = 1000;
 /// A listing every few milliseconds would only meet the cloud's rate limit.
 const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
-pub(super) fn guards(fields: &Fields<'_>) -> Guards {
+/// How long a silence lasts before it may be repaired; none means never. A node is found silent only
+/// after `heartbeat_timeout`, so that less has no meaning.
+pub(super) fn silence_replace_after(
+    fields: &Fields<'_>,
+    default: Option<Duration>,
+    heartbeat_timeout: Duration,
+) -> Option<Duration> {
+    const KEY: &str = "silence_replace_after";
+    let Some(wait) = fields.duration_or_never(KEY, SHORTEST_WAIT..=YEAR) else {
+        return default;
+    };
+    if let Some(short) = wait.filter(|wait| *wait < heartbeat_timeout) {
+        fields.log().warn(
+            fields.at(KEY),
+            format!(
+                "{}: {} is shorter than server.heartbeat_timeout ({}), and a node is found silent \
+                 only after that: use a longer time",
+                fields.path_of(KEY),
+                compact(short),
+                compact(heartbeat_timeout)
+            ),
+        );
+    }
+    wait
+}
+
+pub(super) fn guards(fields: &Fields<'_>, heartbeat_timeout: Duration) -> Guards {
     let default = Guards::default();
     let wait = SHORTEST_WAIT..=YEAR;
     let or_none = Duration::ZERO..=YEAR;
@@ -33,9 +59,11 @@ pub(super) fn guards(fields: &Fields<'_>) -> Guards {
         recover_after: fields
             .count("recover_after", 1..=MOST_REPEATS)
             .unwrap_or(default.recover_after),
-        silence_replace_after: fields
-            .duration_or_never("silence_replace_after", wait.clone())
-            .unwrap_or(default.silence_replace_after),
+        silence_replace_after: silence_replace_after(
+            fields,
+            default.silence_replace_after,
+            heartbeat_timeout,
+        ),
         stale_report_intervals: fields
             .count("stale_report_intervals", 1..=MOST_REPEATS)
             .unwrap_or(default.stale_report_intervals),
@@ -46,6 +74,9 @@ pub(super) fn guards(fields: &Fields<'_>) -> Guards {
             .duration("small_fleet_wait", or_none.clone())
             .unwrap_or(default.small_fleet_wait),
         max_launches_per_hour: fields.count("max_launches_per_hour", 0..=MOST_NODES),
+        price_max_age: fields
+            .duration("price_max_age", SHORTEST_WAIT..=YEAR)
+            .unwrap_or(default.price_max_age),
         minimum_life: fields
             .duration("minimum_life", or_none.clone())
             .unwrap_or(default.minimum_life),

@@ -1,5 +1,6 @@
 //! The keys of providers and pools.
 
+use super::autoscaling::AUTOSCALING;
 use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
 use super::{Form, Section};
 
@@ -100,20 +101,58 @@ pub(super) static POOL: Section = Section {
             "provider",
             Form::Text,
             "",
-            "Required. Name of a provider of this file.",
-        )
-        .restart("the pool's machines were bought with it"),
+            "Name of a provider of this file. This or `providers` is required.",
+        ),
+        works("providers", Form::List(&CANDIDATE), "", CANDIDATE.about),
+        works(
+            "strategy",
+            Form::Word(&["priority", "cost", "availability", "round-robin"]),
+            "priority",
+            "How the offering of the next machine is chosen.",
+        ),
         works(
             "instance_type",
             Form::Text,
             "",
-            "Required. The cloud's name of the machine type.",
-        )
-        .restart("the pool's machines were bought with it"),
-        works("region", Form::Text, "local", "The cloud's region.")
-            .restart("the pool's machines were bought with it"),
-        works("zone", Form::Text, "", "The zone within the region.")
-            .restart("the pool's machines were bought with it"),
+            "The machine type: the cloud's name, or one such as `h100-8x` that holds for several. Required unless each of `providers` has one.",
+        ),
+        works("region", Form::Text, "local", "The cloud's region."),
+        works(
+            "regions",
+            Form::Texts,
+            "",
+            "Several regions, in the order in which they are tried.",
+        ),
+        works(
+            "zone",
+            Form::Text,
+            "",
+            "The zone within the region; absent lets the cloud choose.",
+        ),
+        works(
+            "zones",
+            Form::Texts,
+            "",
+            "Several zones, in the order in which they are tried.",
+        ),
+        works(
+            "capacity",
+            Form::Word(&["on_demand", "spot"]),
+            "on_demand",
+            "Whether machines are rented until they are let go, or until the cloud wants them back.",
+        ),
+        works(
+            "max_price",
+            Form::Price,
+            "",
+            "The most that a machine may cost. What has no known price is not bought then.",
+        ),
+        works(
+            "parallel_launches",
+            Form::Number,
+            "",
+            "Launches under way at a time; absent means no limit beside the provider's own.",
+        ),
         works(
             "min_nodes",
             Form::Number,
@@ -156,10 +195,16 @@ pub(super) static POOL: Section = Section {
             "",
             "Labels of the pool's nodes; pool is always the pool's name.",
         ),
+        works(
+            "cooldown",
+            Form::Paces,
+            "5m",
+            "Time after a change of the size before an autoscaler changes it again: growth waits after growth, shrinking after both.",
+        ),
+        section("autoscaling", &AUTOSCALING),
+        renamed("cooldown_period", "cooldown"),
+        renamed("autoscaler", "autoscaling"),
         section("health", &POOL_HEALTH),
-        planned("providers"),
-        planned("strategy"),
-        planned("zones"),
         section("drain_deadline", &POOL_DRAIN),
         no_effect(
             "ssh_keys",
@@ -213,10 +258,6 @@ pub(super) static POOL: Section = Section {
         ),
         renamed("ssh_key_names", "ssh_keys"),
         planned("file_uploads"),
-        planned("cooldown"),
-        planned("cooldown_period"),
-        planned("autoscaling"),
-        planned("autoscaler"),
         moved(
             "scaling",
             &[
@@ -310,6 +351,50 @@ pub(super) static DEFAULTS: Section = Section {
         renamed("unhealthy_threshold", "health.unhealthy_after"),
         renamed("unhealthy_after", "health.unhealthy_after"),
         renamed("auto_replace", "health.auto_replace"),
+    ],
+};
+
+static CANDIDATE: Section = Section {
+    about: "The providers that the pool buys at. What an entry leaves out is the pool's.",
+    keys: &[
+        works(
+            "name",
+            Form::Text,
+            "",
+            "Required. Name of a provider of this file.",
+        ),
+        works("priority", Form::Number, "0", "The lowest is asked first."),
+        works(
+            "weight",
+            Form::Number,
+            "1",
+            "The share of the pool's machines, with the strategy `round-robin`.",
+        ),
+        works(
+            "regions",
+            Form::Texts,
+            "",
+            "The regions, in the order in which they are tried.",
+        ),
+        works(
+            "zones",
+            Form::Texts,
+            "",
+            "The zones, in the order in which they are tried.",
+        ),
+        works("instance_type", Form::Text, "", "The machine type here."),
+        works(
+            "capacity",
+            Form::Word(&["on_demand", "spot"]),
+            "",
+            "How machines are rented here.",
+        ),
+        works(
+            "max_price",
+            Form::Price,
+            "",
+            "The most that a machine may cost here.",
+        ),
     ],
 };
 

@@ -61,6 +61,12 @@ pub(super) static GUARDS: Section = Section {
             "Launches per pool and hour; absent means the larger of 10 and the pool's max_nodes.",
         ),
         works(
+            "price_max_age",
+            Form::Duration,
+            "10m",
+            "Age at which a provider is asked for its price list again, while a pool needs it.",
+        ),
+        works(
             "minimum_life",
             Form::Duration,
             "10m",

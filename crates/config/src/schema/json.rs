@@ -176,7 +176,23 @@ fn form(form: Form, names: &Names) -> Value {
         Form::DurationOrNever => {
             or_variable(vec![text(DURATION), text("^([nN][eE][vV][eE][rR])$")])
         }
+        Form::Paces => {
+            let duration = || or_variable(vec![text(DURATION)]);
+            or_variable(vec![
+                text(DURATION),
+                json!({
+                    "type": "object",
+                    "properties": { "up": duration(), "down": duration() },
+                    "additionalProperties": false,
+                }),
+            ])
+        }
         Form::Number => or_variable(vec![json!({ "type": "integer" })]),
+        Form::Price => or_variable(vec![
+            json!({ "type": "number", "minimum": 0 }),
+            text("^\\$?[0-9]+(\\.[0-9]+)?$"),
+        ]),
+        Form::Decimal => or_variable(vec![json!({ "type": "number" })]),
         Form::Flag => or_variable(vec![
             json!({ "type": "boolean" }),
             text("^([yYnN]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$"),

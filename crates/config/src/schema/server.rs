@@ -72,12 +72,11 @@ static SERVER: Section = Section {
             "How often an agent sends a full health report.",
         )
         .restart("running agents keep the interval that they were given"),
-        no_effect(
+        works(
             "autoscale_interval",
             Form::Duration,
             "30s",
-            "How often a pool's size is decided.",
-            "this build has no autoscaling",
+            "How often autoscalers measure and decide.",
         )
         .live(),
         works(

@@ -24,6 +24,8 @@ pub fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
             found.push((path.to_vec(), key));
             let below = |more: &[&'static str]| [path, &[key.name], more].concat();
             match key.form {
+                // What is within depends on the type: tests/autoscaling.rs has its cases.
+                Form::Section(_) if key.name == "autoscaling" => {}
                 Form::Section(section) => collect(&below(&[]), above, section, found),
                 Form::List(section) => collect(&below(&["[]"]), above, section, found),
                 Form::Named(section) => {
@@ -49,6 +51,11 @@ pub fn file(path: &[&str], key: &str, value: &str) -> String {
                 let others: Vec<_> = POOL
                     .split(", ")
                     .filter(|pair| !pair.starts_with(&format!("{key}:")) || path.len() > 2)
+                    // One provider or several, never both.
+                    .filter(|pair| {
+                        let several = key == "providers" || path.get(2) == Some(&"providers");
+                        !(several && pair.starts_with("provider:"))
+                    })
                     .collect();
                 let beside = if key == "setup_commands" {
                     "ssh_private_key_path: k, "
@@ -57,6 +64,7 @@ pub fn file(path: &[&str], key: &str, value: &str) -> String {
                 };
                 format!("{}, {beside}", others.join(", "))
             }
+            (3, "pools") if path[3] == "[]" && key != "name" => "name: fake, ".to_owned(),
             (1, "server") if key == "cert_file" => "key_file: k, ".to_owned(),
             (1, "server") if key == "key_file" => "cert_file: c, ".to_owned(),
             (1, "server") if key == "ca_file" => "cert_file: c, key_file: k, ".to_owned(),
@@ -88,7 +96,10 @@ pub fn right(key: &Key) -> Vec<String> {
         Form::Text => &["'some-text'", "12", "'${V}'"],
         Form::Duration => &["30s", "1h30m", "500ms", "1.5h", "'${V}s'"],
         Form::DurationOrNever => &["15m", "never", "'${V}m'"],
+        Form::Paces => &["30s", "{up: 1m}", "{up: 30s, down: 1h}", "'${V}m'"],
         Form::Number => &["1", "5", "'${V}'"],
+        Form::Decimal => &["1", "1.5", "'${V}'"],
+        Form::Price => &["1", "24.50", "'$3.5'", "'${V}'"],
         Form::Flag => &["true", "false", "yes", "Off"],
         Form::Budget => &["0", "3", "10%", "2.5%", "'${V}'"],
         Form::Percent => &["10%", "2.5%", "'${V}%'"],
@@ -97,6 +108,7 @@ pub fn right(key: &Key) -> Vec<String> {
         Form::Labels => &["{a: b, c: 1, d: true, e: '${V}'}", "{}", "~"],
         Form::Headers => &["{X-A: b, Authorization: 'Bearer ${V}'}", "{}"],
         Form::Texts => &["[a, b]", "[]", "['${V}']"],
+        Form::Section(_) if key.name == "autoscaling" => &["{type: reactive}"],
         Form::Section(_) => &["{}", "~"],
         Form::Named(_) | Form::List(_) => &["~"],
     };
@@ -111,6 +123,9 @@ pub fn wrong(key: &Key) -> Vec<String> {
             "5", "1d", "soon", "[30s]", "{s: 1}", "~", "never", "-5s", "1 s",
         ],
         Form::DurationOrNever => &["5", "1d", "soon", "[30s]", "~", "nevermore"],
+        Form::Paces => &["5", "soon", "[30s]", "~", "{sideways: 1m}", "{up: soon}"],
+        Form::Price => &["dear", "[1]", "{a: 1}", "~", "-1", "1,50"],
+        Form::Decimal => &["many", "[1]", "{a: 1}", "~", "5s", "true", ".nan"],
         Form::Number => &["many", "1.5", "[1]", "{a: 1}", "~", "'5'", "5s", "true"],
         Form::Flag => &["1", "'sometimes'", "[true]", "~"],
         Form::Budget => &["-1", "some", "[1]", "~", "1.5"],

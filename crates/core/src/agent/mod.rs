@@ -76,6 +76,8 @@ pub enum Outcome {
     Refused,
     /// It was not answered: try again.
     Failed,
+    /// It was not taken now: try again, not before so long.
+    Later(Duration),
 }
 
 /// What the control plane refused for itself alone, and nobody will send again.
@@ -135,6 +137,11 @@ impl Retry {
         let wait = crate::settings::doubled(RETRY.0, self.failures, longest);
         self.failures = self.failures.saturating_add(1);
         self.after = Some(now + jittered(wait, 0.2, ids));
+    }
+
+    /// Waits at least so long, longer if the failures so far ask for it.
+    fn not_before(&mut self, at: Time) {
+        self.after = self.after.max(Some(at));
     }
 
     fn succeeded(&mut self) {
@@ -395,6 +402,9 @@ impl Agent {
         self.end(Busy::Register);
         if outcome != Outcome::Taken {
             self.register.failed(now, ids);
+            if let Outcome::Later(wait) = outcome {
+                self.register.not_before(now + wait);
+            }
             return;
         }
         self.register.succeeded();
@@ -425,6 +435,7 @@ impl Agent {
         let interval = match outcome {
             // A lost beat is made up for soon, well within the control plane's patience.
             Outcome::Failed => self.intervals.beat / 4,
+            Outcome::Later(wait) => self.intervals.beat.max(wait),
             _ => self.intervals.beat,
         };
         self.next_beat = now + jittered(interval, JITTER, ids);
@@ -477,6 +488,10 @@ impl Agent {
                 self.send.succeeded();
             }
             Outcome::Failed => self.send.failed(now, ids),
+            Outcome::Later(wait) => {
+                self.send.failed(now, ids);
+                self.send.not_before(now + wait);
+            }
             Outcome::Unknown | Outcome::Superseded => {
                 // The facts stay in the spool; a full reading is made anew after registering.
                 self.unanswered = None;
@@ -526,7 +541,7 @@ impl Agent {
                 self.superseded
                     .failed_up_to(LONGEST_SUPERSEDED_WAIT, now, ids);
             }
-            Outcome::Taken | Outcome::Refused | Outcome::Failed => {}
+            Outcome::Taken | Outcome::Refused | Outcome::Failed | Outcome::Later(_) => {}
         }
     }
 
@@ -534,6 +549,9 @@ impl Agent {
     pub fn polled(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
         self.end(Busy::Poll);
         self.next_poll = now + jittered(POLL_COMMANDS, JITTER, ids);
+        if let Outcome::Later(wait) = outcome {
+            self.next_poll = self.next_poll.max(now + wait);
+        }
         self.hear(outcome, now, ids);
     }
 

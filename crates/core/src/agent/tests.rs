@@ -449,3 +449,38 @@ fn repeats_of_commands_are_known() {
         "the oldest is forgotten first"
     );
 }
+
+#[test]
+fn what_is_refused_for_now_is_sent_when_the_control_plane_says() {
+    let later = |seconds: u64| Outcome::Later(Duration::from_secs(seconds));
+    let mut agent = settled();
+    agent.happened(vec![xid(79)]);
+    assert!(matches!(agent.next(at(1)), Step::Send(_)));
+    agent.sent(later(20), at(1), &mut Fixed);
+    // Its own wait would be over long before.
+    assert_eq!(agent.next(at(20)), Step::Wait(at(21)));
+    let Step::Send(again) = agent.next(at(21)) else {
+        panic!("nothing sent")
+    };
+    assert_eq!(again.facts.len(), 1, "nothing is lost");
+    agent.sent(Outcome::Taken, at(21), &mut Fixed);
+    // A heartbeat comes no sooner than it is due, and no later than that and the wait.
+    assert_eq!(agent.next(at(30)), Step::Beat);
+    agent.beaten(later(5), at(30), &mut Fixed);
+    assert_eq!(agent.next(at(31)), Step::Wait(at(60)));
+    assert_eq!(agent.next(at(60)), Step::Beat);
+    agent.beaten(later(50), at(60), &mut Fixed);
+    assert_eq!(agent.next(at(60)), Step::ReadAll);
+    agent.read(Vec::new(), at(60), &mut Fixed);
+    let Step::Send(_) = agent.next(at(60)) else {
+        panic!("nothing sent")
+    };
+    agent.sent(Outcome::Taken, at(60), &mut Fixed);
+    assert_eq!(agent.next(at(61)), Step::Wait(at(110)));
+
+    let mut new = super::tests::agent();
+    assert_eq!(new.next(at(0)), Step::Register);
+    new.registered(later(40), None, at(0), &mut Fixed);
+    assert_eq!(new.next(at(39)), Step::Wait(at(40)));
+    assert_eq!(new.next(at(40)), Step::Register);
+}

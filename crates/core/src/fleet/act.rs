@@ -5,7 +5,7 @@ use std::time::Duration;
 use navarch_model::ids::fresh;
 use navarch_model::{
     DrainCause, EndCause, EventKind, HoldKind, IdSource, Instance, InstanceId, LaunchCause,
-    LaunchSpec, Lifecycle, Node, NodeId, Phase, PoolName, Subject,
+    LaunchSpec, Lifecycle, Node, NodeId, Offering, Phase, PoolName, Subject,
 };
 
 use super::{CallKind, Fleet, UnderWay};
@@ -23,7 +23,11 @@ impl Fleet {
         ids: &mut dyn IdSource,
     ) -> Result<Reply, Rejection> {
         match action {
-            Action::Request { pool, cause } => self.request(&pool, cause, ids),
+            Action::Request {
+                pool,
+                cause,
+                offering,
+            } => self.request(&pool, cause, offering, ids),
             Action::Launch { instance } => self.launch(&instance),
             Action::GiveUp { instance } => self.give_up(&instance),
             Action::Lookup { instance } => self.lookup(&instance),
@@ -47,6 +51,16 @@ impl Fleet {
                 });
                 Ok(Reply::Done)
             }
+            Action::Prices { provider } => {
+                if self.prices_due(&provider) > self.now.core {
+                    return Err(Rejection::precondition(format!(
+                        "the prices of {provider} are not due"
+                    )));
+                }
+                self.ask_prices(&provider);
+                self.effect(Effect::Prices { provider });
+                Ok(Reply::Done)
+            }
             Action::TerminateUnclaimed { provider, machine } => {
                 let key = (provider.clone(), machine.clone());
                 let known = self.state.unclaimed.get(&key);
@@ -67,6 +81,7 @@ impl Fleet {
                 });
                 Ok(Reply::Done)
             }
+            Action::Resize { pool, nodes } => self.resize(&pool, nodes),
             Action::OpenBreaker { pool, signature } => {
                 self.open_breaker(&pool, &signature);
                 Ok(Reply::Done)
@@ -103,15 +118,24 @@ impl Fleet {
         &mut self,
         pool: &PoolName,
         cause: LaunchCause,
+        offering: Offering,
         ids: &mut dyn IdSource,
     ) -> Result<Reply, Rejection> {
         self.must_be_on(pool).map_err(|block| blocked(&block))?;
-        self.may_request(pool, 0, self.now.core)
+        let place = self
+            .may_request(pool, &[], self.now.core)
             .map_err(|block| blocked(&block))?;
         let settings = self
             .pool_settings(pool)
             .ok_or_else(|| Rejection::not_found(format!("pool not found: {pool}")))?;
-        let (offering, labels) = (settings.offering.clone(), settings.config.labels.clone());
+        // Facts that changed since the plan choose another one: the next plan says which.
+        let first = settings.offerings.get(place).map(|one| &one.offering);
+        if first != Some(&offering) {
+            return Err(Rejection::precondition(format!(
+                "placement: {offering} is not the one to ask any more"
+            )));
+        }
+        let labels = settings.config.labels.clone();
         let mut id = InstanceId::new(fresh("nv", ids));
         while self.state.instances.contains_key(&id) {
             id = InstanceId::new(fresh("nv", ids));
@@ -228,11 +252,13 @@ impl Fleet {
             .filter_map(|(id, call)| Some((self.state.instances.get(id)?, call)))
             .filter(|(instance, _)| {
                 let pool = &instance.pool;
-                let asked = self
-                    .pool_settings(pool)
-                    .map(|settings| settings.min_nodes());
+                let memory = self.offering_memory(pool, &instance.offering);
+                if memory.retry_at.is_some_and(|at| self.now.core < at) {
+                    return true;
+                }
                 self.must_be_on(pool).is_err()
-                    || asked.is_none_or(|asked| self.staying(pool) > asked)
+                    || self.pool_settings(pool).is_none()
+                    || self.staying(pool) > self.target(pool)
             })
             .map(|(instance, call)| CallKey {
                 instance: instance.id.clone(),
@@ -252,11 +278,16 @@ impl Fleet {
         let why = self.unwanted(&instance).ok_or_else(|| {
             Rejection::precondition(format!("the launch of instance {id} is still wanted"))
         })?;
+        let cause = if self.has_excess(&instance.pool) {
+            EndCause::Shrink
+        } else {
+            EndCause::Moved
+        };
         if instance.doubted {
             // An earlier call's answer was lost: the machine may exist after all.
-            self.commit_termination(instance, EndCause::Shrink, &why);
+            self.commit_termination(instance, cause, &why);
         } else {
-            instance.end = Some(EndCause::Shrink);
+            instance.end = Some(cause);
             self.doubt_unlisted(&mut instance);
             self.move_instance(instance, Phase::Failed, &why);
         }
@@ -562,6 +593,6 @@ impl Fleet {
     }
 }
 
-fn blocked(block: &navarch_policy::guards::Block) -> Rejection {
+pub(super) fn blocked(block: &navarch_policy::guards::Block) -> Rejection {
     Rejection::precondition(format!("{}: {}", block.guard, block.reason))
 }

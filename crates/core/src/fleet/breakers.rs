@@ -92,16 +92,19 @@ impl Fleet {
         let pace = &self.settings.guards.breaker;
         let (wait, longest) = (pace.wait, pace.max_wait);
         let now = self.now;
-        let began = self
-            .state
-            .pools
-            .get(pool)
-            .and_then(|memory| {
-                let probe = memory.repair_breakers.get(signature)?.probe.as_deref()?;
-                let last = memory.last_repairs.get(signature)?;
-                (last.instance.as_str() == probe).then_some(last.at)
-            })
-            .unwrap_or(now);
+        let memory = self.state.pools.get(pool);
+        let probe = memory.and_then(|memory| {
+            let breaker = memory.repair_breakers.get(signature)?;
+            breaker.probe.clone()
+        });
+        let began = memory
+            .and_then(|memory| memory.last_repairs.get(signature))
+            .filter(|last| probe.as_deref() == Some(last.instance.as_str()))
+            .map_or(now, |last| last.at);
+        let tried = probe.map_or_else(
+            || "the last try".to_owned(),
+            |probe| format!("the repair of {probe}"),
+        );
         for name in self.together(pool, signature) {
             if proven {
                 // What was hit before the probe began was what the breaker stood for.
@@ -112,14 +115,63 @@ impl Fleet {
                     format!("repair breaker of {signature}: the probe's replacement stayed ACTIVE");
                 self.breaker_event(EventKind::BreakerClosed, &name, signature, message);
             } else {
+                let mut next = wait;
                 self.change_breaker(&name, signature, |breaker| {
                     breaker.trips = breaker.trips.saturating_add(1);
                     breaker.probe = None;
-                    let wait = doubled(wait, breaker.trips, longest);
-                    breaker.probe_at = Some(now.core + wait);
+                    next = doubled(wait, breaker.trips, longest);
+                    breaker.probe_at = Some(now.core + next);
                 });
+                let message = format!(
+                    "repair breaker of {signature}: {tried} did not help; the next is tried in {} \
+                     s at the soonest",
+                    next.as_secs()
+                );
+                self.breaker_event(EventKind::BreakerProbeFailed, &name, signature, message);
             }
         }
+    }
+
+    /// Closes the open breakers of a pool that have nothing left to try: their wait is over, and no
+    /// node shows the signature any more. One that goes with others goes when all of them can.
+    pub(super) fn close_idle_breakers(&mut self, pool: &PoolName) {
+        let Some(memory) = self.state.pools.get(pool) else {
+            return;
+        };
+        let idle: Vec<String> = memory
+            .repair_breakers
+            .iter()
+            .filter(|(signature, breaker)| breaker.is_open() && self.is_idle(pool, signature))
+            .map(|(signature, _)| signature.clone())
+            .collect();
+        let now = self.now;
+        for signature in idle {
+            for name in self.together(pool, &signature) {
+                self.change_breaker(&name, &signature, |breaker| *breaker = Breaker::closed(now));
+                let message = format!("repair breaker of {signature}: no node shows it any more");
+                self.breaker_event(EventKind::BreakerClosed, &name, &signature, message);
+            }
+        }
+    }
+
+    /// Whether an open breaker and those that go with it wait for nothing.
+    fn is_idle(&self, pool: &PoolName, signature: &str) -> bool {
+        let together = self.together(pool, signature);
+        let waits = |name: &PoolName| {
+            let memory = self.state.pools.get(name);
+            let breaker = memory.and_then(|memory| memory.repair_breakers.get(signature));
+            breaker.is_some_and(|breaker| {
+                let quiet = self.quiet_from(name, signature, breaker);
+                breaker.probe.is_some() || quiet.is_some_and(|quiet| self.now.core < quiet)
+            })
+        };
+        let mut hits = self.index.hits(signature);
+        !together.iter().any(waits)
+            && !hits.any(|(name, id)| {
+                let incident = self.state.incidents.get(id);
+                let shown = incident.is_some_and(|incident| incident.makes_unhealthy());
+                shown && together.contains(name)
+            })
     }
 
     /// A repair began: it is the probe of an open breaker, and what the next one in a small pool
@@ -210,6 +262,7 @@ impl Fleet {
             offering.breaker = Breaker::default();
             offering.retry_at = None;
             offering.refusals = 0;
+            offering.refused = None;
         }
         self.put_pool(memory);
     }

@@ -37,13 +37,22 @@ impl Fleet {
             }
             Change::Pool(pool) => {
                 pools.push(Some(pool.name.clone()));
-                // A breaker may stand for the whole fleet.
+                // A breaker may stand for the whole fleet, and open in every pool that has its
+                // signature.
                 let before = state.pools.get(&pool.name);
-                self.due.waiting |= before.is_some_and(|before| {
+                let was = |signature: &String| before?.repair_breakers.get(signature);
+                for (signature, breaker) in &pool.repair_breakers {
+                    if was(signature) != Some(breaker) {
+                        let hit = self.index.hit_pools(signature);
+                        pools.extend(hit.cloned().map(Some));
+                    }
+                }
+                self.due.waiting |= before.is_none_or(|before| {
                     before.repair_breakers != pool.repair_breakers
                         || before.automation != pool.automation
                 });
             }
+            Change::ForgetPool(name) => pools.push(Some(name.clone())),
             Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
             Change::ForgetInstance(id) => pools.push(pool_of(id)),
             Change::Node(node) => {

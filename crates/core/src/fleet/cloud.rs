@@ -8,7 +8,6 @@ use navarch_model::{
 
 use crate::fleet::{CallKind, Fleet};
 use crate::input::CallKey;
-use crate::settings::doubled;
 
 /// After this many launch calls without a machine the intent is given up.
 pub(crate) const MAX_LAUNCH_CALLS: u32 = 5;
@@ -60,7 +59,10 @@ impl Fleet {
         };
         match result {
             // Never dropped, however late: it proves that a machine exists.
-            Ok(machine) => self.machine_exists(instance, &machine, "the cloud made the machine"),
+            Ok(machine) => {
+                self.offering_accepted(&instance);
+                self.machine_exists(instance, &machine, "the cloud made the machine");
+            }
             Err(error) if !fresh => self.late_launch_error(instance, &error),
             Err(error) => {
                 self.provider_error(&instance, "launch", &error);
@@ -280,32 +282,6 @@ impl Fleet {
             }
             None => self.event(event, subject, message, [call, kind, provider]),
         }
-    }
-
-    pub(super) fn offering_refused(
-        &mut self,
-        instance: &Instance,
-        error: &ProviderError,
-        ids: &mut dyn IdSource,
-    ) {
-        let (first, longest) = (
-            self.settings.guards.launch_breaker.wait,
-            self.settings.guards.launch_breaker.max_wait,
-        );
-        let now = self.now.core;
-        let bits = ids.next_bits();
-        self.change_offering(&instance.pool, &instance.offering, |memory| {
-            let wait = doubled(first, memory.refusals, longest);
-            // Full jitter over the upper half, so that pools do not ask in step.
-            let half = wait / 2;
-            let jitter = half.mul_f64((bits >> 11) as f64 / (1_u64 << 53) as f64);
-            let wait = error
-                .retry_after
-                .map_or(half + jitter, |asked| asked.max(half + jitter));
-            memory.refusals = memory.refusals.saturating_add(1);
-            memory.retry_at = Some(now + wait);
-            memory.last_refusal = error.to_string();
-        });
     }
 
     pub(crate) fn lookup_result(

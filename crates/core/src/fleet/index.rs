@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use navarch_model::{
     Change, CloudStatus, CommandId, DrainCause, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, Phase, PoolName, ProviderName, State, Time,
+    Lifecycle, Node, NodeId, NodeStatus, Offering, Phase, PoolName, ProviderName, State, Time,
 };
 
 /// How many instances of a pool, or of the fleet, are what.
@@ -22,6 +22,16 @@ pub(crate) struct Tally {
     pub repairing: usize,
     /// Our drains, and terminations that the cloud has not accepted yet.
     pub disruptions: usize,
+    /// The pool has them, or will have them, and they were never ACTIVE.
+    pub unproven: usize,
+    /// Intents that no call was made for.
+    pub requested: usize,
+    /// Those whose launch call has no answer that settles it.
+    pub launching: usize,
+    /// May be alive, and their nodes are ACTIVE.
+    pub active: usize,
+    /// May be alive, and their nodes are UNHEALTHY.
+    pub unhealthy: usize,
 }
 
 impl AddAssign for Tally {
@@ -31,6 +41,11 @@ impl AddAssign for Tally {
         self.staying += other.staying;
         self.repairing += other.repairing;
         self.disruptions += other.disruptions;
+        self.unproven += other.unproven;
+        self.requested += other.requested;
+        self.launching += other.launching;
+        self.active += other.active;
+        self.unhealthy += other.unhealthy;
     }
 }
 
@@ -41,6 +56,11 @@ impl SubAssign for Tally {
         self.staying -= other.staying;
         self.repairing -= other.repairing;
         self.disruptions -= other.disruptions;
+        self.unproven -= other.unproven;
+        self.requested -= other.requested;
+        self.launching -= other.launching;
+        self.active -= other.active;
+        self.unhealthy -= other.unhealthy;
     }
 }
 
@@ -61,12 +81,22 @@ impl Tally {
                 .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),
             _ => false,
         };
+        let alive = instance.phase.may_be_alive();
+        let status = node.filter(|_| alive).map(Node::status);
         Self {
-            alive: usize::from(instance.phase.may_be_alive()),
+            alive: usize::from(alive),
             capacity: usize::from(capacity),
             staying: usize::from(capacity && !drained),
             repairing: usize::from(capacity && repairing),
             disruptions: usize::from(disrupted),
+            unproven: usize::from(capacity && !instance.was_active),
+            requested: usize::from(instance.phase == Phase::Requested),
+            launching: usize::from(matches!(
+                instance.phase,
+                Phase::Launching | Phase::OutcomeUnknown
+            )),
+            active: usize::from(status == Some(NodeStatus::Active)),
+            unhealthy: usize::from(status == Some(NodeStatus::Unhealthy)),
         }
     }
 }
@@ -76,7 +106,11 @@ impl Tally {
 pub(crate) struct Index {
     /// Instances by pool, ended ones included while they are in memory.
     members: BTreeMap<PoolName, BTreeSet<InstanceId>>,
+    /// Those of them that a plan has to look at: all but those that serve and ask for nothing.
+    restless: BTreeMap<PoolName, BTreeSet<InstanceId>>,
     tallies: BTreeMap<PoolName, Tally>,
+    /// The same by offering, with how many records in memory were bought at it.
+    offerings: BTreeMap<PoolName, BTreeMap<Offering, (usize, Tally)>>,
     total: Tally,
     /// Instances by the one whose place they take.
     replacements: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
@@ -109,6 +143,23 @@ fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) 
 fn is_doubtful(instance: &Instance) -> bool {
     instance.provider_id.is_none()
         && matches!(instance.phase, Phase::OutcomeUnknown | Phase::Terminating)
+}
+
+/// Whether a machine serves and asks for nothing: no deadline, call, hold or fault is on record,
+/// and only a change of its record, or of its node's, can make it ask for something.
+fn is_settled(instance: &Instance, node: Option<&Node>) -> bool {
+    let well = |node: &Node| {
+        node.lifecycle == Lifecycle::Registered
+            && node.instance.as_ref() == Some(&instance.id)
+            && node.holds.is_empty()
+            && node.open_incidents.is_empty()
+            && node.silent_since.is_none()
+    };
+    let seen = instance.sighting.map(|sighting| sighting.status);
+    instance.phase == Phase::Running
+        && instance.was_active
+        && seen.is_none_or(|status| status == CloudStatus::Running)
+        && node.is_some_and(well)
 }
 
 fn node_of<'a>(state: &'a State, instance: &Instance) -> Option<&'a Node> {
@@ -188,9 +239,23 @@ impl Index {
             return;
         };
         put(&mut self.members, &instance.pool, id);
-        let tally = Tally::of(instance, node_of(state, instance));
+        let node = node_of(state, instance);
+        if !is_settled(instance, node) {
+            put(&mut self.restless, &instance.pool, id);
+        }
+        let tally = Tally::of(instance, node);
         *self.tallies.entry(instance.pool.clone()).or_default() += tally;
         self.total += tally;
+        let offerings = self.offerings.entry(instance.pool.clone()).or_default();
+        match offerings.get_mut(&instance.offering) {
+            Some((records, known)) => {
+                *records += 1;
+                *known += tally;
+            }
+            None => {
+                offerings.insert(instance.offering.clone(), (1, tally));
+            }
+        }
         if let LaunchCause::Replace { instance: old } = &instance.cause {
             put(&mut self.replacements, old, id);
         }
@@ -205,6 +270,7 @@ impl Index {
             return;
         };
         take(&mut self.members, &instance.pool, id);
+        take(&mut self.restless, &instance.pool, id);
         let tally = Tally::of(instance, node_of(state, instance));
         if let Some(known) = self.tallies.get_mut(&instance.pool) {
             *known -= tally;
@@ -213,6 +279,7 @@ impl Index {
             self.tallies.remove(&instance.pool);
         }
         self.total -= tally;
+        self.forget_offering(instance, tally);
         if let LaunchCause::Replace { instance: old } = &instance.cause {
             take(&mut self.replacements, old, id);
         }
@@ -224,6 +291,22 @@ impl Index {
                     self.doubtful.remove(provider);
                 }
             }
+        }
+    }
+
+    fn forget_offering(&mut self, instance: &Instance, tally: Tally) {
+        let Some(offerings) = self.offerings.get_mut(&instance.pool) else {
+            return;
+        };
+        if let Some((records, known)) = offerings.get_mut(&instance.offering) {
+            *records -= 1;
+            *known -= tally;
+            if *records == 0 {
+                offerings.remove(&instance.offering);
+            }
+        }
+        if offerings.is_empty() {
+            self.offerings.remove(&instance.pool);
         }
     }
 
@@ -257,14 +340,19 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 7] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 9] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }
         let signatures = self.signatures.values().map(BTreeMap::len);
         [
             ("index of members", all(&self.members)),
+            ("index of restless machines", all(&self.restless)),
             ("index of tallies", self.tallies.len()),
+            (
+                "index of offerings",
+                self.offerings.values().map(BTreeMap::len).sum(),
+            ),
             ("index of replacements", all(&self.replacements)),
             ("index of doubtful machines", self.doubtful.len()),
             ("index of incidents", all(&self.incidents_of_node)),
@@ -288,11 +376,30 @@ impl Index {
         self.members.get(pool).into_iter().flatten()
     }
 
+    /// The members that a plan has to look at.
+    pub(crate) fn restless(&self, pool: &PoolName) -> impl Iterator<Item = &InstanceId> {
+        self.restless.get(pool).into_iter().flatten()
+    }
+
     pub(crate) fn tally(&self, pool: Option<&PoolName>) -> Tally {
         match pool {
             Some(pool) => self.tallies.get(pool).copied().unwrap_or_default(),
             None => self.total,
         }
+    }
+
+    /// How many instances of a pool at one offering are what.
+    pub(crate) fn tally_at(&self, pool: &PoolName, offering: &Offering) -> Tally {
+        let known = self.offerings.get(pool).and_then(|one| one.get(offering));
+        known.map(|(_, tally)| *tally).unwrap_or_default()
+    }
+
+    /// The offerings at which the instances of a pool in memory were bought.
+    pub(crate) fn bought(&self, pool: &PoolName) -> impl Iterator<Item = &Offering> {
+        self.offerings
+            .get(pool)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
     }
 
     pub(crate) fn replacements(&self, of: &InstanceId) -> impl Iterator<Item = &InstanceId> {

@@ -5,17 +5,21 @@ mod breakers;
 mod changes;
 mod cloud;
 mod ends;
+mod forget;
 mod holds;
 mod incidents;
 mod index;
 mod listing;
 mod notices;
+mod offerings;
 mod operator;
 mod orphans;
 mod policy;
 mod record;
 mod register;
 mod report;
+mod signals;
+mod size;
 mod sizes;
 mod ticks;
 
@@ -32,6 +36,7 @@ use crate::input::{Actor, Applied, Effect, Input, Note, Rejection, Reply};
 use crate::plan::PoolReport;
 use crate::settings::{PoolSettings, Settings};
 use index::Index;
+use offerings::Prices;
 
 pub(crate) use cloud::PROOF_LISTINGS;
 pub(crate) use incidents::describe;
@@ -40,6 +45,8 @@ pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
 pub use report::{SILENCE, STALE_REPORTS};
+pub(crate) use signals::{Scaling, Sizing};
+pub use size::target;
 
 /// The rule and class of the incidents that stand for those beyond the limit of a node.
 pub const OVERFLOW: &str = "too-many-incidents";
@@ -117,6 +124,8 @@ pub(crate) struct ProviderSoft {
     pub looked_at: Time,
     /// Failed listings in a row.
     pub failures: u32,
+    /// What it sells, and for how much.
+    pub prices: Prices,
     /// Why listings are not believed; nothing is bought or closed meanwhile.
     pub suspect: Option<String>,
 }
@@ -141,8 +150,12 @@ pub struct Fleet {
     pub(crate) unlisted: BTreeMap<InstanceId, u32>,
     /// When machines that nobody claims were last asked to go.
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
+    /// Since when pools that left the configuration have had nothing on record.
+    pub(crate) empty_pools: BTreeMap<PoolName, Time>,
     /// Before this moment no node can be found without full reports; none if that is not known.
     pub(crate) stale_due: Option<Time>,
+    /// What the autoscaler of each pool goes by.
+    pub(crate) scaling: BTreeMap<PoolName, Scaling>,
     /// Reasons on record that still hold.
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
     /// Nothing that waits is due less than a full period after this moment.
@@ -182,7 +195,9 @@ impl Fleet {
             alerted: BTreeSet::new(),
             unlisted: BTreeMap::new(),
             unclaimed_asked: BTreeMap::new(),
+            empty_pools: BTreeMap::new(),
             stale_due: None,
+            scaling: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,
             disk_free: None,
@@ -271,6 +286,7 @@ impl Fleet {
                 self.tick(ids);
                 Ok(Reply::Done)
             }
+            Input::Signals(signals) => Ok(self.hear_signals(&signals)),
             Input::Disk { free } => {
                 self.disk(free);
                 Ok(Reply::Done)
@@ -299,6 +315,11 @@ impl Fleet {
             Input::ConfirmDead { node, reason } => self.confirm_dead(&node, reason),
             Input::SetAutomation { pool, mode, reason } => self.set_automation(pool, mode, reason),
             Input::InheritAutomation { pool, reason } => self.inherit_automation(&pool, &reason),
+            Input::ScalePool {
+                pool,
+                nodes,
+                reason,
+            } => self.scale_pool(&pool, nodes, reason),
             Input::ResetBreaker { pool, signature } => {
                 self.reset_breaker(&pool, signature.as_deref())
             }
@@ -343,6 +364,10 @@ impl Fleet {
                 result,
             } => {
                 self.list_result(&provider, began, result);
+                Ok(Reply::Done)
+            }
+            Input::PricesResult { provider, result } => {
+                self.prices_result(&provider, result);
                 Ok(Reply::Done)
             }
             Input::UnclaimedResult {
@@ -393,6 +418,11 @@ impl Fleet {
             .pools
             .get(pool)
             .map_or_else(|| Pool::new(pool.clone()), |pool| Pool::clone(pool))
+    }
+
+    /// What a pool remembers of an offering, by its text.
+    pub(crate) fn remembered(&self, pool: &PoolName, offering: &str) -> Option<&OfferingMemory> {
+        self.state.pools.get(pool)?.offerings.get(offering)
     }
 
     pub(crate) fn offering_memory(&self, pool: &PoolName, offering: &Offering) -> OfferingMemory {

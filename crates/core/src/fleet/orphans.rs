@@ -1,12 +1,13 @@
 //! Machines that no record knows: a person adopts them or ends them. And instances that a person
 //! ends by their id.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::ids::fresh;
 use navarch_model::{
     Change, EndCause, EventKind, IdSource, Instance, InstanceId, LaunchCause, Lifecycle, Node,
-    Phase, PoolName, ProviderInstanceId, ProviderName, Unclaimed,
+    Offering, Phase, PoolName, ProviderInstanceId, ProviderName, Unclaimed,
 };
 
 use super::Fleet;
@@ -18,16 +19,16 @@ impl Fleet {
     pub(super) fn record_of(
         &self,
         id: InstanceId,
-        pool: PoolName,
-        settings: &PoolSettings,
+        (pool, offering): (PoolName, Offering),
+        labels: BTreeMap<String, String>,
         machine: &Unclaimed,
         why: &str,
     ) -> Instance {
         Instance {
             id,
             pool,
-            offering: settings.offering.clone(),
-            labels: settings.config.labels.clone(),
+            offering,
+            labels,
             phase: Phase::PendingRegistration,
             phase_since: self.now,
             created: machine.first_seen,
@@ -147,15 +148,16 @@ impl Fleet {
         let Some(settings) = self.pool_settings(pool).cloned() else {
             return Err(Rejection::not_found(format!("pool not found: {pool}")));
         };
-        if settings.offering.provider != *provider {
+        let Some(bought) = settings.found_at(provider, None) else {
             return Err(Rejection::precondition(format!(
                 "{machine} is a machine of {provider}, and pool {pool} buys at {}",
-                settings.offering.provider
+                settings.provider_names()
             )));
-        }
+        };
+        let (place, labels) = (bought.offering.clone(), settings.config.labels.clone());
         let why = with_reason("claimed by an operator", reason);
         let id = self.id_for(&orphan, ids);
-        let instance = self.record_of(id.clone(), pool.clone(), &settings, &orphan, &why);
+        let instance = self.record_of(id.clone(), (pool.clone(), place), labels, &orphan, &why);
         self.claim(&instance, &orphan, &why);
         // An agent that registered without our id is bound by the names that it could have.
         let names = [id.as_str(), machine.as_str()];
@@ -208,16 +210,15 @@ impl Fleet {
             .as_ref()
             .and_then(|id| self.state.instances.get(id))
             .map(|record| record.pool.clone());
-        let pool = tagged
-            .filter(|pool| self.settings.pools.contains_key(pool))
-            .or_else(|| {
-                let mut pools = self.settings.pools.iter();
-                let here = pools.find(|(_, pool)| pool.offering.provider == *provider);
-                here.map(|(name, _)| name.clone())
-            });
-        let Some((pool, settings)) =
-            pool.and_then(|pool| Some((pool.clone(), self.pool_settings(&pool)?.clone())))
-        else {
+        let buys_here = |(name, pool): (&PoolName, &PoolSettings)| {
+            let one = pool.found_at(provider, None)?;
+            let place = (name.clone(), one.offering.clone());
+            Some((place, pool.config.labels.clone()))
+        };
+        let found = tagged
+            .and_then(|name| buys_here((&name, self.pool_settings(&name)?)))
+            .or_else(|| self.settings.pools.iter().find_map(buys_here));
+        let Some((place, labels)) = found else {
             return Err(Rejection::precondition(format!(
                 "no pool buys at {provider}, so that nothing would see to the end of {machine}: \
                  configure one, or terminate the machine at {provider}"
@@ -225,7 +226,7 @@ impl Fleet {
         };
         let why = with_reason("an operator ends it", reason);
         let id = self.id_for(&orphan, ids);
-        let instance = self.record_of(id.clone(), pool, &settings, &orphan, &why);
+        let instance = self.record_of(id.clone(), place, labels, &orphan, &why);
         self.claim(&instance, &orphan, &why);
         let why = with_reason("terminated by an operator", reason);
         self.commit_termination(instance, EndCause::Operator, &why);

@@ -169,14 +169,17 @@ impl Fleet {
                 label.map_or("missing", String::as_str)
             ));
         };
-        if settings.offering.provider != machine.provider {
+        let described = Some(&registration.description);
+        let Some(bought) = settings.found_at(&machine.provider, described) else {
             return Err(format!(
                 "it is a machine of {}, and pool {pool} buys at {}",
-                machine.provider, settings.offering.provider
+                machine.provider,
+                settings.provider_names()
             ));
-        }
+        };
+        let (place, labels) = (bought.offering.clone(), settings.config.labels.clone());
         let why = "adopted: its agent registered";
-        let instance = self.record_of(sent.clone(), pool, settings, machine, why);
+        let instance = self.record_of(sent.clone(), (pool, place), labels, machine, why);
         Ok((instance, Unclaimed::clone(machine)))
     }
 
@@ -367,7 +370,7 @@ impl Fleet {
         node.pool = Some(instance.pool.clone());
         if let Some(expected) = self
             .pool_settings(&instance.pool)
-            .and_then(|pool| pool.gpus)
+            .and_then(|pool| pool.at(&instance.offering)?.gpus)
         {
             node.gpus_expected = node.gpus_expected.max(expected);
         }

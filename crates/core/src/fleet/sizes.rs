@@ -25,6 +25,12 @@ impl Fleet {
             ("alerted instances", self.alerted.len()),
             ("unlisted intents", self.unlisted.len()),
             ("asked unclaimed machines", self.unclaimed_asked.len()),
+            ("empty pools", self.empty_pools.len()),
+            ("autoscaled pools", self.scaling.len()),
+            (
+                "signals of autoscaled pools",
+                self.scaling.values().map(|pool| pool.entries()).sum(),
+            ),
             ("notes", self.notes.len()),
             ("planned pools", self.planned.len()),
             ("due pools", self.due.pools.len()),

@@ -1,16 +1,15 @@
 //! What time alone brings: starts, pauses, expiries, forgetting.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Change, Command, CommandState, EndCause, Ending, EventKind, IdSource, Incident, Instance,
-    InstanceId, Meta, Node, Phase, Subject,
+    Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Phase, Subject,
 };
 use navarch_policy::guards;
 
 use super::Fleet;
+use super::offerings::Prices;
 use crate::settings::Settings;
 
 /// Fleet time is made durable at least this often.
@@ -19,12 +18,6 @@ const META_INTERVAL: Duration = Duration::from_secs(60);
 /// An external node that is silent for so long is taken for gone: nobody tells us when such a
 /// machine ends. Lower forgets machines that are only switched off, higher keeps the dead listed.
 const EXTERNAL_SILENCE: Duration = Duration::from_secs(24 * 3600);
-
-/// An intent whose launch call never had an answer, or that a call of another life of this record
-/// may have been made for, is remembered for so long after it ended. Its
-/// machine may still show itself, and only the record says that it is ours to terminate. Clouds
-/// list what they make within minutes, and outages of their listings last hours.
-const DOUBTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl Fleet {
     pub(crate) fn started(&mut self, epoch: u64, ids: &mut dyn IdSource) {
@@ -62,7 +55,12 @@ impl Fleet {
             return;
         }
         let notifier = self.settings.notifier;
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.forget_scaling(&before);
+        for soft in self.providers.values_mut() {
+            // Of a list only what the settings name is kept, and they name something else now.
+            soft.prices = Prices::default();
+        }
         self.look_at_all();
         self.event(
             EventKind::Configured,
@@ -196,77 +194,4 @@ impl Fleet {
             self.end_node(node, why);
         }
     }
-
-    /// Ended records leave memory; the store keeps them for its own time.
-    fn forget(&mut self) {
-        let now = self.now.core;
-        let kept = self.settings.ended_kept;
-        let nodes: Vec<_> = self
-            .state
-            .nodes
-            .values()
-            .filter(|node| node.terminated.is_some_and(|at| now.since(at.core) >= kept))
-            .map(|node| node.id.clone())
-            .collect();
-        for id in nodes {
-            self.put(Change::ForgetNode(id));
-        }
-        // The record says whose a late twin is, for as long as the twin is there.
-        let named: BTreeSet<&InstanceId> = self
-            .state
-            .unclaimed
-            .values()
-            .filter_map(|machine| machine.instance.as_ref())
-            .collect();
-        let instances: Vec<_> = self
-            .state
-            .instances
-            .values()
-            .filter(|instance| {
-                let kept = if may_have_a_late_machine(instance) {
-                    kept.max(DOUBTED_KEPT)
-                } else {
-                    kept
-                };
-                !instance.phase.may_be_alive()
-                    && instance.ended.is_some_and(|at| now.since(at.core) >= kept)
-                    && !named.contains(&instance.id)
-            })
-            .map(|instance| instance.id.clone())
-            .collect();
-        for id in instances {
-            self.put(Change::ForgetInstance(id));
-        }
-        let incidents: Vec<_> = self
-            .state
-            .incidents
-            .values()
-            .filter(|incident| {
-                incident.closed.as_ref().is_some_and(|(at, _)| {
-                    now.since(at.core) >= self.settings.guards.repeat_fault_window
-                })
-            })
-            .map(|incident| incident.id.clone())
-            .collect();
-        for id in incidents {
-            self.put(Change::ForgetIncident(id));
-        }
-        let commands: Vec<_> = self
-            .state
-            .commands
-            .values()
-            .filter(|command| command.state.is_final() && now.since(command.changed.core) >= kept)
-            .map(|command| command.id.clone())
-            .collect();
-        for id in commands {
-            self.put(Change::ForgetCommand(id));
-        }
-    }
-}
-
-/// Whether a launch call of an ended instance was never answered, or may have been made by another
-/// life of this record, so that its machine could still show itself.
-fn may_have_a_late_machine(instance: &Instance) -> bool {
-    let unanswered = instance.doubted || (instance.launches > 0 && !instance.clean);
-    unanswered && instance.provider_id.is_none() && instance.end != Some(EndCause::LaunchRefused)
 }

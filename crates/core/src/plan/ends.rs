@@ -1,8 +1,8 @@
 //! May a machine go? Asked once when planning, again when acting.
 
 use navarch_model::{
-    CloudStatus, DrainCause, EndCause, Instance, Node, Phase, PoolName, ProviderInstanceId,
-    ProviderName, Time,
+    CloudStatus, DrainCause, EndCause, Incident, Instance, Node, Phase, PoolName,
+    ProviderInstanceId, ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block, Silence};
 
@@ -33,6 +33,7 @@ impl Fleet {
             | EndCause::Operator
             | EndCause::LaunchAbandoned
             | EndCause::LaunchRefused
+            | EndCause::Moved
             | EndCause::Vanished => Ok(()),
         }
     }
@@ -42,10 +43,27 @@ impl Fleet {
     pub(super) fn is_dead(&self, instance: &Instance, now: Time) -> Result<(), Block> {
         let settings = self.known_pool(&instance.pool)?;
         let since = instance.phase_since.core;
-        let testimony = self.testimony(None, since, settings, now);
-        let facts = Silence {
+        let facts = self.silence_facts(None, Some(instance), since, settings, now);
+        let way_out = format!("; `navarch instance terminate {}` says so", instance.id);
+        guards::silence(&facts, now)
+            .map(drop)
+            .map_err(|block| told(block, &way_out))
+    }
+
+    /// What speaks for a machine that has been silent since `since` being dead, an operator's word
+    /// aside. `node` is its node, if it still has one.
+    pub(super) fn silence_facts(
+        &self,
+        node: Option<&Node>,
+        instance: Option<&Instance>,
+        since: Time,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Silence {
+        let testimony = self.testimony(node, since, settings, now);
+        Silence {
             since: self.graced(since),
-            sighting: instance.sighting,
+            sighting: instance.and_then(|instance| instance.sighting),
             fresh_then: testimony.fresh_then,
             stayed_fresh: testimony.stayed_fresh,
             next: testimony.next,
@@ -56,15 +74,38 @@ impl Fleet {
                 .at_least(testimony.fresh_then),
             replace_after: settings.config.health.silence_replace_after,
             confirmed: false,
+        }
+    }
+
+    /// Whether something confirms that a silent node's machine is dead. Answers what does.
+    pub(super) fn is_confirmed_dead(
+        &self,
+        node: &Node,
+        incident: &Incident,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<String, Block> {
+        let since = node
+            .silent_since
+            .map_or(incident.opened.core, |since| since.core);
+        let instance = node.instance.as_ref();
+        let instance = instance.and_then(|id| self.state.instances.get(id));
+        let facts = Silence {
+            confirmed: incident.confirmed,
+            ..self.silence_facts(
+                Some(node),
+                instance.map(AsRef::as_ref),
+                since,
+                settings,
+                now,
+            )
         };
-        let way_out = format!("; `navarch instance terminate {}` says so", instance.id);
-        guards::silence(&facts, now)
-            .map(drop)
-            .map_err(|block| told(block, &way_out))
+        let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
+        guards::silence(&facts, now).map_err(|block| told(block, &way_out))
     }
 
     /// What the other nodes say of a silence that began at `since`.
-    pub(super) fn testimony(
+    fn testimony(
         &self,
         node: Option<&Node>,
         since: Time,
@@ -172,8 +213,8 @@ impl Fleet {
             return Ok(());
         };
         // Nothing is lost with a machine that never served, and its replacement may have to wait
-        // until it counts against its offering.
-        if !instance.was_active {
+        // until it counts against its offering. Nor with one that a person says is dead.
+        if !instance.was_active || self.is_said_to_be_dead(instance) {
             return Ok(());
         }
         match self.replacement_of(instance) {
@@ -185,7 +226,7 @@ impl Fleet {
                 "coming",
                 format!("its replacement {} is {}", other.id, other.phase.word()),
             )),
-            None if self.staying(&instance.pool) >= settings.min_nodes() => Ok(()),
+            None if self.staying(&instance.pool) >= self.target(&instance.pool) => Ok(()),
             None if self.alive(&instance.pool) >= settings.max_nodes() + settings.max_surge() => {
                 Ok(())
             }
@@ -195,6 +236,19 @@ impl Fleet {
                 "its replacement is not asked for yet",
             )),
         }
+    }
+
+    /// Whether an operator confirmed that a silent machine is dead.
+    fn is_said_to_be_dead(&self, instance: &Instance) -> bool {
+        let Some(node) = self.node_of(instance) else {
+            return false;
+        };
+        let mut open = node.open_incidents.keys();
+        node.silent_since.is_some()
+            && open.any(|id| {
+                let incident = self.state.incidents.get(id);
+                incident.is_some_and(|incident| incident.confirmed)
+            })
     }
 
     /// When a machine that is to go should be gone.
@@ -209,7 +263,7 @@ impl Fleet {
 }
 
 /// A silence that only a person can confirm, with the command that does.
-pub(super) fn told(block: Block, way_out: &str) -> Block {
+fn told(block: Block, way_out: &str) -> Block {
     match block.cause {
         "never" | "witnesses" => block.adding(way_out),
         _ => block,

@@ -3,23 +3,27 @@
 use std::time::Duration;
 
 use navarch_model::{
-    Idempotency, Instance, Offering, OfferingMemory, Phase, PoolName, ProviderName, Time,
+    EndCause, Idempotency, Instance, Node, Offering, OfferingMemory, Phase, PoolName, ProviderName,
+    Time,
 };
 use navarch_policy::guards::{self, Block};
+use navarch_policy::placement;
 
 use crate::fleet::{Fleet, PROOF_LISTINGS};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Fleet {
-    /// Whether one more machine may be asked for, with `planned` more already planned.
+    /// Whether one more machine may be asked for, with so many more already planned at each offering
+    /// of the pool. Answers at which offering it is.
     pub(crate) fn may_request(
         &self,
         pool: &PoolName,
-        planned: usize,
+        planned_at: &[usize],
         now: Time,
-    ) -> Result<(), Block> {
+    ) -> Result<usize, Block> {
         let settings = self.known_pool(pool)?;
+        let planned = planned_at.iter().sum::<usize>();
         let alive = self.alive(pool) + planned;
         if let Some(block) = guards::size(alive, settings.max_nodes(), settings.max_surge()) {
             return Err(block);
@@ -29,6 +33,13 @@ impl Fleet {
         if self.index.members(pool).count() + planned >= limit {
             let recent: Vec<Time> = self
                 .pool_instances(pool)
+                // What was refused, or never asked for, cost nothing.
+                .filter(|instance| {
+                    !matches!(
+                        instance.end,
+                        Some(EndCause::LaunchRefused | EndCause::Moved)
+                    )
+                })
                 .map(|instance| instance.created.core)
                 .filter(|created| now.since(*created) < HOUR)
                 .collect();
@@ -38,39 +49,18 @@ impl Fleet {
             }
         }
         self.has_room()?;
-        self.may_buy(pool, &settings.offering, planned, now)
+        let under_way = self.index.tally(Some(pool));
+        let asking = under_way.requested + under_way.launching + planned;
+        let limit = settings.config.placement.parallel_launches;
+        if let Some(block) = placement::parallel_launches(asking, limit) {
+            return Err(block);
+        }
+        self.place(pool, settings, planned_at, now)
     }
 
     /// Whether the store has room for the record of more machines.
     pub(super) fn has_room(&self) -> Result<(), Block> {
         guards::low_disk(self.disk_free, self.settings.min_free).map_or(Ok(()), Err)
-    }
-
-    /// Whether an offering may be asked for now.
-    pub(super) fn may_buy(
-        &self,
-        pool: &PoolName,
-        offering: &Offering,
-        planned: usize,
-        now: Time,
-    ) -> Result<(), Block> {
-        self.believable(offering)?;
-        let memory = self.offering_memory(pool, offering);
-        let name = offering.to_string();
-        if let Some(block) =
-            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
-        {
-            return Err(block);
-        }
-        let limit = self.unproven_limit(&memory);
-        if limit.is_none() && !memory.breaker.is_open() {
-            return Ok(());
-        }
-        let outstanding = self.unproven(pool, offering).count() + planned;
-        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
-            Some(block) => Err(block),
-            None => Ok(()),
-        }
     }
 
     /// Launches at a time while nothing is proven: those that failed count, so that no more are
@@ -90,32 +80,7 @@ impl Fleet {
         }
         self.has_room()?;
         self.is_known_absent(instance)?;
-        self.believable(&instance.offering)?;
-        let memory = self.offering_memory(&instance.pool, &instance.offering);
-        let name = instance.offering.to_string();
-        if let Some(block) =
-            guards::offering_rest(&name, memory.retry_at, &memory.last_refusal, now)
-        {
-            return Err(block);
-        }
-        let limit = self.unproven_limit(&memory);
-        if limit.is_none() && !memory.breaker.is_open() {
-            return Ok(());
-        }
-        // Intents that no call was made for wait for each other in the order they were asked for.
-        let before = |other: &Instance| {
-            other.id != instance.id
-                && (other.phase != Phase::Requested
-                    || (other.created, &other.id) < (instance.created, &instance.id))
-        };
-        let outstanding = self
-            .unproven(&instance.pool, &instance.offering)
-            .filter(|other| before(other))
-            .count();
-        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
-            Some(block) => Err(block),
-            None => Ok(()),
-        }
+        self.may_ask(instance, now)
     }
 
     /// Whether no call of another life of this record can have made the machine. A cloud that honours
@@ -154,16 +119,25 @@ impl Fleet {
                 .any(|instance| here(instance))
     }
 
-    /// Machines of an offering that a pool has or will have and that were never ACTIVE.
+    /// Machines of an offering that a pool has or will have and that were never ACTIVE. While the
+    /// breaker is open, one that an operator holds is no launch that is being tried: nobody but that
+    /// person moves it on, and the pool must not wait for it.
     pub(super) fn unproven(
         &self,
         pool: &PoolName,
         offering: &Offering,
     ) -> impl Iterator<Item = &Instance> {
-        self.pool_instances(pool).filter(move |instance| {
+        let open = self.offering_memory(pool, offering).breaker.is_open();
+        let taken = move |instance: &Instance| {
+            let node = self.node_of(instance);
+            open && node.is_some_and(Node::is_held_by_operator)
+        };
+        // Whoever was ever ACTIVE is proven.
+        self.restless(pool).filter(move |instance| {
             instance.offering == *offering
                 && instance.phase.counts_as_capacity()
                 && !instance.was_active
+                && !taken(instance)
         })
     }
 
@@ -176,24 +150,30 @@ impl Fleet {
         let Some(settings) = self.pool_settings(&instance.pool) else {
             return Some(format!("pool {} is not configured any more", instance.pool));
         };
+        let target = self.target(&instance.pool);
         let staying = self.staying(&instance.pool);
-        let excess = staying.saturating_sub(settings.min_nodes());
+        let excess = staying.saturating_sub(target);
         if excess == 0 {
-            return None;
+            return self.moves(instance, settings);
         }
         // The youngest go first, those that nobody was asked for before all others.
         let rank = |one: &Instance| (one.phase == Phase::Requested, one.created, one.id.clone());
         let own = rank(instance);
         let before = self
-            .pool_instances(&instance.pool)
+            .restless(&instance.pool)
             .filter(|other| self.can_be_given_up(other) && rank(other) > own)
             .count();
-        (before < excess).then(|| {
-            format!(
-                "the pool has or will have {staying} machines, and {} are asked for",
-                settings.min_nodes()
-            )
-        })
+        if before < excess {
+            return Some(format!(
+                "the pool has or will have {staying} machines, and {target} are asked for"
+            ));
+        }
+        self.moves(instance, settings)
+    }
+
+    /// Whether a pool has or will have more machines than are asked for.
+    pub(crate) fn has_excess(&self, pool: &PoolName) -> bool {
+        self.pool_settings(pool).is_none() || self.staying(pool) > self.target(pool)
     }
 
     /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
@@ -209,7 +189,7 @@ impl Fleet {
 
     /// Intents of a pool that nobody wants any more.
     pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> usize {
-        self.pool_instances(pool)
+        self.restless(pool)
             .filter(|instance| self.unwanted(instance).is_some())
             .count()
     }

@@ -132,7 +132,7 @@ impl Planner<'_> {
 
     /// The next call or transition of every machine of a pool that may be alive.
     pub(super) fn machines(&mut self, pool: &PoolName) {
-        for instance in self.fleet.pool_instances(pool) {
+        for instance in self.fleet.restless(pool) {
             if instance.phase.may_be_alive() {
                 self.machine(instance);
                 if let Some(node) = self.fleet.node_of(instance) {
@@ -196,15 +196,15 @@ impl Planner<'_> {
             Phase::PendingRegistration => {
                 let deadline = self.fleet.graced(instance.phase_since.core)
                     + settings.instances.registration_timeout;
-                if self.now.core >= deadline {
-                    self.end(instance, EndCause::NeverRegistered);
-                } else {
+                if self.now.core < deadline {
                     self.wake(deadline);
-                    if self.fleet.has_vanished(instance) {
-                        self.end(instance, EndCause::Vanished);
-                    } else if !rests {
-                        self.look(instance, None);
-                    }
+                }
+                if self.fleet.has_vanished(instance) {
+                    self.end(instance, EndCause::Vanished);
+                } else if self.now.core >= deadline && self.ends_unregistered(instance) {
+                    // Nothing is left to find out.
+                } else if !rests {
+                    self.look(instance, None);
                 }
             }
             Phase::Running if instance.node.is_none() => self.lost(instance),
@@ -227,6 +227,15 @@ impl Planner<'_> {
             Phase::Terminating => self.actions.push(Action::Lookup { instance: id }),
             Phase::Terminated | Phase::Failed => {}
         }
+    }
+
+    /// Ends a machine whose agent never registered. Answers whether nothing stops that: what stops it
+    /// may be a listing that is not believed, and only look-ups settle that.
+    fn ends_unregistered(&mut self, instance: &Instance) -> bool {
+        let cause = EndCause::NeverRegistered;
+        let may = self.fleet.may_terminate(instance, &cause, self.now.core);
+        self.end(instance, cause);
+        may.is_ok()
     }
 
     /// A machine that ran and whose node is another one now: its own agent may come back, and only

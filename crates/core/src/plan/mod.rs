@@ -3,16 +3,21 @@
 mod ends;
 mod launches;
 mod machines;
+mod placing;
 mod pools;
 mod questions;
 mod repairs;
 mod signatures;
+mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::{Automation, Stamp, Time};
 use navarch_model::{PoolName, ProviderName};
 use navarch_policy::guards::Block;
+use navarch_policy::placement::Strategy;
+
+pub use placing::OfferingReport;
 
 use crate::fleet::{Due, Fleet, Planned};
 use crate::input::{Action, Note};
@@ -26,10 +31,27 @@ pub struct Wait {
     pub action: String,
     /// The guard that stops it.
     pub guard: &'static str,
+    /// Which of the guard's reasons it is, in one word.
+    pub cause: &'static str,
     /// The facts and the limit, in words.
     pub reason: String,
     /// When it is worth looking again, in fleet time; none means when a fact changes.
     pub until: Option<Time>,
+}
+
+/// What a pool's autoscaler says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// The autoscaler's type.
+    pub autoscaler: &'static str,
+    /// The size that it recommends, within the bounds; none if it does not know.
+    pub nodes: Option<u32>,
+    /// Why.
+    pub reason: String,
+    /// What the recommendation was made from.
+    pub inputs: BTreeMap<&'static str, String>,
+    /// What holds the size; none if nothing does.
+    pub held: Option<String>,
 }
 
 /// What a plan found in one pool.
@@ -56,6 +78,12 @@ pub struct PoolReport {
     pub overdue: usize,
     /// Disruptions under way, and how many may be.
     pub budget: (usize, usize),
+    /// What the pool's autoscaler says; none without one, or before its first signals.
+    pub advice: Option<Advice>,
+    /// How its offerings are ordered.
+    pub strategy: Strategy,
+    /// Where each of its offerings stands, in the order of the file.
+    pub offerings: Vec<OfferingReport>,
     /// What waits, and for what.
     pub waits: Vec<Wait>,
     /// What is planned now, in words.
@@ -209,6 +237,8 @@ struct Planner<'a> {
     wake: Option<Time>,
     /// The pools that have actions.
     acting: BTreeSet<PoolName>,
+    /// Providers that this plan asks for their prices.
+    asked_prices: BTreeSet<ProviderName>,
 }
 
 fn sooner(wake: &mut Option<Time>, at: Time) {
@@ -239,6 +269,7 @@ impl<'a> Planner<'a> {
             scope,
             wake: None,
             acting: BTreeSet::new(),
+            asked_prices: BTreeSet::new(),
         }
     }
 
@@ -317,6 +348,7 @@ impl<'a> Planner<'a> {
                 about: about.to_owned(),
                 action: action.to_owned(),
                 guard: block.guard,
+                cause: block.cause,
                 reason: block.reason.clone(),
                 until: block.until,
             });

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use navarch_model::{
-    DrainCause, EndCause, Instance, LaunchCause, Node, NodeStatus, Phase, PoolName,
-};
+use navarch_model::{DrainCause, EndCause, Instance, LaunchCause, Node, Phase, PoolName};
 use navarch_policy::guards::LastReplacement;
 
 use super::{Planner, PoolReport};
@@ -17,10 +15,13 @@ impl Planner<'_> {
             return;
         };
         self.breakers(pool);
+        self.resize(pool);
         let leaving = self.leaving(pool);
         self.repair(pool);
+        self.prices(pool);
         self.grow(pool, &settings, &leaving);
-        self.shrink(pool, &settings);
+        self.shrink(pool);
+        self.offerings(pool);
     }
 
     /// Opens the report of a pool, so that whatever waits finds its place in it.
@@ -33,37 +34,25 @@ impl Planner<'_> {
 
     fn count(&self, pool: &PoolName, settings: &PoolSettings) -> PoolReport {
         let fleet = self.fleet;
-        let status = |instance: &Instance| fleet.node_of(instance).map(Node::status);
-        let members: Vec<&Instance> = fleet.pool_instances(pool).collect();
-        let of = |wanted: NodeStatus| {
-            members
-                .iter()
-                .filter(|instance| {
-                    instance.phase.may_be_alive() && status(instance) == Some(wanted)
-                })
-                .count()
-        };
-        let capacity = members
-            .iter()
-            .filter(|instance| instance.phase.counts_as_capacity())
-            .count();
+        let tally = fleet.index.tally(Some(pool));
+        let is_overdue = |instance: &&Instance| fleet.is_overdue(instance, self.now.core);
         PoolReport {
             automation: fleet.automation(pool),
-            target: settings.min_nodes(),
+            target: fleet.target(pool),
             bounds: (settings.min_nodes(), settings.max_nodes()),
-            alive: fleet.alive(pool),
-            capacity,
-            active: of(NodeStatus::Active),
-            unhealthy: of(NodeStatus::Unhealthy),
-            leaving: capacity - fleet.staying(pool),
-            overdue: members
-                .iter()
-                .filter(|instance| fleet.is_overdue(instance, self.now.core))
-                .count(),
+            alive: tally.alive,
+            capacity: tally.capacity,
+            active: tally.active,
+            unhealthy: tally.unhealthy,
+            leaving: tally.capacity - tally.staying,
+            overdue: fleet.restless(pool).filter(is_overdue).count(),
             budget: (
                 fleet.disruptions(Some(pool)),
                 settings.config.budget.slots(fleet.budget_base(Some(pool))),
             ),
+            advice: self.advice(pool, settings),
+            strategy: settings.config.placement.strategy,
+            offerings: Vec::new(),
             waits: Vec::new(),
             planned: Vec::new(),
         }
@@ -143,7 +132,7 @@ impl Planner<'_> {
         let fleet = self.fleet;
         let mut unreplaced = Vec::new();
         let mut drains: Vec<(&Instance, &Node)> = fleet
-            .pool_instances(pool)
+            .restless(pool)
             .filter(|instance| instance.phase == Phase::Running)
             .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
             .filter(|(_, node)| node.our_drain().is_some())
@@ -215,7 +204,7 @@ impl Planner<'_> {
     fn repair(&mut self, pool: &PoolName) {
         let fleet = self.fleet;
         let mut sick: Vec<_> = fleet
-            .pool_instances(pool)
+            .restless(pool)
             .filter(|instance| instance.phase == Phase::Running)
             .filter_map(|instance| {
                 let node = fleet.node_of(instance)?;
@@ -263,10 +252,11 @@ impl Planner<'_> {
 
     /// Asks for machines until the pool has what was asked for, replacements first.
     fn grow(&mut self, pool: &PoolName, settings: &PoolSettings, leaving: &[Instance]) {
+        let target = self.fleet.target(pool);
         let mut staying = self.fleet.staying(pool);
-        let mut planned = 0;
+        let mut planned = vec![0; settings.offerings.len()];
         let mut leaving = leaving.iter();
-        while staying < settings.min_nodes() {
+        while staying < target {
             let (cause, words, reason) = match leaving.next() {
                 Some(instance) => (
                     LaunchCause::Replace {
@@ -278,13 +268,20 @@ impl Planner<'_> {
                 None => (
                     LaunchCause::Grow,
                     "launch a machine".to_owned(),
-                    format!("{staying} of {} machines", settings.min_nodes()),
+                    format!("{staying} of {target} machines"),
                 ),
             };
-            if let Err(block) = self.fleet.may_request(pool, planned, self.now.core) {
-                self.wait(pool, pool.as_str(), &words, &block);
+            let place = match self.fleet.may_request(pool, &planned, self.now.core) {
+                Ok(place) => place,
+                Err(block) => {
+                    self.wait(pool, pool.as_str(), &words, &block);
+                    break;
+                }
+            };
+            let Some(one) = settings.offerings.get(place) else {
                 break;
-            }
+            };
+            planned[place] += 1;
             self.choose(
                 pool,
                 pool.as_str(),
@@ -293,17 +290,22 @@ impl Planner<'_> {
                 Action::Request {
                     pool: pool.clone(),
                     cause,
+                    offering: one.offering.clone(),
                 },
             );
-            planned += 1;
             staying += 1;
         }
     }
 
     /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
-    fn shrink(&mut self, pool: &PoolName, settings: &PoolSettings) {
+    /// The place of one that is only silent is kept for it until something confirms that it is dead:
+    /// a healthy one that goes meanwhile would have to be bought again.
+    fn shrink(&mut self, pool: &PoolName) {
         let fleet = self.fleet;
-        let excess = fleet.staying(pool).saturating_sub(settings.min_nodes());
+        let excess = fleet.staying(pool).saturating_sub(fleet.target(pool));
+        if excess == 0 {
+            return;
+        }
         // Intents go first: no machine exists that would have to be drained.
         let excess = excess.saturating_sub(fleet.unwanted_intents(pool));
         if excess == 0 {
@@ -323,10 +325,12 @@ impl Planner<'_> {
                 instance.id.clone(),
             )
         });
-        for (planned, (_, node)) in candidates.into_iter().take(excess).enumerate() {
+        let mut planned = 0;
+        for (_, node) in candidates.into_iter().take(excess) {
             let words = format!("shrink by {}", node.id);
             match fleet.may_drain(node, &DrainCause::Shrink, planned, self.now.core) {
                 Ok(why) => {
+                    planned += 1;
                     let action = Action::Drain {
                         node: node.id.clone(),
                         cause: DrainCause::Shrink,

@@ -18,6 +18,15 @@ impl Fleet {
             .map(AsRef::as_ref)
     }
 
+    /// The instances of a pool that a plan has to look at: all but those that serve and ask for
+    /// nothing.
+    pub(crate) fn restless(&self, pool: &PoolName) -> impl Iterator<Item = &Instance> {
+        self.index
+            .restless(pool)
+            .filter_map(|id| self.state.instances.get(id))
+            .map(AsRef::as_ref)
+    }
+
     pub(crate) fn node_of(&self, instance: &Instance) -> Option<&Node> {
         self.state
             .nodes
@@ -93,8 +102,7 @@ impl Fleet {
     pub(crate) fn budget_base(&self, pool: Option<&PoolName>) -> usize {
         let of = |pool: &PoolName| {
             let tally = self.index.tally(Some(pool));
-            let asked = self.pool_settings(pool).map_or(0, PoolSettings::min_nodes);
-            guards::budget_base(tally.staying, tally.repairing, asked)
+            guards::budget_base(tally.staying, tally.repairing, self.target(pool))
         };
         match pool {
             Some(pool) => of(pool),

@@ -1,16 +1,19 @@
 //! May a node be drained, to repair it or to shrink its pool? Asked once when planning, again when acting.
 
 use navarch_model::{
-    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, PoolName, Repair, Time,
+    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, Repair, Time,
 };
-use navarch_policy::guards::{self, Block, Silence};
+use navarch_policy::guards::{self, Block};
 
-use super::ends::told;
 use crate::fleet::Fleet;
 use crate::settings::PoolSettings;
 
 /// Why silence is no cause for a repair any more.
 const HEARD_AGAIN: &str = "the node is heard again; a healthy full report ends the incident";
+
+/// The same, where only an operator ends incidents.
+const HEARD_AGAIN_MANUAL: &str =
+    "the node is heard again, and recovery is manual: an operator closes the incident";
 
 /// Why missing reports are no cause for a repair: they accuse a machine that is heard. One that is
 /// not heard is judged by its silence, which needs witnesses.
@@ -94,11 +97,13 @@ impl Fleet {
         );
         if incident.key.class == crate::fleet::SILENCE {
             if node.silent_since.is_none() {
-                return Err(Block::new("silence", "heard", HEARD_AGAIN));
+                return Err(if self.recovers(node) {
+                    Block::new("silence", "heard", HEARD_AGAIN)
+                } else {
+                    Block::new("recovery", "manual", HEARD_AGAIN_MANUAL)
+                });
             }
-            let facts = self.silence_facts(node, incident, settings, now);
-            let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
-            why = guards::silence(&facts, now).map_err(|block| told(block, &way_out))?;
+            why = self.is_confirmed_dead(node, incident, settings, now)?;
         } else if incident.key.class == crate::fleet::STALE_REPORTS {
             if node.silent_since.is_some() {
                 return Err(Block::new("silence", "stale_reports", SILENT_AS_WELL));
@@ -159,59 +164,6 @@ impl Fleet {
         None
     }
 
-    /// A replacement never starts while the pool could not buy its machine.
-    pub(super) fn offering_is_open(
-        &self,
-        pool: &PoolName,
-        settings: &PoolSettings,
-        now: Time,
-    ) -> Result<(), Block> {
-        let memory = self.offering_memory(pool, &settings.offering);
-        if memory.breaker.is_open() {
-            let name = settings.offering.to_string();
-            return Err(guards::launch_breaker(&name, &memory.breaker, None, 0, now)
-                .unwrap_or_else(|| {
-                    Block::new(
-                        "launch_breaker",
-                        "probing",
-                        format!("open for {name}: a probe first"),
-                    )
-                }));
-        }
-        Ok(())
-    }
-
-    pub(super) fn silence_facts(
-        &self,
-        node: &Node,
-        incident: &Incident,
-        settings: &PoolSettings,
-        now: Time,
-    ) -> Silence {
-        let since = node
-            .silent_since
-            .map_or(incident.opened.core, |since| since.core);
-        let testimony = self.testimony(Some(node), since, settings, now);
-        Silence {
-            since: self.graced(since),
-            sighting: node
-                .instance
-                .as_ref()
-                .and_then(|id| self.state.instances.get(id))
-                .and_then(|instance| instance.sighting),
-            fresh_then: testimony.fresh_then,
-            stayed_fresh: testimony.stayed_fresh,
-            next: testimony.next,
-            witnesses: self
-                .settings
-                .guards
-                .silence_witnesses
-                .at_least(testimony.fresh_then),
-            replace_after: settings.config.health.silence_replace_after,
-            confirmed: incident.confirmed,
-        }
-    }
-
     pub(super) fn may_shrink_by(&self, node: &Node, now: Time) -> Result<String, Block> {
         let Some(instance) = node
             .instance
@@ -224,11 +176,28 @@ impl Fleet {
                 "the node is external: we did not buy its machine",
             ));
         };
+        self.is_no_mere_silence(node, now)?;
         let life = self.settings.guards.minimum_life;
         if let Some(block) = guards::minimum_life(instance.created.core, life, now) {
             return Err(block);
         }
         Ok("the pool has more machines than asked for".to_owned())
+    }
+
+    /// Whether a node is heard, or something confirms that its machine is dead: who is only silent
+    /// may run work that nobody can ask about, and silence alone destroys nothing.
+    pub(super) fn is_no_mere_silence(&self, node: &Node, now: Time) -> Result<(), Block> {
+        let silence = node
+            .open_incidents
+            .keys()
+            .filter_map(|id| self.state.incidents.get(id))
+            .find(|incident| incident.key.class == crate::fleet::SILENCE);
+        let (Some(incident), Some(_), Some(pool)) = (silence, node.silent_since, &node.pool) else {
+            return Ok(());
+        };
+        let settings = self.known_pool(pool)?;
+        self.is_confirmed_dead(node, incident, settings, now)
+            .map(drop)
     }
 
     /// Why a drain of ours has no cause any more.
@@ -250,7 +219,12 @@ impl Fleet {
                     return Some("a repair is proven; its gate has to pass".to_owned());
                 }
                 if incident.key.class == crate::fleet::SILENCE && node.silent_since.is_none() {
-                    return Some(HEARD_AGAIN.to_owned());
+                    let why = if self.recovers(node) {
+                        HEARD_AGAIN
+                    } else {
+                        HEARD_AGAIN_MANUAL
+                    };
+                    return Some(why.to_owned());
                 }
                 if incident.key.class == crate::fleet::STALE_REPORTS && node.silent_since.is_some()
                 {
@@ -258,7 +232,7 @@ impl Fleet {
                 }
                 self.repair_is_void(node, incident, settings)
             }
-            DrainCause::Shrink => (self.staying(pool) < settings.min_nodes())
+            DrainCause::Shrink => (self.staying(pool) < self.target(pool))
                 .then(|| "the pool needs the machine again".to_owned()),
             DrainCause::Terminating => None,
         }

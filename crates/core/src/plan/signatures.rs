@@ -64,7 +64,12 @@ impl Fleet {
     }
 
     /// From when an open breaker of a pool lets one node through.
-    fn quiet_from(&self, pool: &PoolName, signature: &str, breaker: &Breaker) -> Option<Time> {
+    pub(crate) fn quiet_from(
+        &self,
+        pool: &PoolName,
+        signature: &str,
+        breaker: &Breaker,
+    ) -> Option<Time> {
         let pace = &self.settings.guards.breaker;
         // Where the fleet is hit, the breaker of each pool waits for its own hits, and all are asked.
         let last = self.last_hit(pool, signature);

@@ -10,21 +10,21 @@ use super::{Rig, yaml};
 use crate::input::{Input, Reply};
 
 /// The rule that XID 79 matches.
-const RULE: &str = "xid-reboot";
+pub(super) const RULE: &str = "xid-reboot";
 
 /// A configuration with room for several disruptions at once.
-fn wide(count: usize, extra: &str) -> String {
+pub(super) fn wide(count: usize, extra: &str) -> String {
     let guards = format!("guards:\n  budget: 100\n{extra}");
     yaml(count, count + 5, &guards).replace("budget: 1\n", "budget: 100\n")
 }
 
-fn fleet(count: usize) -> (Rig, Vec<InstanceId>) {
+pub(super) fn fleet(count: usize) -> (Rig, Vec<InstanceId>) {
     let mut rig = Rig::new(&wide(count, ""));
     let up = rig.up(count);
     (rig, up)
 }
 
-fn breaker(rig: &Rig, pool: &str) -> Breaker {
+pub(super) fn breaker(rig: &Rig, pool: &str) -> Breaker {
     let pools = &rig.fleet.state().pools;
     pools
         .get(&PoolName::new(pool))
@@ -34,7 +34,7 @@ fn breaker(rig: &Rig, pool: &str) -> Breaker {
 }
 
 /// Seconds in which new machines register and every machine that has no fault is well.
-fn go(rig: &mut Rig, seconds: u64) {
+pub(super) fn go(rig: &mut Rig, seconds: u64) {
     for second in 0..seconds {
         rig.run(1);
         for id in rig.of(Phase::PendingRegistration) {
@@ -67,7 +67,7 @@ fn touched(rig: &Rig) -> BTreeSet<NodeId> {
         .collect()
 }
 
-fn hit(rig: &mut Rig, ids: &[InstanceId]) {
+pub(super) fn hit(rig: &mut Rig, ids: &[InstanceId]) {
     for id in ids {
         rig.xid(id, 79, 0);
     }
@@ -226,6 +226,12 @@ fn a_breaker_that_its_probe_closed_does_not_open_again_on_what_was_hit_before() 
     go(&mut rig, 200);
     assert_eq!(rig.count(EventKind::BreakerOpened), 1);
     assert_eq!(rig.count(EventKind::BreakerClosed), 1);
+    let began = rig
+        .events
+        .values()
+        .find(|event| event.kind == EventKind::DrainStarted);
+    let began = began.map(|event| event.at);
+    assert_eq!(breaker(&rig, "main").reset, began, "when the probe began");
     assert_eq!(touched(&rig).len(), 4, "the rest is repaired");
 }
 

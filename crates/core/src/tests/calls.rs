@@ -20,6 +20,7 @@ fn kinds(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Notify { .. } => "notify",
             Effect::AskDrained { .. } => "drained",
             Effect::CancelLaunch { .. } => "cancel",
+            Effect::Prices { .. } => "prices",
         })
         .collect()
 }

@@ -2,8 +2,10 @@
 //!
 //! Every input is checked against the invariants of the model.
 
+mod autoscale;
 mod breakers;
 mod calls;
+mod day;
 mod events;
 mod external;
 mod holds;
@@ -11,14 +13,21 @@ mod incidents;
 mod late;
 mod launch;
 mod limits;
+mod memory;
 mod notices;
 mod orphans;
+mod placement;
 mod policy;
 mod register;
+mod reports;
 mod restored;
+mod rules;
 mod scope;
+mod shrink;
 mod silence;
+mod size;
 mod stories;
+mod stuck;
 mod sweep;
 mod tokens;
 
@@ -31,8 +40,8 @@ use navarch_model::invariants::{check, check_change};
 use navarch_model::{
     BootId, Capabilities, Change, CloudStatus, Description, Event, EventKind, FleetId, Gpu,
     HealthEventType, HealthWatchSystem, IdSource, Idempotency, Instance, InstanceId, Machine, Node,
-    NodeId, NoticeKind, Phase, PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId,
-    ProviderName, SessionId, Stamp, State, TerminateAnswer, Time,
+    NodeId, NoticeKind, Offer, Phase, PoolName, ProviderError, ProviderErrorKind,
+    ProviderInstanceId, ProviderName, SessionId, Stamp, State, TerminateAnswer, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -69,6 +78,10 @@ pub(super) struct Rig {
     /// Machines that the cloud has.
     pub machines: BTreeMap<ProviderInstanceId, Machine>,
     pub report: PlanReport,
+    /// How launches are refused, by the text of the offering.
+    pub refusals: BTreeMap<String, ProviderErrorKind>,
+    /// What providers say that they sell; one without an entry has no list.
+    pub offers: BTreeMap<String, Result<Option<Vec<Offer>>, ProviderError>>,
 }
 
 /// A configuration of one pool, `main`; `extra` is added to its top level.
@@ -122,6 +135,8 @@ impl Rig {
             effects: Vec::new(),
             machines: BTreeMap::new(),
             report: PlanReport::default(),
+            refusals: BTreeMap::new(),
+            offers: BTreeMap::new(),
         };
         rig.start();
         rig
@@ -228,6 +243,13 @@ impl Rig {
         let input = match effect {
             // It has begun.
             Effect::CancelLaunch { .. } => return None,
+            Effect::Launch { key, spec, .. }
+                if self.refusals.contains_key(&spec.offering.to_string()) =>
+            {
+                let kind = self.refusals[&spec.offering.to_string()];
+                let result = Err(ProviderError::new(kind, "as ordered"));
+                Input::LaunchResult { key, result }
+            }
             Effect::Launch { key, spec, .. } => {
                 let id = ProviderInstanceId::new(format!("m-{}", spec.instance));
                 let machine = Machine {
@@ -280,6 +302,13 @@ impl Rig {
                 sequence: notice.sequence,
                 outcome: NotifyOutcome::Taken,
             },
+            Effect::Prices { provider } => {
+                let result = match self.offers.get(provider.as_str()) {
+                    Some(offers) => offers.clone(),
+                    None => Ok(None),
+                };
+                Input::PricesResult { provider, result }
+            }
             Effect::AskDrained { node, .. } => Input::DrainResult {
                 node,
                 drained: Ok(true),

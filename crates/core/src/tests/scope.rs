@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use navarch_model::{Automation, EventKind, NodeCommandType, NodeId, Phase, PoolName};
+use navarch_model::{Automation, EventKind, InstanceId, NodeCommandType, NodeId, Phase, PoolName};
 
 use super::{Rig, yaml};
-use crate::input::Input;
+use crate::input::{Effect, Input};
 
 /// So many pools beside `main`, each with one machine.
 fn pools(count: usize) -> String {
@@ -144,4 +144,50 @@ fn plans_of_what_changed_are_plans_of_all_through_a_long_story() {
             }
         }
     }
+}
+
+#[test]
+fn a_breaker_of_the_fleet_opens_in_a_pool_that_was_hit_long_ago_and_waits_for_nothing() {
+    let mut rig = Rig::new(&yaml(2, 4, &format!("{}guards:\n  budget: 0\n", pools(3))));
+    let up = rig.up(5);
+    let of = |rig: &Rig, pool: &str| -> Vec<InstanceId> {
+        let here = |id: &&InstanceId| rig.instance(id).pool.as_str() == pool;
+        up.iter().filter(here).cloned().collect()
+    };
+    // One that is sick is ended by a person, and its cloud takes its time.
+    let sick = of(&rig, "pool-0").remove(0);
+    rig.xid(&sick, 79, 0);
+    rig.take(Input::Command {
+        node: NodeId::new(sick.as_str()),
+        kind: NodeCommandType::Terminate,
+        parameters: [].into(),
+    });
+    for second in 0..700 {
+        rig.pass(1);
+        rig.take(Input::Tick);
+        rig.plan();
+        rig.effects
+            .retain(|effect| !matches!(effect, Effect::Terminate { .. }));
+        rig.answer();
+        for id in rig.of(Phase::PendingRegistration) {
+            rig.register(&id);
+        }
+        if second % 25 == 0 {
+            for id in rig.of(Phase::Running) {
+                rig.full(&id, 45);
+            }
+        }
+    }
+    assert_eq!(rig.instance(&sick).phase, Phase::Terminating);
+    let others = ["main", "pool-1", "pool-2"].map(|pool| of(&rig, pool));
+    for id in others.iter().flatten() {
+        rig.xid(id, 79, 0);
+    }
+    // The rig compares each plan with the plan of every pool.
+    for _ in 0..3 {
+        rig.pass(1);
+        rig.plan();
+    }
+    let opened = rig.count(EventKind::BreakerOpened);
+    assert_eq!(opened, 4, "in each pool");
 }

@@ -318,3 +318,32 @@ fn a_fault_that_passed_in_a_pool_with_manual_recovery_waits_for_an_operator() {
     assert_eq!(rig.waits(), [(id.as_str(), "recovery")]);
     assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
 }
+
+#[test]
+fn a_node_that_is_heard_again_in_a_pool_with_manual_recovery_waits_for_an_operator() {
+    for (manual, said) in [
+        (
+            false,
+            "replace A waits for silence: the node is heard again; a healthy full report ends the \
+             incident",
+        ),
+        (
+            true,
+            "replace A waits for recovery: the node is heard again, and recovery is manual: an \
+             operator closes the incident",
+        ),
+    ] {
+        let health = "    health:\n      recovery: manual\n";
+        let mut rig = Rig::new(&yaml(2, 4, if manual { health } else { "" }));
+        let up = rig.up(2);
+        rig.silent(&up[0]);
+        rig.run(2);
+        rig.back(&up[0]);
+        rig.run(1);
+        assert_eq!(rig.explain(&[(&up[0], "A")]), [said]);
+        rig.full(&up[0], 45);
+        let open = rig.fleet.state().incidents.values();
+        let open = open.filter(|incident| incident.is_open()).count();
+        assert_eq!(open, usize::from(manual));
+    }
+}

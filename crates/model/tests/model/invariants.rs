@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use navarch_model::PoolName;
 use navarch_model::invariants::{check, check_change};
 use navarch_model::{
     Change, Ending, HealthStatus, HoldKind, Incident, IncidentId, Instance, InstanceId, Lifecycle,
@@ -309,6 +310,18 @@ fn what_ended_does_not_come_back() {
     assert_eq!(names(Change::Incident(closed)), [""; 0]);
     assert_eq!(
         names(Change::Incident(Arc::new(incident("inc-2", "n1")))),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_pool_is_not_forgotten_before_its_instances() {
+    assert_eq!(
+        violated(Change::ForgetPool(PoolName::new("pool"))),
+        ["open_state_is_kept: pool pool is forgotten before its instance nv-1"]
+    );
+    assert_eq!(
+        violated(Change::ForgetPool(PoolName::new("other"))),
         [""; 0]
     );
 }

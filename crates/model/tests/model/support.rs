@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    BootId, Change, Check, Command, CommandId, CommandState, Description, Evidence, FaultKey,
-    FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident,
-    IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType, NodeId,
-    Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp, State, Time,
-    Told, Unclaimed,
+    BootId, CapacityKind, Change, Check, Command, CommandId, CommandState, Description, Evidence,
+    FaultKey, FaultKind, FleetId, HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind,
+    Incident, IncidentId, Instance, InstanceId, LaunchCause, Lifecycle, Node, NodeCommandType,
+    NodeId, Offering, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair, Stamp,
+    State, Time, Told, Unclaimed,
 };
 
 /// A moment on both axes.
@@ -29,6 +29,7 @@ pub fn instance(id: &str, node: &str) -> Instance {
             region: "r1".to_owned(),
             zone: String::new(),
             instance_type: "h100".to_owned(),
+            capacity: CapacityKind::OnDemand,
         },
         labels: BTreeMap::new(),
         phase: Phase::Running,
@@ -208,6 +209,7 @@ pub fn forgetting_of(state: &State) -> Vec<Change> {
     changes.extend(state.nodes.keys().cloned().map(Change::ForgetNode));
     changes.extend(state.incidents.keys().cloned().map(Change::ForgetIncident));
     changes.extend(state.commands.keys().cloned().map(Change::ForgetCommand));
+    changes.extend(state.pools.keys().cloned().map(Change::ForgetPool));
     changes.extend(
         state
             .unclaimed

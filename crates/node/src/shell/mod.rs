@@ -394,6 +394,7 @@ async fn bounded<T>(
             code: Code::DeadlineExceeded,
             message: format!("no answer within {limit:?}"),
             cause: Cause::Deadline,
+            retry_after: None,
         })
     })
 }

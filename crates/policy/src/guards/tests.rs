@@ -88,7 +88,7 @@ fn offerings_rest_until_their_time() {
         (Some(60), 59, Some(at(60))),
         (Some(60), 60, None),
     ] {
-        let block = offering_rest("f/h100", retry_at.map(at), "sold out", at(now));
+        let block = offering_rest("f/h100 is sold out", retry_at.map(at), at(now));
         assert_eq!(
             block.and_then(|block| block.until),
             until,

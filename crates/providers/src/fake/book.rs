@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use navarch_model::{CloudStatus, ProviderError, ProviderErrorKind, ProviderInstanceId};
+use navarch_model::{
+    CapacityKind, CloudStatus, Offer, ProviderError, ProviderErrorKind, ProviderInstanceId,
+};
 use serde::{Deserialize, Serialize};
 
+use super::market::{Market, Product};
 use super::orders::{CloudFault, ListingFaults, Order, PartialHow};
 use super::wire::{InstanceView, LaunchRequest, Page, PageQuery, PageToken};
 
@@ -31,6 +34,9 @@ pub(crate) struct Book {
     next_order: u64,
     machines: BTreeMap<u64, Record>,
     pub(crate) orders: Vec<Order>,
+    /// What is sold; a file from before there was a market has none.
+    #[serde(default)]
+    market: Market,
 }
 
 /// One machine.
@@ -92,6 +98,7 @@ impl Book {
             next_order: 1,
             machines: BTreeMap::new(),
             orders: Vec::new(),
+            market: Market::default(),
         }
     }
 
@@ -129,6 +136,17 @@ impl Book {
             }
             return Ok(self.view(earlier, earlier.status()));
         }
+        let product = self.market.product(&request).map_err(configuration)?;
+        if let Some(product) = product
+            && product
+                .machines
+                .is_some_and(|most| self.live_of(product) >= most)
+        {
+            return Err(ProviderError::new(
+                ProviderErrorKind::Capacity,
+                format!("{} is sold out here", request.instance_type),
+            ));
+        }
         let mut live = self
             .machines
             .values()
@@ -160,6 +178,49 @@ impl Book {
         self.machines.insert(self.next_serial, record);
         self.next_serial += 1;
         Ok(view)
+    }
+
+    /// Machines of a product that are live.
+    fn live_of(&self, product: &Product) -> usize {
+        let known = self.machines.values().filter(|one| one.vanished.is_none());
+        known
+            .filter(|one| one.may_run() && product.sells(&one.request))
+            .count()
+    }
+
+    /// What is sold from now on. Machines that are there stay.
+    pub(crate) fn sell(&mut self, market: Market) -> Result<(), ProviderError> {
+        let configuration = |message| ProviderError::new(ProviderErrorKind::Configuration, message);
+        market.check().map_err(configuration)?;
+        self.market = market;
+        Ok(())
+    }
+
+    /// What is sold.
+    pub(crate) fn market(&self) -> Market {
+        self.market.clone()
+    }
+
+    /// The price list; `None` while everything is sold.
+    pub(crate) fn offers(&self) -> Option<Vec<Offer>> {
+        self.market.offers(|product| self.live_of(product))
+    }
+
+    /// Ends the machines whose notice passed. Answers whether any waits still.
+    pub(crate) fn interrupt(&mut self, now: i64) -> bool {
+        let due = |order: &Order| match &order.fault {
+            CloudFault::Interrupt { instance, at, .. } if at.is_none_or(|at| at <= now) => {
+                Some(instance.clone())
+            }
+            _ => None,
+        };
+        let gone: Vec<String> = self.orders.iter().filter_map(due).collect();
+        for id in gone {
+            self.terminate(&id, now);
+        }
+        self.orders.retain(|order| due(order).is_none());
+        let waits = |order: &Order| matches!(order.fault, CloudFault::Interrupt { .. });
+        self.orders.iter().any(waits)
     }
 
     /// The machine with the cloud's id or the name; of several with one name the live one.
@@ -219,6 +280,20 @@ impl Book {
                 ));
             };
             *name = record.id.to_string();
+            let spot = record.request.capacity == CapacityKind::Spot;
+            if let CloudFault::Interrupt {
+                notice_seconds, at, ..
+            } = &mut fault
+            {
+                if !spot {
+                    return Err(configuration(
+                        "instance: is rented on demand; only spot machines are taken back"
+                            .to_owned(),
+                    ));
+                }
+                let notice = i64::try_from(*notice_seconds * 1_000_000).unwrap_or(i64::MAX);
+                *at = Some(now.saturating_add(notice));
+            }
         }
         if self.orders.len() >= MAX_ORDERS {
             return Err(configuration(format!(
@@ -372,6 +447,11 @@ impl Book {
             region: request.region.clone(),
             zone: request.zone.clone(),
             instance_type: request.instance_type.clone(),
+            capacity: request.capacity,
+            interruption_at: self.orders.iter().find_map(|order| match &order.fault {
+                CloudFault::Interrupt { instance, at, .. } if instance == record.id.as_str() => *at,
+                _ => None,
+            }),
             status: ordered
                 .filter(|_| status == CloudStatus::Running)
                 .unwrap_or(status),
@@ -400,206 +480,4 @@ fn same_machine(one: &LaunchRequest, other: &LaunchRequest) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SECOND: i64 = 1_000_000;
-
-    fn request(name: &str) -> LaunchRequest {
-        LaunchRequest {
-            client_token: name.to_owned(),
-            name: name.to_owned(),
-            tags: [("fleet".to_owned(), "f".to_owned())].into(),
-            region: String::new(),
-            zone: String::new(),
-            instance_type: "i".to_owned(),
-            gpus: 8,
-            agent: None,
-        }
-    }
-
-    fn launch(book: &mut Book, name: &str, now: i64) -> Result<InstanceView, ProviderError> {
-        let id = ProviderInstanceId::new(format!("fake-{name}"));
-        book.launch(request(name), id, true, 100, now)
-    }
-
-    fn with_machines(count: i64) -> Book {
-        let mut book = Book::new();
-        for number in 1..=count {
-            launch(&mut book, &number.to_string(), number * SECOND).expect("a machine");
-        }
-        book
-    }
-
-    /// Every name of a listing, page by page; the faults strike the first page.
-    fn names(
-        book: &Book,
-        size: usize,
-        faults: &ListingFaults,
-        now: i64,
-    ) -> Result<Vec<String>, ProviderError> {
-        let mut names = Vec::new();
-        let mut query = PageQuery {
-            page_size: size,
-            ..PageQuery::default()
-        };
-        let (mut faults, none) = (faults, ListingFaults::default());
-        loop {
-            let page = book.page(&query, faults, now)?;
-            assert!(page.instances.len() <= size.max(1), "{page:?}");
-            names.extend(page.instances.into_iter().map(|view| view.name));
-            if page.next_page_token.is_empty() {
-                return Ok(names);
-            }
-            query.page_token = page.next_page_token;
-            faults = &none;
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn pages_of_any_size_show_each_machine_once(count in 0..30_i64, size in 1..12_usize) {
-            let book = with_machines(count);
-            let expected: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
-            let listed = names(&book, size, &ListingFaults::default(), 0);
-            prop_assert_eq!(listed, Ok(expected.clone()));
-            let missing = ListingFaults {
-                partial: Some(PartialHow::Missing),
-                ..ListingFaults::default()
-            };
-            let listed = names(&book, size, &missing, 0);
-            prop_assert_eq!(listed, Ok(expected[..expected.len() / 2].to_vec()));
-            let past = ListingFaults {
-                stale: Some(Duration::from_secs(10)),
-                ..ListingFaults::default()
-            };
-            let then: Vec<_> = (1..=count.min(7)).map(|number| number.to_string()).collect();
-            prop_assert_eq!(names(&book, size, &past, 17 * SECOND), Ok(then));
-        }
-
-        #[test]
-        fn any_page_token_is_read_or_refused(text in "[0-9.a-z-]{0,12}") {
-            let query = PageQuery { page_token: text.clone(), ..PageQuery::default() };
-            let page = with_machines(3).page(&query, &ListingFaults::default(), 0);
-            if let Some(token) = PageToken::parse(&text) {
-                prop_assert!(page.is_ok());
-                prop_assert_eq!(PageToken::parse(&token.to_string()), Some(token));
-            } else if !text.is_empty() {
-                prop_assert!(page.is_err(), "{}", text);
-            }
-        }
-    }
-
-    #[test]
-    fn a_broken_listing_fails_after_its_first_page() {
-        let faults = ListingFaults {
-            partial: Some(PartialHow::Error),
-            ..ListingFaults::default()
-        };
-        for count in [0, 1, 5] {
-            let book = with_machines(count);
-            let first = book
-                .page(&PageQuery::default(), &faults, 0)
-                .expect("a page");
-            assert_eq!(first.instances.len() as i64, count / 2);
-            let error = names(&book, 100, &faults, 0).expect_err("the second page fails");
-            assert_eq!(error.kind, ProviderErrorKind::Transient);
-        }
-    }
-
-    #[test]
-    fn a_stale_listing_shows_what_was() {
-        let mut book = with_machines(3);
-        book.terminate("fake-1", 10 * SECOND).expect("known");
-        book.ended(&ProviderInstanceId::new("fake-1"), 12 * SECOND);
-        let vanish = CloudFault::Vanish {
-            instance: "2".to_owned(),
-        };
-        book.order(vanish, 11 * SECOND).expect("it runs");
-        let shown = |seconds: i64| {
-            let faults = ListingFaults {
-                stale: Some(Duration::from_secs(20 - seconds as u64)),
-                ..ListingFaults::default()
-            };
-            let page = book.page(&PageQuery::default(), &faults, 20 * SECOND);
-            let views = page.expect("a page").instances.into_iter();
-            let words = views.map(|view| format!("{} {}", view.name, view.status.word()));
-            words.collect::<Vec<_>>().join(", ")
-        };
-        for (at, expected) in [
-            (0, ""),
-            (2, "1 running, 2 running"),
-            (10, "1 terminating, 2 running, 3 running"),
-            (11, "1 terminating, 3 running"),
-            (12, "1 terminated, 3 running"),
-        ] {
-            assert_eq!(shown(at), expected, "as of second {at}");
-        }
-    }
-
-    #[test]
-    fn tokens_and_names_are_unique_while_their_machine_is_known() {
-        let mut book = with_machines(1);
-        let first = book.get("fake-1").expect("known");
-        assert_eq!(launch(&mut book, "1", SECOND), Ok(first.clone()));
-        let id = || ProviderInstanceId::new("fake-x");
-        let mut other = request("1");
-        other.gpus = 4;
-        let error = book
-            .launch(other, id(), true, 100, SECOND)
-            .expect_err("another machine");
-        assert_eq!(error.kind, ProviderErrorKind::OutcomeUnknown, "{error}");
-        let mut namesake = request("1");
-        namesake.client_token = "2".to_owned();
-        let error = book.launch(namesake.clone(), id(), true, 100, SECOND);
-        let error = error.expect_err("the name is taken");
-        assert_eq!(error.kind, ProviderErrorKind::OutcomeUnknown, "{error}");
-        let error = book
-            .launch(request("2"), id(), true, 1, SECOND)
-            .expect_err("quota");
-        assert_eq!(error.kind, ProviderErrorKind::Quota, "{error}");
-
-        book.terminate("fake-1", 2 * SECOND).expect("known");
-        book.ended(&ProviderInstanceId::new("fake-1"), 3 * SECOND);
-        let again = launch(&mut book, "1", 4 * SECOND).expect("the token's machine");
-        assert_eq!(
-            (again.id, again.status),
-            (first.id, CloudStatus::Terminated)
-        );
-        book.launch(namesake, id(), true, 1, 4 * SECOND)
-            .expect("name and quota are free again");
-        assert_eq!(book.purge(3 * SECOND + KEEP_ENDED_MICROS - 1), []);
-        let gone = book.purge(3 * SECOND + KEEP_ENDED_MICROS);
-        assert_eq!(gone, [ProviderInstanceId::new("fake-1")]);
-    }
-
-    #[test]
-    fn the_file_holds_everything() {
-        let mut book = with_machines(2);
-        for fault in [
-            r#"{"fault":"hang","instance":"1"}"#,
-            r#"{"fault":"show","instance":"2","status":"impaired"}"#,
-            r#"{"fault":"error","error":"rate_limit","operation":"list","retry_after_seconds":3}"#,
-            r#"{"fault":"latency","milliseconds":9,"when":"after","count":2}"#,
-            r#"{"fault":"partial_listing","how":"error"}"#,
-        ] {
-            let fault = serde_json::from_str(fault).expect(fault);
-            book.order(fault, SECOND).expect("ordered");
-        }
-        let file = serde_json::to_string(&book).expect("plain data");
-        assert_eq!(serde_json::from_str::<Book>(&file).expect(&file), book);
-        assert!(
-            book.hangs(&ProviderInstanceId::new("fake-1")),
-            "the name became the id"
-        );
-        let shown = book.get("fake-2").expect("known").status;
-        assert_eq!(shown, CloudStatus::Impaired);
-        assert!(book.clear(Some(2)) && !book.clear(Some(2)));
-        let shown = book.get("fake-2").expect("known").status;
-        assert_eq!(shown, CloudStatus::Running);
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use navarch_model::{
-    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, ProviderError, ProviderErrorKind,
+    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, Offer, ProviderError, ProviderErrorKind,
     ProviderInstanceId, TerminateAnswer,
 };
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -15,7 +15,7 @@ use super::cloud::http_client;
 use super::machine::AgentAccess;
 use super::server::{ClearRequest, Ended, is_loopback_host};
 use super::translate::{Pages, best_of, machine_of, query_for, request_for};
-use super::wire::{ErrorBody, InstanceView, Page, PageQuery};
+use super::wire::{ErrorBody, InstanceView, Offers, Page, PageQuery};
 use crate::{Call, Fault, FaultInjection, FaultKind, Listing, Provider};
 
 /// The longest answer that is read, in bytes: a full page of machines with long tags.
@@ -154,6 +154,12 @@ impl Answer for Page {
 }
 
 impl Answer for Ended {
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Answer for Offers {
     fn problem(&self) -> Option<String> {
         None
     }
@@ -345,6 +351,14 @@ impl Provider for FakeHttp {
                     return Ok(listing);
                 }
             }
+        })
+    }
+
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>> {
+        Box::pin(async {
+            let call = self.http.get(self.at(&["offerings"])?);
+            let listed: Offers = exchange(call, Effect::None).await?;
+            Ok(listed.offers)
         })
     }
 

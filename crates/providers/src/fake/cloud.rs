@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use navarch_model::{
-    CloudStatus, IdSource, ProviderError, ProviderErrorKind, ProviderInstanceId, TerminateAnswer,
-    ids,
+    CloudStatus, IdSource, Offer, ProviderError, ProviderErrorKind, ProviderInstanceId,
+    TerminateAnswer, ids,
 };
 use navarch_time::{Clock as _, Rng, SharedClock, Spawner, Tasks};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -16,6 +16,7 @@ use super::book::{Book, Record};
 use super::debug;
 use super::disk::{CloudError, Ledger, private_directory};
 use super::machine::{AgentAccess, AgentCommand, Goal, Home, Machine, STATE_FLAG};
+use super::market::Market;
 use super::orders::{CloudFault, Gate, Operation, Order, pass};
 use super::process::{self, Identity};
 use super::wire::{InstanceView, LaunchRequest, Page, PageQuery};
@@ -29,6 +30,9 @@ const MAX_CALLS: usize = 1024;
 
 /// How often machines that ended long ago are forgotten.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the cloud looks whether the notice of a spot machine passed.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a stop of everything may take before tasks are aborted and their agents killed.
 /// Above the grace of one agent, and low enough that Ctrl-C ends within five seconds.
@@ -187,6 +191,20 @@ impl Cloud {
                 inner.purge().await;
             }
         });
+        let weak = Arc::downgrade(&inner);
+        let (clock, stop) = (Arc::clone(&inner.clock), tasks.token());
+        tasks.spawn("fake-cloud interruptions", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = clock.sleep(INTERRUPT_EVERY) => {}
+                }
+                let Some(inner) = weak.upgrade() else {
+                    return;
+                };
+                inner.interrupt().await;
+            }
+        });
         Ok(Self {
             inner,
             tasks: Arc::new(tasks),
@@ -275,6 +293,40 @@ impl Cloud {
             .ledger
             .run(|keeper| Ok(keeper.book().orders.clone()));
         read.await
+    }
+
+    /// What the cloud sells from now on.
+    ///
+    /// # Errors
+    ///
+    /// It makes no sense, or cannot be written down.
+    pub async fn sell(&self, market: Market) -> Result<(), ProviderError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_the_end(async move { inner.change(|book| book.sell(market)).await })
+            .await
+    }
+
+    /// What the cloud sells.
+    ///
+    /// # Errors
+    ///
+    /// The cloud is stopping.
+    pub async fn market(&self) -> Result<Market, ProviderError> {
+        let read = self.inner.ledger.run(|keeper| Ok(keeper.book().market()));
+        read.await
+    }
+
+    /// The price list; `None` while everything is sold.
+    ///
+    /// # Errors
+    ///
+    /// A fault is on order.
+    pub async fn offers(&self) -> Result<Option<Vec<Offer>>, Refusal> {
+        self.call(Operation::Offerings, true, |inner, _| async move {
+            let read = inner.ledger.run(|keeper| Ok(keeper.book().offers()));
+            read.await
+        })
+        .await
     }
 
     /// Takes away the faults on order, or one of them. Machines that hung go on.
@@ -499,6 +551,21 @@ impl Inner {
         };
         let address = Home::new(&self.machines_dir, &id).debug_address();
         debug::ask(&self.http, &*self.clock, &address, &request).await
+    }
+
+    /// Takes spot machines back whose notice passed.
+    async fn interrupt(&self) {
+        let now = self.clock.wall();
+        let due = self.ledger.run(|keeper| {
+            let orders = keeper.book().orders.iter();
+            Ok(orders.map(|order| &order.fault).any(CloudFault::interrupts))
+        });
+        if !due.await.unwrap_or(false) {
+            return;
+        }
+        if let Err(error) = self.change(move |book| Ok(book.interrupt(now))).await {
+            tracing::warn!(%error, "cannot take spot machines back");
+        }
     }
 
     async fn purge(&self) {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use navarch_model::{
-    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, ProviderError, ProviderErrorKind,
+    FleetId, Idempotency, InstanceId, LaunchSpec, Machine, Offer, ProviderError, ProviderErrorKind,
     ProviderInstanceId, TerminateAnswer,
 };
 
@@ -105,6 +105,10 @@ impl Provider for FakeEmbedded {
                 }
             }
         })
+    }
+
+    fn offerings(&self) -> Call<'_, Option<Vec<Offer>>> {
+        Box::pin(async { self.cloud.offers().await.map_err(refused) })
     }
 
     fn faults(&self) -> Option<&dyn FaultInjection> {

@@ -23,6 +23,8 @@ pub enum Operation {
     List,
     /// Ending a machine.
     Terminate,
+    /// Asking what is sold.
+    Offerings,
 }
 
 /// Where in a call an ordered latency lies.
@@ -103,6 +105,17 @@ pub enum CloudFault {
         /// The cloud's id of the machine, or its name.
         instance: String,
     },
+    /// One spot machine is taken back: the cloud shows when, and then the machine goes.
+    Interrupt {
+        /// The cloud's id of the machine, or its name.
+        instance: String,
+        /// How long before it goes the cloud says so.
+        #[serde(default)]
+        notice_seconds: u64,
+        /// When it goes, in microseconds since the Unix epoch. The cloud sets it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<i64>,
+    },
     /// One machine stops doing anything while the cloud says that it runs.
     Hang {
         /// The cloud's id of the machine, or its name.
@@ -162,6 +175,9 @@ impl CloudFault {
                 "milliseconds: is {milliseconds}; the most is {}",
                 most * 1000
             )),
+            Self::Interrupt { notice_seconds, .. } if *notice_seconds > most => Err(format!(
+                "notice_seconds: is {notice_seconds}; the most is {most}"
+            )),
             Self::StaleListing { seconds, .. } if *seconds > most => {
                 Err(format!("seconds: is {seconds}; the most is {most}"))
             }
@@ -183,11 +199,17 @@ impl CloudFault {
     /// The machine that the fault is about, by the cloud's id or by name.
     pub(crate) fn instance_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Vanish { instance } | Self::Hang { instance } | Self::Show { instance, .. } => {
-                Some(instance)
-            }
+            Self::Vanish { instance }
+            | Self::Hang { instance }
+            | Self::Show { instance, .. }
+            | Self::Interrupt { instance, .. } => Some(instance),
             _ => None,
         }
+    }
+
+    /// Whether a machine is to go at its time.
+    pub(crate) const fn interrupts(&self) -> bool {
+        matches!(self, Self::Interrupt { .. })
     }
 
     fn count(&self) -> Option<u32> {
@@ -199,7 +221,10 @@ impl CloudFault {
             | Self::EmptyListing { count }
             | Self::PartialListing { count, .. }
             | Self::StaleListing { count, .. } => *count,
-            Self::Vanish { .. } | Self::Hang { .. } | Self::Show { .. } => None,
+            Self::Vanish { .. }
+            | Self::Hang { .. }
+            | Self::Show { .. }
+            | Self::Interrupt { .. } => None,
         }
     }
 
@@ -212,7 +237,10 @@ impl CloudFault {
             | Self::EmptyListing { count }
             | Self::PartialListing { count, .. }
             | Self::StaleListing { count, .. } => count.as_mut(),
-            Self::Vanish { .. } | Self::Hang { .. } | Self::Show { .. } => None,
+            Self::Vanish { .. }
+            | Self::Hang { .. }
+            | Self::Show { .. }
+            | Self::Interrupt { .. } => None,
         }
     }
 

@@ -11,6 +11,9 @@
 //! | `POST /v1/faults` | orders a [`CloudFault`] | the fault with its `id` |
 //! | `GET /v1/faults` | lists the faults on order | `{"faults":[…]}` |
 //! | `DELETE /v1/faults`, `DELETE /v1/faults/{id}` | clears all, or one | `{}` |
+//! | `PUT /v1/market` | sells these products and nothing else: a [`Market`]; none sells everything | `{}` |
+//! | `GET /v1/market` | shows the market | [`Market`] |
+//! | `GET /v1/offerings` | lists what is sold, with prices | `{"offers":[…]}`, or `null` for everything |
 //! | `GET /healthz` | says that it serves | `ok` |
 //!
 //! An error is `{"error":{"kind":"capacity","message":"…"}}`, with a `Retry-After` header where
@@ -38,8 +41,9 @@ use tower::ServiceExt as _;
 
 use super::cloud::{Cloud, CloudOptions, Refusal};
 use super::disk::CloudError;
+use super::market::Market;
 use super::orders::{CloudFault, Order};
-use super::wire::{ErrorBody, InstanceView, LaunchRequest, Page, PageQuery};
+use super::wire::{ErrorBody, InstanceView, LaunchRequest, Offers, Page, PageQuery};
 use crate::{Fault, FaultKind};
 
 /// The longest body of a request, in bytes: a launch with every tag and label at its limit.
@@ -186,6 +190,8 @@ fn router(cloud: Cloud, clock: SharedClock) -> Router {
         .route("/v1/instances/{id}/clear", post(clear))
         .route("/v1/faults", post(order).get(orders).delete(clear_all))
         .route("/v1/faults/{id}", delete(clear_one))
+        .route("/v1/market", get(market).put(sell))
+        .route("/v1/offerings", get(offerings))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
@@ -526,6 +532,34 @@ async fn clear_one(
         })?;
         cloud.clear_orders(Some(id)).await?;
         Ok::<_, Failure>(done())
+    })
+    .await
+}
+
+async fn sell(
+    State(cloud): State<Cloud>,
+    Extension(hang_up): Extension<HangUp>,
+    body: Result<Json<Market>, JsonRejection>,
+) -> Response {
+    answer(&hang_up, async {
+        let Json(market) = body?;
+        cloud.sell(market).await?;
+        Ok::<_, Failure>(done())
+    })
+    .await
+}
+
+async fn market(State(cloud): State<Cloud>, Extension(hang_up): Extension<HangUp>) -> Response {
+    answer(&hang_up, async {
+        Ok::<_, Failure>(Json(cloud.market().await?))
+    })
+    .await
+}
+
+async fn offerings(State(cloud): State<Cloud>, Extension(hang_up): Extension<HangUp>) -> Response {
+    answer(&hang_up, async {
+        let offers = cloud.offers().await?;
+        Ok::<_, Failure>(Json(Offers { offers }))
     })
     .await
 }

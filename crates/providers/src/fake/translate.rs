@@ -31,6 +31,7 @@ pub(crate) fn request_for(spec: &LaunchSpec, gpus: u32, access: &AgentAccess) ->
         region: spec.offering.region.clone(),
         zone: spec.offering.zone.clone(),
         instance_type: spec.offering.instance_type.clone(),
+        capacity: spec.offering.capacity,
         gpus,
         agent: Some(AgentSpec {
             server: access.server.clone(),
@@ -149,7 +150,7 @@ impl Pages {
 mod tests {
     use std::collections::BTreeMap;
 
-    use navarch_model::ProviderErrorKind;
+    use navarch_model::{CapacityKind, ProviderErrorKind};
 
     use super::*;
 
@@ -165,6 +166,8 @@ mod tests {
             region: String::new(),
             zone: String::new(),
             instance_type: "i".to_owned(),
+            capacity: CapacityKind::OnDemand,
+            interruption_at: None,
             status,
             created_at: 0,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use navarch_model::{CloudStatus, ProviderError, ProviderErrorKind, ids};
+use navarch_model::{CapacityKind, CloudStatus, Offer, ProviderError, ProviderErrorKind, ids};
 use serde::{Deserialize, Serialize};
 
 /// The most GPUs of one machine.
@@ -34,11 +34,19 @@ pub struct LaunchRequest {
     pub zone: String,
     /// The machine type.
     pub instance_type: String,
+    /// How firmly it is rented.
+    #[serde(default, skip_serializing_if = "is_on_demand")]
+    pub capacity: CapacityKind,
     /// How many fake GPUs it has.
     pub gpus: u32,
     /// The agent to start on it. Without one the machine runs nothing.
     #[serde(default)]
     pub agent: Option<AgentSpec>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_on_demand(kind: &CapacityKind) -> bool {
+    *kind == CapacityKind::OnDemand
 }
 
 /// How the agent of a machine is started.
@@ -126,7 +134,7 @@ impl LaunchRequest {
     }
 }
 
-fn id(field: &str, text: &str) -> Result<(), String> {
+pub(crate) fn id(field: &str, text: &str) -> Result<(), String> {
     ids::check_id(text).map_err(|problem| format!("{field}: {problem}"))
 }
 
@@ -165,10 +173,22 @@ pub struct InstanceView {
     pub zone: String,
     /// Its type.
     pub instance_type: String,
+    /// How firmly it is rented.
+    #[serde(default, skip_serializing_if = "is_on_demand")]
+    pub capacity: CapacityKind,
+    /// When the cloud takes it back, once it said so: microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interruption_at: Option<i64>,
     /// What the cloud says of it.
     pub status: CloudStatus,
     /// When it was made, in microseconds since the Unix epoch.
     pub created_at: i64,
+}
+
+/// What the cloud sells, as it is listed; no list where everything is sold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offers {
+    pub(crate) offers: Option<Vec<Offer>>,
 }
 
 /// Which machines to list, and from where.

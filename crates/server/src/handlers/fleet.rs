@@ -213,11 +213,11 @@ impl Fleet for Handlers {
         _call: Call,
         _request: v1::ListPoolsRequest,
     ) -> Result<v1::ListPoolsResponse, ApiError> {
-        let (settings, report) = (self.published.settings(), self.published.report());
+        let settings = self.published.settings();
         let effective = self.effective();
         Ok(self
             .published
-            .read(|state| convert::pools(state, &settings, &report, &effective)))
+            .read(|state| convert::pools(state, &settings, &effective)))
     }
 
     async fn get_plan(
@@ -260,6 +260,29 @@ impl Fleet for Handlers {
         };
         self.order(&call, input).await?;
         Ok(convert::set_automation(self.automation_now()))
+    }
+
+    async fn scale_pool(
+        &self,
+        call: Call,
+        request: v1::ScalePoolRequest,
+    ) -> Result<v1::ScalePoolResponse, ApiError> {
+        let (pool, nodes, reason) = requests::scale_pool(request)?;
+        let input = Input::ScalePool {
+            pool: pool.clone(),
+            nodes,
+            reason,
+        };
+        match self.order(&call, input).await? {
+            Reply::Sized { from, to } => {
+                let settings = self.published.settings();
+                let mode = self
+                    .published
+                    .read(|state| navarch_core::fleet::automation(state, &settings, &pool));
+                Ok(convert::sized(from, to, mode))
+            }
+            other => Err(ApiError::internal(format!("unexpected reply {other:?}"))),
+        }
     }
 
     async fn reset_breaker(
@@ -311,7 +334,6 @@ impl Fleet for Handlers {
             answer.refused = v1::RefusedConfig {
                 time: convert::timestamp(at).into(),
                 problems,
-                ..Default::default()
             }
             .into();
         }

@@ -64,14 +64,14 @@ impl Pools for Handlers {
 impl Handlers {
     fn pool_status(&self, request: &v1::GetPoolStatusRequest) -> Result<v1::PoolStatus, ApiError> {
         let pool = requests::pool_status(request)?;
-        let (settings, report) = (self.published.settings(), self.published.report());
+        let settings = self.published.settings();
         let Some(configured) = settings.pools.get(&pool) else {
             return Err(self.unknown_pool(&pool));
         };
         let effective = self.effective();
-        Ok(self.published.read(|state| {
-            convert::pool_status(&pool, configured, state, &report, effective(&pool))
-        }))
+        Ok(self
+            .published
+            .read(|state| convert::pool_status(&pool, configured, state, effective(&pool))))
     }
 }
 

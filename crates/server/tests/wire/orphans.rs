@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use navarch_config::Config;
-use navarch_model::CloudStatus;
+use navarch_model::{CapacityKind, CloudStatus};
 use navarch_providers::fake::{InstanceView, Page};
 use navarch_time::Tasks;
 use serde_json::{Value, json};
@@ -47,6 +47,8 @@ impl Cloud {
             region: "west".to_owned(),
             zone: String::new(),
             instance_type: "fake-8x".to_owned(),
+            capacity: CapacityKind::OnDemand,
+            interruption_at: None,
             status: CloudStatus::Running,
             created_at: 0,
         };

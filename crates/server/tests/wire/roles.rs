@@ -49,6 +49,7 @@ const TABLE: &[(&str, [bool; 4])] = &[
     ("FleetService/ListUnclaimed", [false, true, true, true]),
     ("FleetService/AdoptInstance", [false, false, true, true]),
     ("FleetService/TerminateInstance", [false, false, true, true]),
+    ("FleetService/ScalePool", [false, false, true, true]),
     ("FleetService/ResetBreaker", [false, false, true, true]),
     ("FleetService/GetPolicy", [false, true, true, true]),
     ("FleetService/GetConfig", [false, false, false, true]),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use navarch_model::{
-    Automation, AutomationSetting, Breaker, Command, CommandId, CommandState, Event, EventKind,
-    FleetId, IncidentId, InstanceId, LastRepair, Meta, NodeCommandType, NodeId, OfferingMemory,
-    Pool, PoolName, Stamp, Subject, Time,
+    AskedBy, AskedSize, Automation, AutomationSetting, Breaker, Command, CommandId, CommandState,
+    Event, EventKind, FleetId, IncidentId, InstanceId, LastRepair, Meta, NodeCommandType, NodeId,
+    OfferingMemory, Pool, PoolName, ProviderErrorKind, Stamp, Subject, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,19 @@ impl MetaRow {
 words! {
     AutomationRow for Automation { Off = "off", Observe = "observe", On = "on" }
 
+    AskedByRow for AskedBy { Operator = "operator", Autoscaler = "autoscaler" }
+
+    ProviderErrorKindRow for ProviderErrorKind {
+        Capacity = "capacity",
+        Quota = "quota",
+        Auth = "auth",
+        Configuration = "configuration",
+        RateLimit = "rate_limit",
+        Transient = "transient",
+        NotFound = "not_found",
+        OutcomeUnknown = "outcome_unknown",
+    }
+
     CommandStateRow for CommandState {
         Pending = "pending",
         Delivered = "delivered",
@@ -91,6 +104,8 @@ rows! {
         refusals: u32,
         retry_at: Option<Time>,
         last_refusal: String,
+        #[serde(default)]
+        refused: Option<ProviderErrorKind>,
     }
 
     /// The last replacement for one signature.
@@ -99,10 +114,22 @@ rows! {
         instance: InstanceId,
     }
 
+    /// The size that was asked for.
+    AskedSizeRow for AskedSize {
+        nodes: u32,
+        by: AskedBy,
+        reason: String,
+        at: Stamp,
+        raised: Option<Stamp>,
+        lowered: Option<Stamp>,
+    }
+
     /// What a pool remembers.
     PoolRow for Pool {
         name: PoolName,
         automation: Option<AutomationSetting>,
+        #[serde(default)]
+        asked: Option<AskedSize>,
         offerings: BTreeMap<String, OfferingMemory>,
         repair_breakers: BTreeMap<String, Breaker>,
         last_repairs: BTreeMap<String, LastRepair>,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use navarch_model::{
-    CloudStatus, EndCause, IncidentId, Instance, InstanceId, LaunchCause, NodeId, Offering, Phase,
-    PoolName, ProviderInstanceId, ProviderName, Sighting, Stamp, Time, Unclaimed,
+    CapacityKind, CloudStatus, EndCause, IncidentId, Instance, InstanceId, LaunchCause, NodeId,
+    Offering, Phase, PoolName, ProviderInstanceId, ProviderName, Sighting, Stamp, Time, Unclaimed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,11 @@ words! {
         Terminating = "terminating",
         Terminated = "terminated",
         Failed = "failed",
+    }
+
+    CapacityKindRow for CapacityKind {
+        OnDemand = "on_demand",
+        Spot = "spot",
     }
 
     CloudStatusRow for CloudStatus {
@@ -88,6 +93,8 @@ pub(crate) enum EndCauseRow {
     LaunchAbandoned,
     /// The launch was refused.
     LaunchRefused,
+    /// Another offering was asked.
+    Moved,
     /// The cloud took it.
     Vanished,
 }
@@ -105,6 +112,7 @@ impl OnDisk for EndCause {
             Self::NeverRegistered => EndCauseRow::NeverRegistered,
             Self::LaunchAbandoned => EndCauseRow::LaunchAbandoned,
             Self::LaunchRefused => EndCauseRow::LaunchRefused,
+            Self::Moved => EndCauseRow::Moved,
             Self::Vanished => EndCauseRow::Vanished,
         }
     }
@@ -117,6 +125,7 @@ impl OnDisk for EndCause {
             EndCauseRow::NeverRegistered => Self::NeverRegistered,
             EndCauseRow::LaunchAbandoned => Self::LaunchAbandoned,
             EndCauseRow::LaunchRefused => Self::LaunchRefused,
+            EndCauseRow::Moved => Self::Moved,
             EndCauseRow::Vanished => Self::Vanished,
         }
     }
@@ -129,6 +138,8 @@ rows! {
         region: String,
         zone: String,
         instance_type: String,
+        #[serde(default = "on_demand")]
+        capacity: CapacityKind,
     }
 
     /// What a look at the cloud said, and when.
@@ -176,6 +187,11 @@ rows! {
         first_seen: Stamp,
         sightings: u32,
     }
+}
+
+/// Before there were kinds, every machine was rented on demand.
+const fn on_demand() -> CapacityKindRow {
+    CapacityKindRow::OnDemand
 }
 
 /// Rows of old databases do not say: what is not known is doubted.

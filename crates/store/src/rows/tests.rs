@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Check, CloudStatus,
-    Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending, Event, EventKind,
-    Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus, HealthWatchSystem,
-    Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle,
-    Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool,
-    PoolName, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time,
-    Told, Unclaimed,
+    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities,
+    CapacityKind, Check, CloudStatus, Command, CommandId, CommandState, Description, DrainCause,
+    EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu,
+    HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident, IncidentId,
+    Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId,
+    Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderErrorKind,
+    ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Told,
+    Unclaimed,
 };
 
 use super::{MetaRow, NodeRow, OnDisk, decode, decode_row, encode, encode_row};
@@ -148,6 +149,8 @@ fn words(golden: &mut Golden) {
             CloudStatus::NotFound,
         ],
     );
+    golden.words("capacity-kinds", &CapacityKind::ALL);
+    golden.words("provider-error-kinds", &ProviderErrorKind::ALL);
     golden.words("command-states", &CommandState::ALL);
     golden.vocabulary("command-types", NodeCommandType::ALL);
     golden.words("automations", &Automation::ALL);
@@ -171,6 +174,7 @@ fn words(golden: &mut Golden) {
             LaunchCause::Adopted,
         ],
     );
+    golden.words("later-end-causes", &[EndCause::Moved]);
     golden.words(
         "end-causes",
         &[
@@ -269,11 +273,22 @@ fn fleet(golden: &mut Golden) {
     };
     pool.repair_breakers = map([("xid-79".to_owned(), for_the_fleet)]);
     golden.value("pool-with-a-breaker-of-the-fleet", &pool);
+    let mut pool = Pool::new(PoolName::new("dev"));
+    pool.asked = Some(AskedSize {
+        nodes: 3,
+        by: AskedBy::Autoscaler,
+        reason: "20 jobs wait".to_owned(),
+        at: at(3, 4),
+        raised: Some(at(3, 4)),
+        lowered: None,
+    });
+    golden.value("pool-with-a-size-asked-for", &pool);
     golden.value(
         "pool",
         &Pool {
             name: PoolName::new("dev"),
             automation: Some(setting),
+            asked: None,
             offerings: map([(
                 "cloud/region/zone/type".to_owned(),
                 OfferingMemory {
@@ -282,6 +297,7 @@ fn fleet(golden: &mut Golden) {
                     refusals: 1,
                     retry_at: Some(Time(2)),
                     last_refusal: "sold out".to_owned(),
+                    refused: None,
                 },
             )]),
             repair_breakers: map([("xid-79".to_owned(), Breaker::default())]),
@@ -294,6 +310,15 @@ fn fleet(golden: &mut Golden) {
             )]),
         },
     );
+    let mut pool = Pool::new(PoolName::new("dev"));
+    pool.offerings = map([(
+        "cloud/region/zone/type/spot".to_owned(),
+        OfferingMemory {
+            refused: Some(ProviderErrorKind::Quota),
+            ..OfferingMemory::default()
+        },
+    )]);
+    golden.value("pool-with-a-quota-used-up", &pool);
     let event = Event {
         sequence: 1,
         at: at(1, 2),
@@ -340,7 +365,15 @@ fn instances(golden: &mut Golden) {
         region: "region".to_owned(),
         zone: "zone".to_owned(),
         instance_type: "type".to_owned(),
+        capacity: CapacityKind::OnDemand,
     };
+    golden.value(
+        "offering-of-spot-machines",
+        &Offering {
+            capacity: CapacityKind::Spot,
+            ..offering.clone()
+        },
+    );
     golden.value(
         "instance",
         &Instance {

@@ -402,6 +402,8 @@ fn released_migrations_stay_as_they_are() {
         0xba75_f061_b702_23d7,
         0xf574_2e3b_575b_3e92,
         0xa7d6_ebb2_8cd4_5f0c,
+        0xd5fd_4f72_4b34_c730,
+        0x64cd_6343_f4a0_8323,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
 }

@@ -80,6 +80,7 @@ fn make(connection: &Connection, change: &Change, described: &mut Described) -> 
         Change::ForgetCommand(id) => {
             run("UPDATE commands SET live = 0 WHERE id = ?1", &[id.as_str()])
         }
+        Change::ForgetPool(name) => run("DELETE FROM pools WHERE name = ?1", &[name.as_str()]),
     }
 }
 

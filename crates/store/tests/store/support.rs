@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Asked, Automation, AutomationSetting, BootId, Breaker, Capabilities, Change, Check,
-    CloudStatus, Command, CommandId, CommandState, Description, DrainCause, EndCause, Ending,
-    Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
-    HealthWatchSystem, Hold, HoldKind, IdSource, Incident, IncidentId, Instance, InstanceId,
-    LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId, Notice, NoticeKind,
-    Offering, OfferingMemory, Phase, Pool, PoolName, ProviderInstanceId, ProviderName, Repair,
-    SessionId, Sighting, Stamp, Subject, Time, Told, Unclaimed,
+    Asked, AskedBy, AskedSize, Automation, AutomationSetting, BootId, Breaker, Capabilities,
+    CapacityKind, Change, Check, CloudStatus, Command, CommandId, CommandState, Description,
+    DrainCause, EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu,
+    HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, IdSource, Incident,
+    IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node,
+    NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName,
+    ProviderErrorKind, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp,
+    Subject, Time, Told, Unclaimed,
 };
 use navarch_time::{Rng, SeededRng};
 
@@ -191,6 +192,7 @@ impl Random {
                 refusals: random.count(),
                 retry_at: random.maybe(Self::time),
                 last_refusal: random.text(),
+                refused: random.maybe(|random| random.pick(&ProviderErrorKind::ALL)),
             };
             (random.text(), memory)
         });
@@ -205,9 +207,21 @@ impl Random {
         Pool {
             name: self.pool_name(),
             automation: self.maybe(Self::automation),
+            asked: self.maybe(Self::asked),
             offerings: offerings.into_iter().collect(),
             repair_breakers: breakers.into_iter().collect(),
             last_repairs: repairs.into_iter().collect(),
+        }
+    }
+
+    fn asked(&mut self) -> AskedSize {
+        AskedSize {
+            nodes: self.count(),
+            by: self.pick(&AskedBy::ALL),
+            reason: self.text(),
+            at: self.stamp(),
+            raised: self.maybe(Self::stamp),
+            lowered: self.maybe(Self::stamp),
         }
     }
 
@@ -227,6 +241,7 @@ impl Random {
                 region: self.text(),
                 zone: self.text(),
                 instance_type: self.text(),
+                capacity: self.pick(&CapacityKind::ALL),
             },
             labels: self.texts(),
             phase: self.pick(&Phase::ALL),
@@ -514,7 +529,7 @@ impl Random {
 
     /// A change.
     pub fn change(&mut self) -> Change {
-        match self.below(14) {
+        match self.below(15) {
             0 => Change::Meta(Arc::new(self.meta())),
             1 => Change::Pool(Arc::new(self.pool())),
             2 => Change::Instance(Arc::new(self.instance())),
@@ -527,6 +542,7 @@ impl Random {
             9 => Change::ForgetInstance(self.instance_id()),
             10 => Change::ForgetIncident(self.incident_id()),
             11 => Change::ForgetCommand(self.command_id()),
+            12 => Change::ForgetPool(self.pool_name()),
             _ => Change::Event(Arc::new(self.event())),
         }
     }

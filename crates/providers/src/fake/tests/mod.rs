@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName, ProviderErrorKind,
-    ProviderName, TerminateAnswer,
+    CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName,
+    ProviderErrorKind, ProviderName, TerminateAnswer,
 };
 use navarch_time::{CancellationToken, RealClock, SharedClock, Tasks};
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ fn offering() -> Offering {
         region: "here".to_owned(),
         zone: String::new(),
         instance_type: "gpu_8x_h100".to_owned(),
+        capacity: CapacityKind::OnDemand,
     }
 }
 
@@ -207,7 +208,78 @@ async fn the_embedded_provider_conforms() {
         cloud: provider.cloud(),
     };
     conformance::check(&world).await.expect("it conforms");
+    provider.cloud().sell(market()).await.expect("sound");
+    conformance::check(&world).await.expect("it conforms");
     provider.shutdown().await;
+}
+
+/// A market that has the offering of the suite, and another.
+fn market() -> super::Market {
+    let text = r#"{"products":[
+        {"region":"here","instance_type":"gpu_8x_h100","price":"23.92"},
+        {"region":"there","instance_type":"gpu_8x_h100","price":"21.50","machines":0}]}"#;
+    serde_json::from_str(text).expect("a market")
+}
+
+#[tokio::test]
+async fn a_market_is_set_and_shown_over_http_and_decides_what_is_sold() {
+    let served = served(GOOD).await;
+    assert_eq!(served.provider.offerings().await, Ok(None));
+    let http = reqwest::Client::new();
+    let at = |path: &str| format!("{}/v1/{path}", served.url);
+    let put = |body: String| {
+        http.put(at("market"))
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let body = serde_json::to_string(&market()).expect("plain data");
+    assert_eq!(
+        put(body.clone()).send().await.expect("an answer").status(),
+        200
+    );
+    let shown = http.get(at("market")).send().await.expect("an answer");
+    assert_eq!(shown.text().await.expect("a body"), body);
+    let offers = served
+        .provider
+        .offerings()
+        .await
+        .expect("an answer")
+        .expect("a list");
+    let seen: Vec<_> = offers
+        .iter()
+        .map(|one| {
+            (
+                one.region.as_str(),
+                one.price.map(|price| price.to_string()),
+                one.available,
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("here", Some("$23.92/h".to_owned()), Some(true)),
+            ("there", Some("$21.50/h".to_owned()), Some(false)),
+        ]
+    );
+    let mut wanted = spec("nv-sold-out");
+    wanted.offering.region = "there".to_owned();
+    let error = served.provider.launch(&wanted).await.expect_err("sold out");
+    assert_eq!(error.kind, ProviderErrorKind::Capacity, "{error}");
+    wanted.offering.region = "nowhere".to_owned();
+    let error = served.provider.launch(&wanted).await.expect_err("not sold");
+    assert_eq!(error.kind, ProviderErrorKind::Configuration, "{error}");
+    for body in ["{", "[]", r#"{"products":[{"instance_type":"a b"}]}"#] {
+        let answer = put(body.to_owned()).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16() / 100, 4, "{body}");
+    }
+    let shown = http.get(at("market")).send().await.expect("an answer");
+    assert_eq!(
+        shown.text().await.expect("a body"),
+        body,
+        "what is refused changes nothing"
+    );
+    served.cloud.shutdown().await;
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use navarch_time::VirtualClock;
 
 use super::*;
 
-/// The sleepers of a cloud at rest: its purge.
-const AT_REST: usize = 1;
+/// The sleepers of a cloud at rest: its purge, and its look for spot machines to take back.
+const AT_REST: usize = 2;
 
 fn request(name: &str) -> LaunchRequest {
     let mut request = super::super::translate::request_for(&spec(name), 8, &AgentAccess::default());

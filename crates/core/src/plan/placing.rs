@@ -1,0 +1,408 @@
+//! Where is the next machine of a pool bought, and why not elsewhere?
+
+use std::collections::BTreeSet;
+
+use navarch_model::{
+    Instance, Offering, OfferingMemory, Phase, PoolName, ProviderErrorKind, ProviderName, Time,
+};
+use navarch_policy::guards::{self, Block};
+use navarch_policy::placement::{self, Candidate, Listed, Ranking, Standing};
+
+use super::Planner;
+use crate::fleet::Fleet;
+use crate::input::Action;
+use crate::settings::{OfferingSettings, PoolSettings};
+
+/// Offerings that a reason names before it only counts the rest.
+const NAMED: usize = 3;
+
+/// What a plan found at one offering of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferingReport {
+    /// The offering.
+    pub offering: Offering,
+    /// The priority of its provider in the pool.
+    pub priority: i32,
+    /// The weight of its provider in the pool.
+    pub weight: u32,
+    /// Machines that the pool has or will have at it and that stay.
+    pub machines: usize,
+    /// What its cloud's list says; [`Listed::Unknown`] where nobody asked.
+    pub listed: Listed,
+    /// When the list came, in fleet time.
+    pub listed_at: Option<Time>,
+    /// The most that a machine may cost.
+    pub max_price: Option<navarch_model::Price>,
+    /// Refusals in a row.
+    pub refusals: u32,
+    /// Whether it is asked next, or why not.
+    pub standing: Standing,
+}
+
+impl Planner<'_> {
+    /// Asks for the price lists that a pool needs and that are too old.
+    pub(super) fn prices(&mut self, pool: &PoolName) {
+        let fleet = self.fleet;
+        let Some(settings) = fleet.pool_settings(pool) else {
+            return;
+        };
+        let asked = fleet.index.tally(Some(pool));
+        let wants =
+            asked.requested + asked.launching > 0 || fleet.staying(pool) < settings.min_nodes();
+        if !settings.needs_listing() || !wants {
+            return;
+        }
+        for provider in settings.providers() {
+            let due = fleet.prices_due(provider);
+            if due > self.now.core {
+                self.wake(due);
+            } else if self.asked_prices.insert(provider.clone()) {
+                self.actions.push(Action::Prices {
+                    provider: provider.clone(),
+                });
+            }
+        }
+    }
+
+    /// Reports where each offering of a pool stands.
+    pub(super) fn offerings(&mut self, pool: &PoolName) {
+        let fleet = self.fleet;
+        let Some(settings) = fleet.pool_settings(pool) else {
+            return;
+        };
+        let ranking = fleet.ranking(pool, settings, &[], self.now.core);
+        let offerings = settings
+            .offerings
+            .iter()
+            .zip(ranking.standings)
+            .map(|(one, standing)| OfferingReport {
+                offering: one.offering.clone(),
+                priority: one.priority,
+                weight: one.weight,
+                machines: fleet.index.tally_at(pool, &one.offering).staying,
+                listed: fleet.listed(&one.offering, self.now.core),
+                listed_at: fleet.listed_at(&one.offering.provider),
+                max_price: one.max_price,
+                refusals: fleet.offering_memory(pool, &one.offering).refusals,
+                standing,
+            })
+            .collect();
+        if let Some(report) = self.report.pools.get_mut(pool) {
+            report.strategy = settings.config.placement.strategy;
+            report.offerings = offerings;
+        }
+    }
+}
+
+impl Fleet {
+    /// Orders the offerings of a pool, with so many machines already planned at each.
+    pub(crate) fn ranking(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        planned: &[usize],
+        now: Time,
+    ) -> Ranking {
+        let listed = settings.needs_listing();
+        let candidates: Vec<Candidate> = settings
+            .offerings
+            .iter()
+            .enumerate()
+            .map(|(place, one)| {
+                let planned = planned.get(place).copied().unwrap_or(0);
+                let here = self.index.tally_at(pool, &one.offering);
+                Candidate {
+                    group: one.group,
+                    priority: one.priority,
+                    weight: one.weight,
+                    machines: here.staying + planned,
+                    listed: if listed {
+                        self.listed(&one.offering, now)
+                    } else {
+                        Listed::NoList
+                    },
+                    max_price: one.max_price,
+                    block: self.may_buy(pool, one, planned, now).err(),
+                }
+            })
+            .collect();
+        let strategy = settings.config.placement.strategy;
+        placement::rank(strategy, &candidates, |place| {
+            settings.offerings[place].name.to_string()
+        })
+    }
+
+    /// Where the next machine of a pool is bought: a place among its offerings.
+    pub(super) fn place(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        planned: &[usize],
+        now: Time,
+    ) -> Result<usize, Block> {
+        self.prices_came(settings, now)?;
+        let ranking = self.ranking(pool, settings, planned, now);
+        ranking.first().ok_or_else(|| nowhere(&ranking))
+    }
+
+    /// Whether an offering may be asked for now.
+    pub(super) fn may_buy(
+        &self,
+        pool: &PoolName,
+        one: &OfferingSettings,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
+        let offering = &one.offering;
+        self.believable(offering)?;
+        let empty = OfferingMemory::default();
+        let memory = self.remembered(pool, &one.name).unwrap_or(&empty);
+        if let Some(block) = rest(offering, &one.name, memory, now) {
+            return Err(block);
+        }
+        let here = self.index.tally_at(pool, offering);
+        let asking = here.requested + here.launching + planned;
+        if let Some(block) = placement::one_at_a_time(&one.name, memory.refusals, asking) {
+            return Err(block);
+        }
+        let limit = self.unproven_limit(memory);
+        let unproven = if memory.breaker.is_open() {
+            // Not those that a person holds.
+            self.unproven(pool, &one.offering).count()
+        } else {
+            here.unproven
+        };
+        let outstanding = unproven + planned;
+        match guards::launch_breaker(&one.name, &memory.breaker, limit, outstanding, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the offering of an intent on record may be asked for now.
+    pub(super) fn may_ask(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        let (pool, offering) = (&instance.pool, &instance.offering);
+        let name = offering.to_string();
+        let Some(one) = self.pool_settings(pool).and_then(|pool| pool.at(offering)) else {
+            let reason = format!("pool {pool} does not buy at {name} any more");
+            return Err(Block::new("placement", "dropped", reason));
+        };
+        self.believable(offering)?;
+        if let Some(block) = self.too_dear(one, now) {
+            return Err(block);
+        }
+        let memory = self.offering_memory(pool, offering);
+        if let Some(block) = rest(offering, &name, &memory, now) {
+            return Err(block);
+        }
+        let limit = self.unproven_limit(&memory);
+        if limit.is_none() && !memory.breaker.is_open() && memory.refusals == 0 {
+            return Ok(());
+        }
+        // Intents that no call was made for wait for each other in the order they were asked for.
+        let before = |other: &&Instance| {
+            other.id != instance.id
+                && (other.phase != Phase::Requested
+                    || (other.created, &other.id) < (instance.created, &instance.id))
+        };
+        let asking = self
+            .pool_instances(pool)
+            .filter(|other| {
+                let unanswered = matches!(
+                    other.phase,
+                    Phase::Requested | Phase::Launching | Phase::OutcomeUnknown
+                );
+                unanswered && other.offering == *offering
+            })
+            .filter(before)
+            .count();
+        if let Some(block) = placement::one_at_a_time(&name, memory.refusals, asking) {
+            return Err(block);
+        }
+        let outstanding = self.unproven(pool, offering).filter(before).count();
+        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
+            Some(block) => Err(block),
+            None => Ok(()),
+        }
+    }
+
+    /// Why an intent that no call made a machine of is placed anew: its offering is closed for
+    /// longer, or dropped, and another one is open.
+    pub(super) fn moves(&self, instance: &Instance, settings: &PoolSettings) -> Option<String> {
+        if settings.offerings.len() == 1 && settings.at(&instance.offering).is_some() {
+            return None;
+        }
+        let now = self.now.core;
+        let block = self.may_ask(instance, now).err()?;
+        if block.cause == "dropped" {
+            return Some(block.reason);
+        }
+        // These end soon, and whoever was placed here was let in behind others. What may have a
+        // machine already is not left for another.
+        if matches!(block.cause, "unproven" | "trying" | "unknown")
+            || instance.doubted
+            || self.unlisted.contains_key(&instance.id)
+        {
+            return None;
+        }
+        let place = self.place(&instance.pool, settings, &[], now).ok()?;
+        let other = &settings.offerings[place];
+        (other.offering != instance.offering)
+            .then(|| format!("{}; {} is asked instead", block.reason, other.name))
+    }
+
+    /// A replacement never starts while the pool could not buy its machine: some offering must be
+    /// neither too dear nor behind an open breaker.
+    pub(crate) fn offering_is_open(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<(), Block> {
+        let mut first = None;
+        for one in &settings.offerings {
+            let memory = self.offering_memory(pool, &one.offering);
+            let block = if memory.breaker.is_open() {
+                guards::launch_breaker(&one.name, &memory.breaker, None, 0, now).or_else(|| {
+                    Some(Block::new(
+                        "launch_breaker",
+                        "probing",
+                        format!("open for {}: a probe first", one.name),
+                    ))
+                })
+            } else {
+                self.too_dear(one, now)
+                    .filter(|block| block.cause == "over")
+            };
+            match block {
+                None => return Ok(()),
+                Some(block) => first = first.or(Some(block)),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    fn too_dear(&self, one: &OfferingSettings, now: Time) -> Option<Block> {
+        let most = one.max_price?;
+        placement::too_dear(&one.name, self.listed(&one.offering, now), most)
+    }
+
+    /// What the list of its cloud says of an offering.
+    pub(crate) fn listed(&self, offering: &Offering, now: Time) -> Listed {
+        let Some(soft) = self.providers.get(&offering.provider) else {
+            return Listed::Unknown;
+        };
+        soft.prices
+            .listed(offering, self.settings.guards.price_max_age, now)
+    }
+
+    fn listed_at(&self, provider: &ProviderName) -> Option<Time> {
+        self.providers.get(provider).and_then(|soft| soft.prices.at)
+    }
+
+    /// When a provider is to be asked for its price list.
+    pub(crate) fn prices_due(&self, provider: &ProviderName) -> Time {
+        let prices = self.providers.get(provider).map(|soft| &soft.prices);
+        prices.map_or(Time(0), |prices| {
+            prices.due(self.settings.guards.price_max_age)
+        })
+    }
+
+    /// Nothing is bought by price or availability before the first answer of each provider, be it
+    /// that there is none.
+    fn prices_came(&self, settings: &PoolSettings, now: Time) -> Result<(), Block> {
+        if !settings.needs_listing() {
+            return Ok(());
+        }
+        let waits = settings.providers().into_iter().find(|provider| {
+            let prices = self.providers.get(*provider).map(|soft| &soft.prices);
+            prices.is_none_or(|prices| prices.awaits_first(now))
+        });
+        match waits {
+            Some(provider) => Err(Block::new(
+                "listing",
+                "asked",
+                format!("{provider} is asked for its prices"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The offerings whose memory a refusal concerns, with their pools.
+    pub(crate) fn concerned(
+        &self,
+        instance: &Instance,
+        kind: ProviderErrorKind,
+    ) -> Vec<(PoolName, Offering)> {
+        let asked = &instance.offering;
+        let own = (instance.pool.clone(), asked.clone());
+        let mut found = BTreeSet::from([own]);
+        let scope = placement::scope(kind);
+        if scope != placement::Scope::Offering {
+            for (pool, settings) in &self.settings.pools {
+                for one in &settings.offerings {
+                    let other = &one.offering;
+                    let region = (&other.region, &other.instance_type, other.capacity)
+                        == (&asked.region, &asked.instance_type, asked.capacity);
+                    if other.provider == asked.provider
+                        && (region || scope == placement::Scope::Provider)
+                    {
+                        found.insert((pool.clone(), other.clone()));
+                    }
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+}
+
+/// Why an offering rests, in words that say what else does.
+fn rest(offering: &Offering, name: &str, memory: &OfferingMemory, now: Time) -> Option<Block> {
+    let why = &memory.last_refusal;
+    let words = match memory.refused {
+        Some(ProviderErrorKind::Auth) => {
+            format!("everything of {} rests: {why}", offering.provider)
+        }
+        Some(ProviderErrorKind::Quota) => {
+            let place = if offering.region.is_empty() {
+                offering.provider.to_string()
+            } else {
+                format!("{} of {}", offering.region, offering.provider)
+            };
+            format!("{} rests in {place}: {why}", offering.instance_type)
+        }
+        _ => format!("{name} refused the last launch: {why}"),
+    };
+    guards::offering_rest(&words, memory.retry_at, now)
+}
+
+/// Why no offering is asked: the reason of the only one, or what stops each of several.
+fn nowhere(ranking: &Ranking) -> Block {
+    let blocks: Vec<&Block> = ranking
+        .standings
+        .iter()
+        .filter_map(Standing::block)
+        .collect();
+    match blocks[..] {
+        [] => Block::new("placement", "none", "the pool has no offerings"),
+        [only] => only.clone(),
+        _ => {
+            let mut reasons: Vec<&str> = blocks
+                .iter()
+                .take(NAMED)
+                .map(|block| block.reason.as_str())
+                .collect();
+            let more = format!("and {} more", blocks.len().saturating_sub(NAMED));
+            if blocks.len() > NAMED {
+                reasons.push(&more);
+            }
+            let count = blocks.len();
+            let reason = format!("none of {count} offerings is open: {}", reasons.join("; "));
+            let block = Block::new("placement", "closed", reason);
+            match blocks.iter().filter_map(|block| block.until).min() {
+                Some(until) => block.until(until),
+                None => block,
+            }
+        }
+    }
+}

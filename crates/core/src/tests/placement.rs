@@ -1,0 +1,383 @@
+//! Placement in a fleet: offerings that are sold out, too dear, dropped, and come back.
+
+use std::collections::BTreeMap;
+
+use navarch_model::{
+    CapacityKind, EndCause, EventKind, Offer, Phase, Price, ProviderError, ProviderErrorKind,
+};
+use navarch_policy::placement::Standing;
+
+use super::Rig;
+
+/// A pool of two regions of one cloud and one of another.
+fn yaml(min: usize, keys: &str) -> String {
+    format!(
+        "server:
+  heartbeat_interval: 15s
+  heartbeat_timeout: 45s
+  health_check_interval: 1h
+instance_manager:
+  launch_timeout: 2m
+  registration_timeout: 2h
+guards:
+  launch_breaker: {{wait: 1m, max_wait: 8m, unproven_launches: 10}}
+providers:
+  fake: {{type: fake, gpu_count: 2}}
+  far: {{type: fake, gpu_count: 2}}
+pools:
+  main:
+    providers: [{{name: fake, regions: [r1, r2]}}, {{name: far, regions: [r3], priority: 1}}]
+    instance_type: gpu
+    min_nodes: {min}
+    max_nodes: 20
+    max_launches_per_hour: 60
+{keys}"
+    )
+}
+
+const R1: &str = "fake/r1/gpu";
+const R2: &str = "fake/r2/gpu";
+const R3: &str = "far/r3/gpu";
+
+/// How many machines that may be alive were bought where.
+fn bought(rig: &Rig) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for instance in rig.fleet.state().instances.values() {
+        if instance.phase.may_be_alive() && instance.provider_id.is_some() {
+            *found.entry(instance.offering.to_string()).or_default() += 1;
+        }
+    }
+    found
+}
+
+fn counts<const N: usize>(of: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    of.map(|(name, count)| (name.to_owned(), count)).into()
+}
+
+fn refuse(rig: &mut Rig, offerings: &[&str], kind: ProviderErrorKind) {
+    for offering in offerings {
+        rig.refusals.insert((*offering).to_owned(), kind);
+    }
+}
+
+fn offer(region: &str, dollars: u64, available: bool) -> Offer {
+    Offer {
+        region: region.to_owned(),
+        zone: String::new(),
+        instance_type: "gpu".to_owned(),
+        capacity: CapacityKind::OnDemand,
+        price: Some(Price::from_micros(dollars * 1_000_000)),
+        available: Some(available),
+    }
+}
+
+/// What the report says of each offering: the place in the order, or the guard and its cause.
+fn standings(rig: &Rig) -> Vec<String> {
+    let report = rig
+        .report
+        .pools
+        .values()
+        .next()
+        .expect("the pool is planned");
+    let word = |standing: &Standing| match standing {
+        Standing::Open(place) => place.to_string(),
+        Standing::Closed(block) => format!("{} {}", block.guard, block.cause),
+    };
+    report
+        .offerings
+        .iter()
+        .map(|one| word(&one.standing))
+        .collect()
+}
+
+#[test]
+fn by_priority_the_first_is_asked_and_the_next_where_it_is_sold_out() {
+    let mut rig = Rig::new(&yaml(3, ""));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 3)]));
+
+    let mut rig = Rig::new(&yaml(3, ""));
+    refuse(&mut rig, &[R1], ProviderErrorKind::Capacity);
+    rig.run(10);
+    assert_eq!(bought(&rig), counts([(R2, 3)]));
+    assert_eq!(standings(&rig), ["offering_rest refused", "1", "2"]);
+    // Refused together, they are one refusal, and rest as long as one.
+    let memory = &rig.fleet.state().pools.values().next().unwrap().offerings[R1];
+    assert_eq!(memory.refusals, 1);
+    let rests = memory.retry_at.unwrap().since(rig.now.core).as_secs();
+    assert!((15..=60).contains(&rests), "{rests}");
+}
+
+#[test]
+fn what_was_not_asked_for_at_an_offering_that_is_sold_out_is_asked_for_elsewhere() {
+    let mut rig = Rig::new(&yaml(3, ""));
+    rig.plan();
+    assert_eq!(rig.of(Phase::Requested).len(), 3);
+    rig.plan();
+    let launches = rig.launches();
+    assert_eq!(launches.len(), 3);
+    // The first is refused, and the others had not begun.
+    rig.launch_fails(&launches[0].0, ProviderErrorKind::Capacity);
+    rig.launch_fails(&launches[1].0, ProviderErrorKind::Transient);
+    rig.launch_fails(&launches[2].0, ProviderErrorKind::Transient);
+    rig.run(20);
+    assert_eq!(bought(&rig), counts([(R2, 3)]));
+    let ends: Vec<_> = launches
+        .iter()
+        .map(|(key, _)| rig.instance(&key.instance).end.clone().unwrap())
+        .collect();
+    assert_eq!(
+        ends,
+        [EndCause::LaunchRefused, EndCause::Moved, EndCause::Moved]
+    );
+    assert!(
+        rig.instance(&launches[1].0.instance)
+            .message
+            .ends_with("fake/r2/gpu is asked instead"),
+    );
+}
+
+#[test]
+fn a_total_stock_out_is_explained_and_tried_again_for_ever() {
+    let mut rig = Rig::new(&yaml(2, ""));
+    refuse(&mut rig, &[R1, R2, R3], ProviderErrorKind::Capacity);
+    rig.run(30);
+    assert_eq!(bought(&rig), counts([]));
+    let told = rig.explain(&[]);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].starts_with(
+            "launch a machine waits for placement: none of 3 offerings is open: fake/r1/gpu refused \
+             the last launch: capacity: as ordered; fake/r2/gpu refused"
+        ),
+        "{told:?}"
+    );
+    let asked = |rig: &Rig| rig.fleet.state().instances.len();
+    let mut before = asked(&rig);
+    for hour in 0..4 {
+        // The wait doubles up to eight minutes, and one launch is tried each time.
+        rig.run(1800);
+        let now = asked(&rig);
+        assert!(now > before || hour > 1, "hour {hour}: {before} to {now}");
+        before = now;
+    }
+    let refused = rig.count(EventKind::ProviderError);
+    assert!((20..200).contains(&refused), "{refused}");
+    rig.refusals.remove(R3);
+    rig.run(600);
+    assert_eq!(bought(&rig), counts([(R3, 2)]));
+    rig.refusals.clear();
+    rig.run(600);
+    assert_eq!(standings(&rig), ["1", "2", "3"]);
+}
+
+#[test]
+fn an_offering_that_refused_is_tried_with_one_launch() {
+    let mut rig = Rig::new(&yaml(0, ""));
+    let only = yaml(4, "")
+        .replace("regions: [r1, r2]", "regions: [r1]")
+        .replace(", {name: far, regions: [r3], priority: 1}", "");
+    rig.configure(&only);
+    refuse(&mut rig, &[R1], ProviderErrorKind::Capacity);
+    rig.run(3);
+    let first = rig.count(EventKind::ProviderError);
+    rig.run(70);
+    let again = rig.count(EventKind::ProviderError) - first;
+    assert_eq!(again, 1, "one of four was tried");
+    rig.refusals.clear();
+    rig.run(240);
+    assert_eq!(bought(&rig), counts([(R1, 4)]));
+    let memory = &rig.fleet.state().pools.values().next().unwrap().offerings[R1];
+    assert_eq!((memory.refusals, memory.retry_at), (0, None));
+}
+
+#[test]
+fn quota_rests_the_region_and_credentials_the_whole_provider() {
+    let zones = yaml(1, "").replace("regions: [r1, r2]", "regions: [r1, r2], zones: [a, b]");
+    for (kind, expected) in [
+        (
+            ProviderErrorKind::Capacity,
+            ["offering_rest refused", "1", "2", "3", "4"],
+        ),
+        (
+            ProviderErrorKind::Quota,
+            [
+                "offering_rest refused",
+                "offering_rest refused",
+                "1",
+                "2",
+                "3",
+            ],
+        ),
+        (
+            ProviderErrorKind::Auth,
+            [
+                "offering_rest refused",
+                "offering_rest refused",
+                "offering_rest refused",
+                "offering_rest refused",
+                "1",
+            ],
+        ),
+    ] {
+        let mut rig = Rig::new(&zones);
+        refuse(&mut rig, &["fake/r1/a/gpu"], kind);
+        rig.run(4);
+        assert_eq!(standings(&rig), expected, "{kind:?}");
+    }
+    // Once the credentials are right again, everything of the provider is open at once.
+    let mut rig = Rig::new(&zones);
+    refuse(&mut rig, &["fake/r1/a/gpu"], ProviderErrorKind::Auth);
+    refuse(
+        &mut rig,
+        &["far/r3/a/gpu", "far/r3/gpu"],
+        ProviderErrorKind::Capacity,
+    );
+    rig.run(4);
+    let report = &rig.report.pools.values().next().unwrap().offerings;
+    let reason = |place: usize| report[place].standing.block().unwrap().reason.clone();
+    assert_eq!(reason(3), "everything of fake rests: auth: as ordered");
+    rig.refusals.remove("fake/r1/a/gpu");
+    rig.run(120);
+    assert_eq!(bought(&rig), counts([("fake/r1/a/gpu", 1)]));
+    assert_eq!(standings(&rig)[..4], ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_wish_to_wait_is_kept() {
+    let mut rig = Rig::new(&yaml(1, ""));
+    rig.plan();
+    rig.plan();
+    let (key, _) = rig.launches().pop().unwrap();
+    let mut error = ProviderError::new(ProviderErrorKind::Quota, "later");
+    error.retry_after = Some(std::time::Duration::from_secs(3000));
+    rig.take(super::Input::LaunchResult {
+        key,
+        result: Err(error),
+    });
+    let memory = &rig.fleet.state().pools.values().next().unwrap().offerings[R1];
+    assert_eq!(memory.retry_at.unwrap().since(rig.now.core).as_secs(), 3000);
+}
+
+#[test]
+fn by_cost_the_cheapest_that_is_there_is_asked_and_nothing_above_the_limit() {
+    let text = yaml(2, "    strategy: cost\n    max_price: 10\n");
+    let mut rig = Rig::new(&text);
+    let fake = vec![offer("r1", 9, true), offer("r2", 4, false)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    rig.offers
+        .insert("far".to_owned(), Ok(Some(vec![offer("r3", 11, true)])));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 2)]));
+    assert_eq!(standings(&rig), ["1", "listing sold_out", "max_price over"]);
+
+    // The list is asked for again once it is old and a machine is wanted.
+    let fake = vec![offer("r1", 12, true), offer("r2", 4, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    rig.pass(601);
+    rig.run(5);
+    assert_eq!(standings(&rig)[0], "1", "nobody wants a machine");
+    rig.configure(&text.replace("min_nodes: 2", "min_nodes: 3"));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 2), (R2, 1)]));
+    assert_eq!(standings(&rig), ["max_price over", "1", "max_price over"]);
+}
+
+#[test]
+fn with_a_limit_nothing_is_bought_without_a_price_and_the_list_is_asked_for_again() {
+    let mut rig = Rig::new(&yaml(1, "    max_price: 10\n"));
+    let down = ProviderError::new(ProviderErrorKind::Transient, "down");
+    rig.offers.insert("fake".to_owned(), Err(down.clone()));
+    rig.offers.insert("far".to_owned(), Err(down));
+    rig.run(60);
+    assert_eq!(bought(&rig), counts([]));
+    assert_eq!(standings(&rig), ["max_price unknown"; 3]);
+    rig.offers
+        .insert("far".to_owned(), Ok(Some(vec![offer("r3", 1, true)])));
+    rig.run(120);
+    assert_eq!(bought(&rig), counts([(R3, 1)]));
+}
+
+#[test]
+fn round_robin_shares_by_weight_and_buys_again_what_was_lost() {
+    let text = yaml(6, "    strategy: round-robin\n").replace("priority: 1", "weight: 2");
+    let mut rig = Rig::new(&text);
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 1), (R2, 1), (R3, 4)]));
+}
+
+#[test]
+fn launches_under_way_are_limited() {
+    let mut rig = Rig::new(&yaml(5, "    parallel_launches: 2\n"));
+    rig.plan();
+    assert_eq!(rig.of(Phase::Requested).len(), 2);
+    assert_eq!(
+        rig.explain(&[]),
+        ["launch a machine waits for parallel_launches: 2 launches are under way; the limit is 2"]
+    );
+    rig.run(10);
+    assert_eq!(bought(&rig), counts([(R1, 5)]));
+}
+
+#[test]
+fn an_offering_that_leaves_the_settings_keeps_its_machines_and_gets_no_more() {
+    let mut rig = Rig::new(&yaml(2, ""));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 2)]));
+    // One more intent at the offering that is dropped before its call is made.
+    rig.configure(&yaml(3, ""));
+    rig.plan();
+    let intent = rig.of(Phase::Requested).remove(0);
+    rig.configure(&yaml(3, "").replace("regions: [r1, r2]", "regions: [r2]"));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 2), (R2, 1)]));
+    assert_eq!(rig.instance(&intent).end, Some(EndCause::Moved));
+    // What is remembered of it goes with the last machine.
+    let remembered = |rig: &Rig| -> Vec<String> {
+        let pools = rig.fleet.state().pools.values();
+        pools
+            .flat_map(|pool| pool.offerings.keys().cloned())
+            .collect()
+    };
+    for id in rig.of(Phase::PendingRegistration) {
+        rig.register(&id);
+        rig.full(&id, 45);
+    }
+    assert_eq!(remembered(&rig), [R1, R2]);
+    for id in rig.of(Phase::Running) {
+        if rig.instance(&id).offering.region == "r1" {
+            rig.take(super::Input::EndInstance {
+                instance: id,
+                reason: String::new(),
+            });
+        }
+    }
+    rig.run(5);
+    assert_eq!(remembered(&rig), [R1, R2]);
+    rig.pass(3601);
+    rig.run(1);
+    assert_eq!(remembered(&rig), [R2]);
+}
+
+#[test]
+fn a_repair_waits_only_while_every_offering_is_behind_an_open_breaker() {
+    use navarch_model::{Breaker, Stamp};
+    let mut rig = Rig::new(&yaml(1, ""));
+    let open = Breaker {
+        opened: Some(Stamp::default()),
+        ..Breaker::default()
+    };
+    let pool = navarch_model::PoolName::new("main");
+    let settings = rig.fleet.settings().clone();
+    let settings = &settings.pools[&pool];
+    for (behind, expected) in [(0, true), (1, true), (2, true), (3, false)] {
+        for one in &settings.offerings[..behind] {
+            rig.fleet.change_offering(&pool, &one.offering, |memory| {
+                memory.breaker = open.clone();
+            });
+        }
+        let found = rig.fleet.offering_is_open(&pool, settings, rig.now.core);
+        assert_eq!(found.is_ok(), expected, "{behind}");
+    }
+    rig.run(1);
+}

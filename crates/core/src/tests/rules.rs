@@ -1,0 +1,307 @@
+//! The rules of incidents: what opens one, what adds to it, what raises the repair that it requires.
+
+use std::sync::Arc;
+
+use navarch_model::{
+    BootId, Ending, EventKind, FaultKind, HealthEventType, HealthStatus, Incident, InstanceId,
+    PoolName, Repair,
+};
+use navarch_policy::HealthPolicy;
+
+use super::{Rig, yaml};
+use crate::input::{Fact, Input};
+
+/// XIDs by rule: what a rule says, and to which class it belongs. What is not unhealthy, and what
+/// another event says, is a condition.
+const POLICY: &str = r#"version: v1
+rules:
+  - name: low
+    condition: event.event_type == "xid" && event.metrics.xid_code == 31
+    result: degraded
+    class: c
+    action: none
+  - name: same
+    condition: event.event_type == "xid" && event.metrics.xid_code == 34
+    result: degraded
+    class: c
+    action: none
+  - name: severe
+    condition: event.event_type == "xid" && event.metrics.xid_code == 32
+    result: unhealthy
+    class: c
+    action: none
+  - name: rung
+    condition: event.event_type == "xid" && event.metrics.xid_code == 33
+    result: degraded
+    class: c
+    action: reboot
+  - name: other
+    condition: event.event_type == "xid" && event.metrics.xid_code == 40
+    result: unhealthy
+    class: d
+    action: reset_gpu
+  - name: replace
+    condition: event.event_type == "xid" && event.metrics.xid_code == 41
+    result: unhealthy
+    class: e
+    action: replace
+  - name: warm
+    condition: event.event_type == "power" && event.metrics.watts > 500
+    result: unhealthy
+    action: reset_gpu
+  - name: hot
+    condition: event.metrics.temperature >= 95
+    result: unhealthy
+  - name: warmer
+    condition: event.metrics.temperature >= 85
+    result: degraded
+"#;
+
+fn one() -> (Rig, InstanceId) {
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    let policy = HealthPolicy::parse("test", POLICY).unwrap_or_else(|errors| panic!("{errors:?}"));
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    (rig, id)
+}
+
+/// The open incident; there is one.
+fn open(rig: &Rig) -> Incident {
+    let all = rig.fleet.state().incidents.values();
+    let mut open = all.filter(|incident| incident.is_open());
+    let first = open.next().expect("an incident is open");
+    assert!(open.next().is_none(), "one incident is open");
+    Incident::clone(first)
+}
+
+/// A fact of an event that is no XID.
+fn power(watts: u32) -> Fact {
+    Fact {
+        gpu: Some(0),
+        event_type: HealthEventType::Power,
+        watch: "power".to_owned(),
+        metrics: [("watts".to_owned(), watts.to_string())].into(),
+        ..Fact::default()
+    }
+}
+
+fn reboot(rig: &mut Rig, id: &InstanceId, boot: &str) {
+    let mut again = Rig::registration(id);
+    again.boot = Some(BootId::new(boot));
+    rig.take(Input::Register(again));
+    rig.full(id, 45);
+}
+
+#[test]
+fn worse_evidence_of_a_class_takes_the_rule_over_and_milder_does_not() {
+    use HealthStatus::{Degraded, Unhealthy};
+    for (codes, rule, severity, required) in [
+        ([31, 34], "low", Degraded, Repair::None),
+        ([31, 32], "severe", Unhealthy, Repair::None),
+        ([31, 33], "rung", Degraded, Repair::Reboot),
+        ([32, 31], "severe", Unhealthy, Repair::None),
+        ([33, 31], "rung", Degraded, Repair::Reboot),
+        ([32, 33], "rung", Unhealthy, Repair::Reboot),
+        ([33, 32], "severe", Unhealthy, Repair::Reboot),
+    ] {
+        let (mut rig, id) = one();
+        for code in codes {
+            rig.xid(&id, code, 0);
+        }
+        let incident = open(&rig);
+        assert_eq!(incident.check.rule, rule, "{codes:?}");
+        assert_eq!(
+            (incident.severity, incident.required),
+            (severity, required),
+            "{codes:?}"
+        );
+        assert_eq!(incident.evidence_count, 2, "{codes:?}");
+    }
+}
+
+#[test]
+fn a_change_is_told_when_severity_or_repair_changed_and_names_everything() {
+    for (codes, told) in [([31, 34], 0), ([31, 32], 1), ([31, 33], 1), ([32, 31], 0)] {
+        let (mut rig, id) = one();
+        for code in codes {
+            rig.xid(&id, code, 0);
+        }
+        assert_eq!(rig.count(EventKind::IncidentChanged), told, "{codes:?}");
+    }
+    let (mut rig, id) = one();
+    rig.xid(&id, 31, 0);
+    let incident = open(&rig);
+    let opened = rig
+        .events
+        .values()
+        .find(|event| event.kind == EventKind::IncidentOpened);
+    let subject = opened.expect("it is on record").subject.clone();
+    assert_eq!(subject.pool, Some(PoolName::new("main")));
+    assert_eq!(
+        subject.node.map(|id| id.to_string()),
+        Some(id.to_string()),
+        "the node"
+    );
+    assert_eq!(subject.instance, Some(id), "the instance");
+    assert_eq!(subject.incident, Some(incident.id));
+}
+
+#[test]
+fn only_unhealthy_full_reports_count_towards_a_repair() {
+    let (mut rig, id) = one();
+    let counted = |rig: &Rig| {
+        let all = rig.fleet.state().incidents.values();
+        let counts = all.map(|incident| incident.unhealthy_reports);
+        counts.max().unwrap_or(0)
+    };
+    let health = "    health:\n      unhealthy_after: 4\n";
+    rig.configure(&yaml(1, 2, &format!("{health}guards:\n  budget: 0\n")));
+    rig.full(&id, 97);
+    assert_eq!(counted(&rig), 1);
+    // Not full, and unhealthy.
+    let hot = Fact {
+        gpu: Some(0),
+        metrics: [("temperature".to_owned(), "98".to_owned())].into(),
+        event_type: HealthEventType::Thermal,
+        watch: "temperature".to_owned(),
+        ..Fact::default()
+    };
+    let report = rig.facts(&id, vec![hot]);
+    rig.take(Input::Report(report));
+    assert_eq!(counted(&rig), 1);
+    for (count, expected) in [(1, 2), (2, 3), (3, 4), (4, 4)] {
+        rig.full(&id, 97);
+        assert_eq!(counted(&rig), expected, "{count}");
+    }
+}
+
+/// The second report is full and only degraded, of the same class as the first.
+#[test]
+fn a_degraded_full_report_does_not_count_towards_a_repair() {
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    rig.full(&id, 97);
+    rig.full(&id, 87);
+    let all = rig.fleet.state().incidents.values();
+    let counts: Vec<u32> = all.map(|incident| incident.unhealthy_reports).collect();
+    assert_eq!(counts, [1, 1], "two GPUs");
+}
+
+#[test]
+fn a_fault_that_comes_back_within_a_day_of_its_repair_requires_the_next_rung() {
+    const DAY: u64 = 24 * 3600;
+    // What is first, what comes after how long, and what it requires then.
+    for (first, then, seconds, required) in [
+        (40, 40, 5, Repair::Reboot),
+        (40, 40, DAY - 1, Repair::Reboot),
+        (40, 40, DAY, Repair::ResetGpu),
+        // Another class is another fault.
+        (32, 40, 5, Repair::ResetGpu),
+        // What requires nothing still does not.
+        (32, 32, 5, Repair::None),
+    ] {
+        let (mut rig, id) = one();
+        rig.xid(&id, first, 0);
+        reboot(&mut rig, &id, "boot-2");
+        let ended = rig.fleet.state().incidents.values().next();
+        let ended = ended.and_then(|incident| incident.closed.clone());
+        let proof = Repair::Reboot;
+        assert_eq!(ended.map(|ended| ended.1), Some(Ending::Repaired { proof }));
+        rig.pass(seconds);
+        rig.xid(&id, then, 0);
+        assert_eq!(open(&rig).required, required, "{first} {then} {seconds}");
+    }
+}
+
+#[test]
+fn another_gpu_and_what_an_operator_ended_raise_no_rung() {
+    let (mut rig, id) = one();
+    rig.xid(&id, 40, 0);
+    reboot(&mut rig, &id, "boot-2");
+    rig.xid(&id, 40, 1);
+    assert_eq!(open(&rig).required, Repair::ResetGpu, "another GPU");
+
+    let (mut rig, id) = one();
+    rig.xid(&id, 40, 0);
+    rig.take(Input::CloseIncident {
+        incident: open(&rig).id,
+        reason: String::new(),
+    });
+    rig.run(1);
+    rig.xid(&id, 40, 0);
+    assert_eq!(open(&rig).required, Repair::ResetGpu, "an operator's word");
+    // Both were repaired once: the third is the second that came back.
+    reboot(&mut rig, &id, "boot-2");
+    rig.xid(&id, 40, 0);
+    assert_eq!(open(&rig).required, Repair::Reboot);
+}
+
+#[test]
+fn a_condition_that_comes_back_requires_what_it_did() {
+    let (mut rig, id) = one();
+    let say = |rig: &mut Rig, watts: u32| {
+        let mut report = rig.facts(&id, vec![power(watts)]);
+        report.full = true;
+        rig.take(Input::Report(report));
+    };
+    for time in 0..3 {
+        say(&mut rig, 900);
+        let incident = open(&rig);
+        assert_eq!(incident.kind, FaultKind::Condition);
+        assert_eq!(incident.required, Repair::ResetGpu, "{time}");
+        say(&mut rig, 300);
+        assert!(rig.node(&id).open_incidents.is_empty(), "{time}");
+    }
+}
+
+#[test]
+fn a_fault_of_an_earlier_boot_opens_as_repaired_if_a_reboot_is_enough() {
+    // The fact, and whether it opens as repaired.
+    let xid = |code: u32| Fact {
+        gpu: Some(0),
+        event_type: HealthEventType::Xid,
+        metrics: [("xid_code".to_owned(), code.to_string())].into(),
+        watch: "xid".to_owned(),
+        ..Fact::default()
+    };
+    for (fact, boot, repaired) in [
+        (xid(40), Some("earlier"), true),
+        (xid(32), Some("earlier"), true),
+        (xid(41), Some("earlier"), false),
+        (xid(40), None, false),
+        (power(900), Some("earlier"), false),
+    ] {
+        let (mut rig, id) = one();
+        let fact = Fact {
+            boot: boot.map(BootId::new),
+            ..fact
+        };
+        let shown = format!("{fact:?}");
+        let report = rig.facts(&id, vec![fact]);
+        rig.take(Input::Report(report));
+        let rung = open(&rig).repaired.map(|(_, rung)| rung);
+        assert_eq!(rung, repaired.then_some(Repair::Reboot), "{shown}");
+    }
+}
+
+#[test]
+fn a_condition_flaps_when_it_was_opened_more_than_three_times_within_the_last_hour() {
+    for (seconds, flaps) in [(3599, true), (3600, false)] {
+        let (mut rig, id) = one();
+        let first = rig.now.core;
+        for _ in 0..4 {
+            rig.full(&id, 97);
+            rig.full(&id, 45);
+            rig.pass(1);
+        }
+        let since = rig.now.core.since(first).as_secs();
+        rig.pass(seconds - since);
+        rig.full(&id, 97);
+        let all = rig.fleet.state().incidents.values();
+        let open: Vec<bool> = all
+            .filter(|incident| incident.is_open())
+            .map(|incident| incident.flapping)
+            .collect();
+        assert_eq!(open, [flaps, flaps], "two GPUs, {seconds}");
+    }
+}

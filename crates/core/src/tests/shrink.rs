@@ -1,0 +1,73 @@
+//! Which machines a pool lets go that has more than it needs.
+
+use navarch_model::{EventKind, InstanceId, NodeId, Phase};
+
+use super::{Rig, yaml};
+use crate::input::Input;
+
+/// A pool of so many machines that are old enough to be let go, of which one fewer is asked for from
+/// now on.
+fn one_too_many(count: usize) -> (Rig, Vec<InstanceId>) {
+    let mut rig = Rig::new(&yaml(count, count + 4, ""));
+    let up = rig.up(count);
+    for _ in 0..40 {
+        for id in rig.of(Phase::Running) {
+            rig.full(&id, 45);
+        }
+        rig.run(20);
+    }
+    (rig, up)
+}
+
+/// The nodes that were drained.
+fn drained(rig: &Rig) -> Vec<NodeId> {
+    rig.events
+        .values()
+        .filter(|event| event.kind == EventKind::DrainStarted)
+        .filter_map(|event| event.subject.node.clone())
+        .collect()
+}
+
+/// A pool that repairs nothing, so that what goes goes because nobody asked for it.
+fn one_asked_for() -> String {
+    let manual = "budget: 1\n    health:\n      auto_replace: false\n";
+    yaml(1, 6, "").replace("budget: 1\n", manual)
+}
+
+#[test]
+fn a_machine_that_is_only_silent_goes_once_something_confirms_that_it_is_dead() {
+    let (mut rig, up) = one_too_many(2);
+    // A fleet of two has no witnesses.
+    rig.silent(&up[0]);
+    rig.configure(&one_asked_for());
+    rig.full(&up[1], 45);
+    rig.run(5);
+    assert_eq!(drained(&rig), [], "nor does the healthy one in its place");
+    let shown = rig.explain(&[(&up[0], "A"), (&up[1], "B")]);
+    let shrinks = shown.iter().filter(|line| line.starts_with("shrink by"));
+    assert_eq!(
+        shrinks.collect::<Vec<_>>(),
+        ["shrink by A waits for silence: it has not been silent long enough"]
+    );
+    let dead = NodeId::new(up[0].as_str());
+    rig.take(Input::ConfirmDead {
+        node: dead.clone(),
+        reason: String::new(),
+    });
+    rig.run(5);
+    assert_eq!(drained(&rig), [dead]);
+}
+
+#[test]
+fn a_silent_machine_keeps_no_more_than_its_own_place() {
+    let (mut rig, up) = one_too_many(3);
+    rig.silent(&up[0]);
+    rig.configure(&one_asked_for());
+    for id in &up[1..] {
+        rig.full(id, 45);
+    }
+    rig.run(5);
+    let drained = drained(&rig);
+    assert_eq!(drained.len(), 1, "{drained:?}");
+    assert_ne!(drained[0].as_str(), up[0].as_str());
+}

@@ -1,0 +1,3 @@
+-- Rows gained what a program of schema 4 would refuse: `capacity` of the offerings of instances, and
+-- `refused` of what pools remember of offerings. No table changes; the new number keeps that program
+-- out.

@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 5 would refuse: `asked` of pools. No table changes; the new
+-- number keeps that program out.

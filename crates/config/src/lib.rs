@@ -14,6 +14,7 @@ mod fields;
 mod instance_types;
 mod load;
 mod reload;
+pub mod scenario;
 pub mod schema;
 mod secret;
 mod snippet;

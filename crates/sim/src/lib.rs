@@ -18,6 +18,7 @@ mod machine;
 mod people;
 mod queue;
 mod quiet;
+pub mod record;
 pub mod scenario;
 mod scheduler;
 mod sizes;

@@ -19,6 +19,7 @@ mod people;
 mod queue;
 mod quiet;
 pub mod record;
+pub mod report;
 pub mod scenario;
 mod scheduler;
 mod sizes;

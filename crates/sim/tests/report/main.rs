@@ -1,0 +1,4 @@
+//! Reports of records that were made up for it.
+
+mod files;
+mod synthetic;

@@ -11,7 +11,7 @@ use navarch_model::{
     SessionId, Time,
 };
 
-use crate::machine::{Host, Told};
+use crate::machine::{Host, Spec, Told};
 use crate::world::{Event, Sim};
 
 /// How long an agent waits for an answer.
@@ -44,40 +44,54 @@ impl Sim {
     pub(crate) fn boot(&mut self, id: &ProviderInstanceId) {
         // One that was repaired twice boots again while it runs.
         self.wake_up(id, true);
-        let Some(rented) = self
-            .cloud
-            .machines
-            .get(id)
-            .filter(|rented| rented.is_alive())
-        else {
-            return;
-        };
-        let Some(instance) = rented.instance.clone() else {
-            return;
-        };
+        let (now, bug) = (self.now, self.config.bug);
         let host = match self.hosts.get_mut(id) {
             Some(host) if host.dead => return,
             Some(host) => host,
             None => {
-                let pool = rented.pool.clone();
-                let gpus = pool.as_ref().and_then(|pool| {
-                    let settings = self.settings.pools.get(pool)?;
-                    settings.offerings.first()?.gpus
-                });
-                let streams = (
-                    self.network.child(id.as_str()),
-                    self.network.child(&format!("{id} calls")),
-                );
-                let host = Host::new(instance, pool, gpus.unwrap_or(1), streams, &self.config);
-                self.by_node.insert(host.node(), id.clone());
-                self.hosts.entry(id.clone()).or_insert(host)
+                let Some(spec) = self.rented_spec(id) else {
+                    return;
+                };
+                self.power_on(id, spec)
             }
         };
-        host.start_agent(self.now, self.config.bug);
+        host.start_agent(now, bug);
         let life = host.life;
         self.note("host", format_args!("{id} boots"));
         self.check_losses(id);
         self.wake_agent(id, life);
+    }
+
+    /// What a machine of the cloud is, while it is there and tagged.
+    pub(crate) fn rented_spec(&self, id: &ProviderInstanceId) -> Option<Spec> {
+        let rented = self.cloud.machines.get(id)?;
+        let instance = rented.instance.clone().filter(|_| rented.is_alive())?;
+        let pool = rented.pool.clone();
+        let gpus = pool.as_ref().and_then(|pool| {
+            let settings = self.settings.pools.get(pool)?;
+            settings.offerings.first()?.gpus
+        });
+        Some(Spec {
+            node: NodeId::new(instance.as_str()),
+            instance: Some(instance),
+            pool,
+            place: rented.place.clone(),
+            instance_type: String::new(),
+            gpus: gpus.unwrap_or(1),
+            gpu_type: "fake".to_owned(),
+            labels: [].into(),
+        })
+    }
+
+    /// A machine that was not there before is switched on.
+    pub(crate) fn power_on(&mut self, id: &ProviderInstanceId, spec: Spec) -> &mut Host {
+        let streams = (
+            self.network.child(id.as_str()),
+            self.network.child(&format!("{id} calls")),
+        );
+        let host = Host::new(spec, streams, &self.config);
+        self.by_node.insert(host.node(), id.clone());
+        self.hosts.entry(id.clone()).or_insert(host)
     }
 
     /// A machine is gone, and everything on it.
@@ -94,6 +108,7 @@ impl Sim {
         };
         rented.status = status;
         rented.gone = Some(now);
+        self.story_gone(id, status.word());
         if let Some(host) = self.hosts.remove(id)
             && self.by_node.get(&host.node()) == Some(id)
         {

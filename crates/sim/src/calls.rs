@@ -182,8 +182,9 @@ impl Sim {
         let instance = rented.instance.clone();
         let whose = instance.as_ref().map_or("nobody", |id| id.as_str());
         self.note("cloud", format_args!("made {id} for {whose}"));
-        let wait = self.boots.between(20_000, 60_000);
-        if boots {
+        let usual = self.boots.between(20_000, 60_000);
+        let wait = self.story_made(id).unwrap_or(usual);
+        if boots && wait < Duration::MAX {
             self.queue.push(self.now + wait, Event::Boot(id.clone()));
         }
         self.check_twins();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use navarch_config::scenario::{self, Place};
 use navarch_core::{Effect, Input, NotifyOutcome};
 use navarch_model::{
     CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offer, Offering, PoolName,
@@ -27,12 +28,12 @@ pub(crate) struct Modes {
     pub(crate) slow: Time,
     /// Until when an offering is sold out, by its place among the offerings.
     pub(crate) sold_out: BTreeMap<usize, Time>,
-    /// What an offering costs instead of the usual, in dollars per hour.
+    /// What an offering costs instead of the usual, in millionths of a dollar per hour.
     pub(crate) prices: BTreeMap<usize, u64>,
 }
 
-/// What an offering costs usually, in dollars per hour.
-const USUAL_DOLLARS: u64 = 2;
+/// What an offering costs usually, in millionths of a dollar per hour.
+const USUAL_MICROS: u64 = 2_000_000;
 
 /// One machine as it is.
 #[derive(Debug, Clone)]
@@ -49,6 +50,10 @@ pub(crate) struct Rented {
     pub(crate) boots: bool,
     /// Whether the cloud may take it back.
     pub(crate) spot: bool,
+    /// Where it stands.
+    pub(crate) place: Place,
+    /// What it costs, in millionths of a dollar per hour.
+    pub(crate) micros: u64,
 }
 
 impl Rented {
@@ -86,6 +91,8 @@ pub(crate) struct Cloud {
     pub(crate) honours_tokens: bool,
     /// What it sells, each once, in the order of the configuration.
     pub(crate) offerings: Vec<Offering>,
+    /// The most machines of an offering at a time, by its place among the offerings.
+    most: BTreeMap<usize, u32>,
     /// Whether it ever claimed completeness for a listing that was not.
     pub(crate) lied: bool,
     /// Earlier listings, the oldest first.
@@ -252,22 +259,59 @@ impl Cloud {
             .is_some_and(|until| now < *until)
     }
 
+    /// What a scenario says of the cloud: capacity and prices of `PROVIDER/REGION/ZONE`, whose
+    /// parts may be left out from the end. The longest name counts.
+    pub(crate) fn limits(&mut self, told: &scenario::Cloud) {
+        for (place, one) in self.offerings.iter().enumerate() {
+            let mut names = vec![one.provider.to_string()];
+            for part in [&one.region, &one.zone] {
+                let name = format!("{}/{part}", names[names.len() - 1]);
+                names.push(name);
+            }
+            let most = names.iter().rev().find_map(|name| told.capacity.get(name));
+            if let Some(most) = most {
+                self.most.insert(place, *most);
+            }
+            let price = names.iter().rev().find_map(|name| told.prices.get(name));
+            if let Some(dollars) = price {
+                let micros = (dollars * 1e6).round() as u64;
+                self.modes.prices.insert(place, micros);
+            }
+        }
+    }
+
+    /// Whether the cloud has no more of an offering.
+    fn is_full(&self, offering: &Offering) -> bool {
+        let place = self.offerings.iter().position(|one| one == offering);
+        let Some(most) = place.and_then(|place| self.most.get(&place)) else {
+            return false;
+        };
+        let there = self.alive().filter(|one| {
+            one.place.provider == offering.provider.as_str()
+                && one.place.region == offering.region
+                && one.place.zone == offering.zone
+        });
+        there.count() as u32 >= *most
+    }
+
+    /// What an offering costs now, in millionths of a dollar per hour.
+    fn micros(&self, offering: &Offering) -> u64 {
+        let place = self.offerings.iter().position(|one| one == offering);
+        let changed = place.and_then(|place| self.modes.prices.get(&place).copied());
+        changed.unwrap_or(USUAL_MICROS)
+    }
+
     /// The price list.
     fn offers(&self, now: Time) -> Vec<Offer> {
-        let offer = |(place, one): (usize, &Offering)| {
-            let dollars = self.modes.prices.get(&place).copied();
-            Offer {
-                region: one.region.clone(),
-                zone: one.zone.clone(),
-                instance_type: one.instance_type.clone(),
-                capacity: one.capacity,
-                price: Some(Price::from_micros(
-                    dollars.unwrap_or(USUAL_DOLLARS) * 1_000_000,
-                )),
-                available: Some(!self.is_sold_out(now, one)),
-            }
+        let offer = |one: &Offering| Offer {
+            region: one.region.clone(),
+            zone: one.zone.clone(),
+            instance_type: one.instance_type.clone(),
+            capacity: one.capacity,
+            price: Some(Price::from_micros(self.micros(one))),
+            available: Some(!self.is_sold_out(now, one)),
         };
-        self.offerings.iter().enumerate().map(offer).collect()
+        self.offerings.iter().map(offer).collect()
     }
 
     fn status_api(&self, now: Time) -> Result<(), ProviderError> {
@@ -286,7 +330,7 @@ impl Cloud {
         {
             return (Done::Nothing, Err(error(kind, "as ordered")));
         }
-        if self.is_sold_out(now, &spec.offering) {
+        if self.is_sold_out(now, &spec.offering) || self.is_full(&spec.offering) {
             let what = "there are no machines of this kind here";
             return (Done::Nothing, Err(error(ProviderErrorKind::Capacity, what)));
         }
@@ -308,6 +352,13 @@ impl Cloud {
             gone: None,
             boots: now >= self.modes.duds,
             spot: spec.offering.capacity == CapacityKind::Spot,
+            place: Place {
+                provider: spec.offering.provider.to_string(),
+                region: spec.offering.region.clone(),
+                zone: spec.offering.zone.clone(),
+                rack: String::new(),
+            },
+            micros: self.micros(&spec.offering),
         };
         let shown = rented.shown();
         let id = rented.id.clone();
@@ -337,6 +388,8 @@ impl Cloud {
             gone: None,
             boots: false,
             spot: false,
+            place: Place::default(),
+            micros: 0,
         };
         self.machines.insert(id.clone(), rented);
         id

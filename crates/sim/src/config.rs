@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use navarch_config::scenario::Scenario;
 use navarch_core::Settings;
 use navarch_model::Idempotency;
 use navarch_store::Retention;
@@ -146,6 +147,8 @@ impl Trouble {
 pub struct Config {
     /// The fleet's configuration file. It has one provider, `fake`.
     pub yaml: String,
+    /// The configuration instead of a file, of a scenario.
+    pub read: Option<Arc<navarch_config::Config>>,
     /// Whether the cloud honours client tokens.
     pub honours_tokens: bool,
     /// The troubles that come by themselves.
@@ -186,6 +189,7 @@ impl Config {
     pub fn calm(min: u32, max: u32) -> Self {
         Self {
             yaml: yaml(min, max, "1", "automatic", 2),
+            read: None,
             honours_tokens: true,
             troubles: Vec::new(),
             trouble_every: Duration::from_secs(3600),
@@ -201,6 +205,18 @@ impl Config {
             retention: None,
             moody_scheduler: false,
             bug: None,
+        }
+    }
+
+    /// The world of a scenario. What is checked in full is checked once a minute and at the end, and
+    /// machines that only repeat themselves are advanced in bulk.
+    pub(crate) fn of(scenario: &Scenario) -> Self {
+        Self {
+            read: Some(Arc::new(scenario.config.clone())),
+            lost: scenario.lost_calls,
+            thorough: false,
+            bulk: true,
+            ..Self::calm(1, 1)
         }
     }
 
@@ -305,6 +321,7 @@ pools:
             })
             .collect();
         let mut config = Self {
+            read: None,
             yaml: yaml(min, max, budget, recovery, gpus),
             honours_tokens: draw.chance(0.8),
             troubles,
@@ -352,13 +369,16 @@ pools:
     ///
     /// What the configuration file says wrong.
     pub(crate) fn settings(&self) -> Result<Arc<Settings>, navarch_config::ConfigErrors> {
-        let (config, _) = navarch_config::Config::parse("sim.yaml", &self.yaml)?;
+        let read = match &self.read {
+            Some(read) => Arc::clone(read),
+            None => Arc::new(navarch_config::Config::parse("sim.yaml", &self.yaml)?.0),
+        };
         let idempotency = if self.honours_tokens {
             Idempotency::TokenOrName
         } else {
             Idempotency::None
         };
-        Ok(Arc::new(Settings::new(&config, |_| idempotency)))
+        Ok(Arc::new(Settings::new(&read, |_| idempotency)))
     }
 }
 

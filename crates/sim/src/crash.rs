@@ -109,6 +109,8 @@ pub(crate) struct Plane {
     pub(crate) restored: u64,
     /// A copy was put back, and no person has switched automation since.
     pub(crate) waits_for_person: bool,
+    /// It dies in its next turn that changes something.
+    pub(crate) doomed: bool,
 }
 
 impl Plane {
@@ -125,6 +127,7 @@ impl Plane {
             copy: None,
             restored: 0,
             waits_for_person: false,
+            doomed: false,
         }
     }
 }
@@ -187,7 +190,7 @@ impl Sim {
             let (id, session) = (node.id.clone(), node.session.clone());
             liveness.register(id, session, node.incarnation, silent, stamp);
         }
-        let fleet = Fleet::new(state, Arc::clone(&self.settings), self.policy());
+        let fleet = Fleet::new(state, Arc::clone(&self.settings), Arc::clone(&self.policy));
         self.plane.process = Some(process(liveness, fleet));
         self.note("plane", format_args!("starts, epoch {epoch}"));
         self.turn(vec![Input::Started { epoch }]);
@@ -358,6 +361,9 @@ impl Sim {
             process.next_wake = plan.report.next_wake;
             process.last_plan = now;
             self.report = plan.report;
+            if let Some(story) = &mut self.story {
+                story.book.planned(&self.report, &self.settings, now);
+            }
             self.plans += 1;
             let inputs: Vec<Input> = plan.actions.into_iter().map(Input::Act).collect();
             if !inputs.is_empty() {
@@ -426,7 +432,11 @@ impl Sim {
     }
 
     fn crash_point(&mut self, changes: bool) -> Option<Point> {
-        if !changes || !self.troubled || !self.plane.crashes.chance(self.config.crash_per_turn) {
+        if !changes || !self.troubled {
+            return None;
+        }
+        let doomed = std::mem::take(&mut self.plane.doomed);
+        if !doomed && !self.plane.crashes.chance(self.config.crash_per_turn) {
             return None;
         }
         self.plane

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::time::Duration;
 
+use navarch_config::scenario::Place;
 use navarch_core::agent::{Agent, Kept, Losses, Outgoing, Spool, SpoolLimits};
 use navarch_core::{Fact, Registration, Report};
 use navarch_model::{
@@ -13,28 +14,30 @@ use navarch_model::{
 
 use crate::bugs::Bug;
 use crate::config::Config;
+use crate::faults::{Faults, Reader};
 use crate::quiet::Quiet;
 use crate::streams::Stream;
 
-/// What is broken now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
-    /// GPUs that are too hot, and until when.
-    pub(crate) hot: BTreeMap<u32, Time>,
-    /// GPUs with uncorrectable memory errors.
-    pub(crate) ecc: BTreeSet<u32>,
-    /// GPUs that the driver has no more.
-    pub(crate) lost: BTreeSet<u32>,
+/// A machine as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    /// The id that its agent registers under.
+    pub(crate) node: NodeId,
+    /// The instance that we bought it as; none for an external node.
+    pub(crate) instance: Option<InstanceId>,
+    /// The pool that its label names.
+    pub(crate) pool: Option<PoolName>,
+    pub(crate) place: Place,
+    pub(crate) instance_type: String,
+    pub(crate) gpus: u32,
+    pub(crate) gpu_type: String,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// One machine that booted.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) instance: InstanceId,
-    pub(crate) node: NodeId,
-    /// The pool that its label names.
-    pool: Option<PoolName>,
-    pub(crate) gpus: u32,
+    pub(crate) spec: Spec,
     pub(crate) boots: u32,
     starts: u32,
     /// None while the machine hangs, is stopped or reboots.
@@ -112,18 +115,9 @@ impl Told {
 }
 
 impl Host {
-    pub(crate) fn new(
-        instance: InstanceId,
-        pool: Option<PoolName>,
-        gpus: u32,
-        (jitter, network): (Stream, Stream),
-        config: &Config,
-    ) -> Self {
+    pub(crate) fn new(spec: Spec, (jitter, network): (Stream, Stream), config: &Config) -> Self {
         Self {
-            node: NodeId::new(instance.as_str()),
-            instance,
-            pool,
-            gpus,
+            spec,
             boots: 1,
             starts: 0,
             agent: None,
@@ -153,7 +147,7 @@ impl Host {
     }
 
     pub(crate) fn node(&self) -> NodeId {
-        self.node.clone()
+        self.spec.node.clone()
     }
 
     /// How much it and its agent remember.
@@ -161,7 +155,7 @@ impl Host {
         let agent = self.agent.as_ref();
         let spooled = agent.map_or(0, |agent| agent.spool().len() + agent.finished().count());
         let (facts, _, finished) = &self.kept;
-        let faults = self.faults.hot.len() + self.unheard.len();
+        let faults = self.faults.len() + self.unheard.len();
         spooled + facts.len() + finished.len() + faults + self.running.len() + self.done.len()
     }
 
@@ -173,11 +167,8 @@ impl Host {
     pub(crate) fn is_steady(&self, now: Time) -> bool {
         let agent = self.agent.as_ref();
         let rests = agent.is_some_and(|agent| agent.is_registered() && agent.spool().is_empty());
-        let whole = self.faults.ecc.is_empty()
-            && self.faults.lost.is_empty()
-            && self.faults.hot.values().all(|until| *until <= now);
         rests
-            && whole
+            && self.faults.is_quiet(now)
             && self.settled
             && self.quiet.is_none()
             && self.under_way == 0
@@ -188,7 +179,7 @@ impl Host {
     }
 
     pub(crate) fn boot(&self) -> BootId {
-        BootId::new(format!("{}-boot-{}", self.instance, self.boots))
+        BootId::new(format!("{}-boot-{}", self.spec.node, self.boots))
     }
 
     /// How the next call travels. It draws the same whatever the chance of a loss.
@@ -213,7 +204,7 @@ impl Host {
         self.under_way = 0;
         self.settled = false;
         self.running.clear();
-        let session = SessionId::new(format!("{}-session-{}", self.instance, self.starts));
+        let session = SessionId::new(format!("{}-session-{}", self.spec.node, self.starts));
         self.keep();
         let (facts, mut losses, mut finished) = std::mem::take(&mut self.kept);
         match bug {
@@ -304,28 +295,32 @@ impl Host {
     }
 
     pub(crate) fn registration(&self) -> Registration {
-        let gpus = (0..self.gpus)
-            .filter(|gpu| !self.faults.lost.contains(gpu))
+        let spec = &self.spec;
+        let gpus = (0..spec.gpus)
+            .filter(|gpu| self.faults.has(*gpu))
             .map(|gpu| Gpu {
                 index: gpu as i32,
-                uuid: format!("GPU-fake-{}-{gpu}", self.instance),
-                name: "fake".to_owned(),
+                uuid: Reader::uuid(spec.node.as_str(), gpu),
+                name: spec.gpu_type.clone(),
                 ..Gpu::default()
             })
             .collect();
+        let mut labels = spec.labels.clone();
+        if let Some(pool) = &spec.pool {
+            labels.insert("pool".to_owned(), pool.to_string());
+        }
         Registration {
             node: Some(self.node()),
-            instance: Some(self.instance.clone()),
+            instance: spec.instance.clone(),
             description: Description {
-                provider: "fake".to_owned(),
+                provider: spec.place.provider.clone(),
+                region: spec.place.region.clone(),
+                zone: spec.place.zone.clone(),
+                instance_type: spec.instance_type.clone(),
                 gpus,
-                hostname: self.instance.to_string(),
-                machine_id: format!("machine-{}", self.instance),
-                labels: self
-                    .pool
-                    .iter()
-                    .map(|pool| ("pool".to_owned(), pool.to_string()))
-                    .collect(),
+                hostname: spec.node.to_string(),
+                machine_id: format!("machine-{}", spec.node),
+                labels,
                 capabilities: Capabilities {
                     full_reports: true,
                     command_results: true,
@@ -341,44 +336,14 @@ impl Host {
 
     /// A reading of every watch.
     fn read_all(&self, now: Time) -> Vec<Fact> {
-        let boot = self.boot();
-        let quiet = |watch: &str| Fact {
-            happened: now.0,
-            watch: watch.to_owned(),
-            boot: Some(boot.clone()),
-            ..Fact::default()
+        let reader = Reader {
+            faults: &self.faults,
+            boot: self.boot(),
+            gpus: self.spec.gpus,
+            name: self.spec.node.as_str(),
+            now,
         };
-        let with = |mut fact: Fact, name: &str, value: String| {
-            fact.metrics.insert(name.to_owned(), value);
-            fact
-        };
-        let present = self.gpus - self.faults.lost.len() as u32;
-        let mut facts = vec![
-            with(quiet("boot"), "boot_id", boot.to_string()),
-            with(quiet("device_count"), "gpu_count", present.to_string()),
-            quiet("driver"),
-            quiet("xid"),
-            quiet("nvlink"),
-        ];
-        for gpu in (0..self.gpus).filter(|gpu| !self.faults.lost.contains(gpu)) {
-            let place = |watch: &str| Fact {
-                gpu: Some(gpu as i32),
-                gpu_uuid: format!("GPU-fake-{}-{gpu}", self.instance),
-                ..quiet(watch)
-            };
-            let hot = self.faults.hot.get(&gpu).is_some_and(|until| now < *until);
-            let celsius = if hot { 97 } else { 45 };
-            let mut heat = with(place("temperature"), "temperature", celsius.to_string());
-            heat.event_type = HealthEventType::Thermal;
-            heat.system = HealthWatchSystem::Thermal;
-            let errors = u32::from(self.faults.ecc.contains(&gpu));
-            facts.push(heat);
-            facts.push(with(place("memory"), "ecc_dbe_count", errors.to_string()));
-            for watch in ["driver", "xid", "nvlink", "pcie", "power"] {
-                facts.push(place(watch));
-            }
-        }
-        facts
+        reader.all()
     }
 
     /// An XID as the kernel log shows it.
@@ -389,7 +354,7 @@ impl Host {
         Fact {
             happened: self.happened,
             gpu: Some(gpu as i32),
-            gpu_uuid: format!("GPU-fake-{}-{gpu}", self.instance),
+            gpu_uuid: Reader::uuid(self.spec.node.as_str(), gpu),
             event_type: HealthEventType::Xid,
             system: HealthWatchSystem::Driver,
             metrics: [("xid_code".to_owned(), code.to_string())].into(),

@@ -171,7 +171,7 @@ impl Sim {
             return;
         };
         for (id, host) in &mut self.hosts {
-            let (session, node) = (host.session(), &host.node);
+            let (session, node) = (host.session(), &host.spec.node);
             let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) else {
                 continue;
             };
@@ -232,7 +232,7 @@ impl Sim {
                 let stamp = process.stamp(at);
                 let _ = process
                     .liveness
-                    .beat(&host.node, session.as_ref(), None, stamp);
+                    .beat(&host.spec.node, session.as_ref(), None, stamp);
             }
         }
         if tell {

@@ -223,7 +223,7 @@ pub struct RuleHits {
     pub hits: u64,
     /// Its result.
     pub result: String,
-    /// Its priority.
+    /// Its place among the rules, 1 the first that is asked.
     pub priority: i64,
     /// Its condition.
     pub condition: String,

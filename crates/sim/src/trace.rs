@@ -11,6 +11,8 @@ pub(crate) struct Trace {
     text: String,
     /// Where the lines go instead of being kept.
     to: Option<Box<dyn Write>>,
+    /// Whether they go as JSON.
+    json: bool,
     /// Of every byte so far.
     fingerprint: Fingerprint,
     /// Whose lines come now: nothing for the first control plane's.
@@ -46,6 +48,10 @@ impl Fingerprint {
 
 impl Trace {
     pub(crate) fn line(&mut self, at: Time, who: &str, what: fmt::Arguments<'_>) {
+        if self.json {
+            self.json_line(at, who, what);
+            return;
+        }
         let millis = at.0 / 1000;
         let (seconds, minutes, hours) =
             (millis / 1000 % 60, millis / 60_000 % 60, millis / 3_600_000);
@@ -63,6 +69,16 @@ impl Trace {
             let _ = to.write_all(self.text.as_bytes());
             self.text.clear();
         }
+    }
+
+    /// A line as `{"at":MICROSECONDS,"who":"…","what":"…"}`.
+    fn json_line(&mut self, at: Time, who: &str, what: fmt::Arguments<'_>) {
+        let Some(to) = &mut self.to else { return };
+        let line = serde_json::json!({ "at": at.0, "who": who, "what": what.to_string() });
+        let line = format!("{line}\n");
+        self.fingerprint.take(line.as_bytes());
+        // A trace that nobody can write down is found by its reader.
+        let _ = to.write_all(line.as_bytes());
     }
 
     /// One entry of the fleet's own record.
@@ -89,6 +105,12 @@ impl Trace {
 
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Sends the lines somewhere from now on, as JSON objects.
+    pub(crate) fn stream_json(&mut self, to: Box<dyn Write>) {
+        self.stream(to);
+        self.json = true;
     }
 
     /// Sends the lines somewhere from now on.

@@ -7,9 +7,12 @@ use navarch_model::{
 
 use crate::cloud::Listing;
 use crate::config::Trouble;
+use crate::faults::{Faults, Heat};
 use crate::machine::Host;
 use crate::world::{Event, Sim};
 
+/// What a GPU that is too hot says, in degrees Celsius.
+const HOT: i32 = 97;
 /// The most XIDs of one burst.
 const BURST: u32 = 40;
 /// XIDs that come by themselves, from harmless to fatal.
@@ -71,7 +74,7 @@ impl Sim {
                 if kind == Trouble::SoldOut {
                     modes.sold_out.insert(place, until);
                 } else {
-                    modes.prices.insert(place, dollars);
+                    modes.prices.insert(place, dollars * 1_000_000);
                 }
                 let Some(offering) = self.cloud.offerings.get(place).cloned() else {
                     return;
@@ -191,8 +194,8 @@ impl Sim {
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
-        let gpu = number % host.gpus;
-        let text = format!("{kind:?} on {} ({id})", host.instance);
+        let gpu = number % host.spec.gpus;
+        let text = format!("{kind:?} on {} ({id})", host.spec.node);
         match kind {
             Trouble::Xid => {
                 let code = XIDS[(number >> 4) as usize % XIDS.len()];
@@ -200,7 +203,8 @@ impl Sim {
                 return;
             }
             Trouble::Thermal => {
-                host.faults.hot.insert(gpu, until);
+                let celsius = Ok(HOT);
+                host.faults.hot.insert(gpu, Heat { until, celsius });
             }
             Trouble::Ecc => {
                 host.faults.ecc.insert(gpu);
@@ -211,7 +215,7 @@ impl Sim {
             Trouble::Repair => {
                 if !host.dead {
                     host.go_dark();
-                    host.faults = crate::machine::Faults::default();
+                    host.faults = Faults::default();
                     host.boots += 1;
                     let wait = self.boots.between(15_000, 90_000);
                     self.queue.push(now + wait, Event::Boot(id.clone()));
@@ -268,12 +272,12 @@ impl Sim {
             return;
         };
         let fact = host.xid(now, code, gpu);
-        let (life, instance) = (host.life, host.instance.clone());
+        let (life, node) = (host.life, host.node());
         let Some(agent) = &mut host.agent else { return };
         agent.happened(vec![fact]);
         self.note(
             "fault",
-            format_args!("XID {code} on GPU {gpu} of {instance} ({id})"),
+            format_args!("XID {code} on GPU {gpu} of {node} ({id})"),
         );
         self.wake_agent(id, life);
     }

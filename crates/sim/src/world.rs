@@ -22,6 +22,7 @@ use crate::crash::Plane;
 use crate::load::Load;
 use crate::machine::Host;
 use crate::queue::Queue;
+use crate::run::{Happening, Story};
 use crate::scheduler::Scheduler;
 use crate::streams::Stream;
 use crate::trace::Trace;
@@ -86,6 +87,8 @@ pub(crate) enum Event {
     Trouble,
     /// The cloud's listing is remembered.
     Remember,
+    /// Something of the scenario.
+    Story(Happening),
 }
 
 /// Tells the seed of the other control plane from the first one's.
@@ -132,6 +135,10 @@ pub struct Sim {
     pub(crate) loads: Stream,
     /// Whether trouble comes by itself.
     pub(crate) troubled: bool,
+    /// By which rules health is judged.
+    pub(crate) policy: Arc<HealthPolicy>,
+    /// The scenario, if one runs.
+    pub(crate) story: Option<Box<Story>>,
 }
 
 impl fmt::Debug for Sim {
@@ -195,6 +202,8 @@ impl Sim {
             load: Load::default(),
             loads: Stream::named(seed, "load"),
             troubled: true,
+            policy: HealthPolicy::builtin(),
+            story: None,
             config,
         };
         sim.queue.push(Time(0), Event::Start);
@@ -274,10 +283,6 @@ impl Sim {
         self.plans
     }
 
-    pub(crate) fn policy(&self) -> Arc<HealthPolicy> {
-        HealthPolicy::builtin()
-    }
-
     /// How many changes were made.
     pub const fn changes(&self) -> u64 {
         self.changed
@@ -297,6 +302,11 @@ impl Sim {
     /// Writes the trace to a file or the like as it grows, and keeps none of it.
     pub fn stream(&mut self, to: Box<dyn Write>) {
         self.trace.stream(to);
+    }
+
+    /// The same, a JSON object a line.
+    pub(crate) fn stream_json(&mut self, to: Box<dyn Write>) {
+        self.trace.stream_json(to);
     }
 
     pub(crate) fn note(&mut self, who: &str, what: fmt::Arguments<'_>) {
@@ -363,6 +373,7 @@ impl Sim {
                 command,
             } => self.ran(&host, life, command),
             Event::Looked => self.looked(),
+            Event::Story(what) => self.happen(what),
             Event::Trouble => {
                 if self.troubled {
                     self.trouble();

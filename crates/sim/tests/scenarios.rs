@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use navarch_sim::{Config, scenario};
+use navarch_sim::{Config, script};
 
 /// Plays a script and compares the trace with the golden one.
 #[track_caller]
 fn golden(name: &str, config: Config, script: &str) -> String {
-    let trace = scenario::play(7, config, script).expect("the script is sound");
+    let trace = script::play(7, config, script).expect("the script is sound");
     blessed(name, &trace);
     trace
 }
@@ -112,7 +112,7 @@ fn large(nodes: u32) -> Config {
 #[test]
 fn two_hundred_nodes_that_report_one_rule_cost_the_budget_and_trip_its_breaker() {
     let script = "run 6m\nstorm 79 1m\nrun 7m\n";
-    let trace = scenario::play(7, large(200), script).expect("the script is sound");
+    let trace = script::play(7, large(200), script).expect("the script is sound");
     assert_eq!(count(&trace, "CHECK"), 0);
     let storm = from(&trace, "XID 79");
     assert_eq!(count(storm, "XID 79 on GPU 0"), 200);
@@ -389,7 +389,7 @@ fn a_spot_machine_that_is_taken_back_is_replaced_where_there_is_some() {
 
 #[test]
 fn a_line_that_is_no_step_is_refused_by_number() {
-    let error = scenario::play(7, Config::calm(1, 1), "run 1m\nexplode\n").unwrap_err();
+    let error = script::play(7, Config::calm(1, 1), "run 1m\nexplode\n").unwrap_err();
     assert_eq!((error.line, error.text.as_str()), (2, "explode"));
     for line in [
         "run",
@@ -407,10 +407,7 @@ fn a_line_that_is_no_step_is_refused_by_number() {
         "other hang 0",
         "other nothing",
     ] {
-        assert!(
-            scenario::play(7, Config::calm(1, 1), line).is_err(),
-            "{line}"
-        );
+        assert!(script::play(7, Config::calm(1, 1), line).is_err(), "{line}");
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use navarch_model::{Automation, NodeCommandType, NodeId, ProviderInstanceId};
+use navarch_model::{Automation, NodeCommandType, ProviderInstanceId};
 
 use crate::config::{Config, Trouble};
 use crate::world::Sim;
@@ -151,7 +151,7 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
         }
         "confirm" => {
             let id = host(sim, number(1)? as usize)?;
-            let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
+            let node = sim.hosts.get(&id)?.node();
             sim.confirm(node);
             sim.schedule_plane();
             return Some(());
@@ -163,7 +163,7 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
         }
         word @ ("cordon" | "uncordon" | "drain" | "terminate" | "diagnose") => {
             let id = host(sim, number(1)? as usize)?;
-            let node = NodeId::new(sim.hosts.get(&id)?.instance.as_str());
+            let node = sim.hosts.get(&id)?.node();
             let kind = match word {
                 "diagnose" => NodeCommandType::RunDiagnostic,
                 word => NodeCommandType::from_short(word)?,

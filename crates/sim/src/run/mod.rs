@@ -1,0 +1,569 @@
+//! Runs a scenario: the fleet that it describes, what happens to it, and the record of it all.
+//!
+//! The engine makes the world and writes down what the control plane concludes. It decides nothing
+//! for the control plane and grades nothing: whether a node is unhealthy, the control plane says.
+
+mod book;
+mod chaos;
+mod failures;
+mod fleet;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_config::ConfigErrors;
+use navarch_config::scenario::{Chaos, ColdStart, Event as Step, FailureKind, Scenario};
+use navarch_model::{Change, NodeId, NodeStatus, ProviderInstanceId, Time};
+use navarch_policy::HealthPolicy;
+
+use crate::config::Config;
+use crate::machine::Spec;
+use crate::record::{Outcome, Record};
+use crate::streams::Stream;
+use crate::world::{Event, Sim};
+use book::Book;
+
+/// How long pools may take to come up before chaos begins all the same.
+const LONGEST_START: Duration = Duration::from_secs(1800);
+/// How often it is looked whether pools are up.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a new external node boots that replaces another, when nothing says so.
+const REPLACEMENT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+
+/// What is due in a scenario.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// An external node is switched on: its place in the fleet.
+    Starts(usize),
+    /// An external node is replaced.
+    Replace(NodeId),
+    /// A failure of a process comes.
+    Fails(usize),
+    /// A failure that another one caused comes.
+    Falls {
+        of: usize,
+        victim: ProviderInstanceId,
+        kind: FailureKind,
+        depth: u32,
+    },
+    /// A failure ends.
+    Heal(usize),
+    /// An outage of the chaos begins.
+    OutageBegins(usize),
+    /// An outage ends: its place in the record, and what it broke.
+    OutageEnds(usize, Vec<usize>),
+    /// The control plane dies in the middle of a commit.
+    PlaneDies,
+}
+
+/// What a simulated fleet has to do with its scenario.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) book: Book,
+    /// External nodes, and whether they were switched on.
+    fleet: Vec<(Spec, bool)>,
+    /// After how long each is switched on.
+    starts: Vec<Duration>,
+    cold: ColdStart,
+    boot: ColdStart,
+    never_boots: f64,
+    chaos: Option<Chaos>,
+    processes: Vec<chaos::Process>,
+    /// The most machines there can be.
+    most_nodes: u32,
+    /// The machines that are there, in no order.
+    roster: Vec<ProviderInstanceId>,
+    seats: BTreeMap<ProviderInstanceId, usize>,
+    /// The newest node in the place of one that the scenario names, and how many there were.
+    newest: BTreeMap<NodeId, NodeId>,
+    generations: BTreeMap<NodeId, (NodeId, u32)>,
+    arrivals: Stream,
+    victims: Stream,
+    kinds: Stream,
+    cascades: Stream,
+    recoveries: Stream,
+    startup: Stream,
+    lemons: Stream,
+}
+
+impl Story {
+    fn join(&mut self, id: &ProviderInstanceId) {
+        self.seats.insert(id.clone(), self.roster.len());
+        self.roster.push(id.clone());
+    }
+
+    fn leave(&mut self, id: &ProviderInstanceId) {
+        let Some(seat) = self.seats.remove(id) else {
+            return;
+        };
+        self.roster.swap_remove(seat);
+        if let Some(moved) = self.roster.get(seat) {
+            self.seats.insert(moved.clone(), seat);
+        }
+    }
+
+    fn draw_lemon(&mut self) -> bool {
+        let fraction = self.chaos.as_ref().and_then(|chaos| chaos.lemons);
+        fraction.is_some_and(|lemons| self.lemons.chance(lemons.fraction))
+    }
+}
+
+/// A scenario that runs.
+#[derive(Debug)]
+pub struct Run {
+    sim: Sim,
+    steps: Vec<Step>,
+    next: usize,
+    /// From when the times of the events and of the chaos count.
+    begun: Time,
+    until: Option<Time>,
+    interval: Duration,
+    sampled: Time,
+    failed: Option<String>,
+    strict: bool,
+    scenario: Scenario,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The present moment of the simulation.
+    pub now: Time,
+    /// When it will end, if that is known.
+    pub until: Option<Time>,
+    /// Nodes that are ACTIVE and HEALTHY, as the control plane says.
+    pub healthy: u32,
+    /// Failures, those of them that others caused, and recoveries.
+    pub failures: u64,
+    /// See [`failures`](Self::failures).
+    pub cascaded: u64,
+    /// See [`failures`](Self::failures).
+    pub recoveries: u64,
+}
+
+impl Run {
+    /// Sets a scenario up; no time has passed. `text` is the file as it was read.
+    ///
+    /// # Errors
+    ///
+    /// What the configuration says wrong.
+    pub fn new(
+        scenario: Scenario,
+        text: String,
+        seed: u64,
+        policy: Arc<HealthPolicy>,
+    ) -> Result<Self, ConfigErrors> {
+        let stress = scenario.stress.as_ref();
+        let gen_ = stress.and_then(|stress| stress.fleet_gen.as_ref());
+        let mut draw = Stream::named(seed, "scenario fleet");
+        let mut startup = Stream::named(seed, "scenario startup");
+        let specs = match gen_ {
+            Some(generated) => fleet::generated(generated, &mut draw),
+            None => fleet::listed(&scenario.fleet),
+        };
+        let starts = match gen_ {
+            Some(generated) => fleet::starts(&generated.startup, specs.len(), &mut startup),
+            None => vec![Duration::ZERO; specs.len()],
+        };
+        let cold = gen_.map(|generated| generated.startup.cold_start);
+        let pools: u32 = scenario
+            .config
+            .pools
+            .values()
+            .map(|pool| pool.max_nodes)
+            .sum();
+        let external = u32::try_from(specs.len()).unwrap_or(u32::MAX);
+        let chaos = stress.and_then(|stress| stress.chaos.clone());
+        let story = Story {
+            book: Book::default(),
+            fleet: specs.into_iter().map(|spec| (spec, false)).collect(),
+            starts,
+            cold: cold.unwrap_or_default(),
+            boot: scenario.cloud.boot,
+            never_boots: scenario.cloud.never_boots,
+            chaos,
+            processes: Vec::new(),
+            most_nodes: (external + pools + pools / 4 + 1).max(1),
+            roster: Vec::new(),
+            seats: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            arrivals: Stream::named(seed, "chaos arrivals"),
+            victims: Stream::named(seed, "chaos victims"),
+            kinds: Stream::named(seed, "chaos kinds"),
+            cascades: Stream::named(seed, "chaos cascades"),
+            recoveries: Stream::named(seed, "chaos recoveries"),
+            startup,
+            lemons: Stream::named(seed, "chaos lemons"),
+        };
+        let config = Config::of(&scenario);
+        let mut sim = Sim::new(seed, config)?;
+        sim.policy = policy;
+        sim.cloud.limits(&scenario.cloud);
+        let mut run = Self {
+            interval: stress.map_or(Duration::from_secs(5), |stress| stress.metrics_interval),
+            steps: scenario.events.clone(),
+            next: 0,
+            begun: Time(0),
+            until: None,
+            sampled: Time(0),
+            failed: None,
+            strict: stress.is_none(),
+            sim,
+            scenario,
+        };
+        run.describe(story, text, seed);
+        Ok(run)
+    }
+
+    fn describe(&mut self, mut story: Story, text: String, seed: u64) {
+        let scenario = &self.scenario;
+        let record = &mut story.book.record;
+        record.name.clone_from(&scenario.name);
+        record.description.clone_from(&scenario.description);
+        record.seed = seed;
+        record.scenario = text;
+        record.configuration = scenario.config.to_yaml();
+        record.asked.total_nodes = match story.fleet.len() {
+            0 => scenario
+                .config
+                .pools
+                .values()
+                .map(|pool| pool.max_nodes)
+                .sum(),
+            external => u32::try_from(external).unwrap_or(u32::MAX),
+        };
+        if let Some(chaos) = story.chaos.as_ref().filter(|chaos| chaos.enabled) {
+            record.asked.failure_rate = chaos.failure_rate;
+            record.asked.cascading = chaos.cascading.is_some();
+            record.asked.recovery = chaos.recovery.is_some();
+        }
+        self.sim.story = Some(Box::new(story));
+    }
+
+    /// Writes the trace somewhere as it grows, a JSON object a line.
+    pub fn trace(&mut self, to: Box<dyn std::io::Write>) {
+        self.sim.stream_json(to);
+    }
+
+    /// Brings the fleet up: a stress run's start-up, and the pools of one.
+    fn bring_up(&mut self) {
+        let scripted = self
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, navarch_config::scenario::Action::StartFleet));
+        if !scripted {
+            // What starts nothing by itself starts at once.
+            let _ = self.sim.act(&navarch_config::scenario::Action::StartFleet);
+        }
+        if self.strict {
+            return;
+        }
+        let longest = self.sim.story.as_ref().map_or(Duration::ZERO, |story| {
+            let last = story.starts.iter().copied().max().unwrap_or_default();
+            last + story.cold.max.or(story.cold.mean).unwrap_or_default()
+        });
+        let limit = self.sim.now() + LONGEST_START.max(longest);
+        while self.sim.now() < limit && self.sim.violations().is_empty() && !self.is_up() {
+            let next = self.sim.now() + LOOK;
+            self.pass(next);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        let Some(story) = &self.sim.story else {
+            return true;
+        };
+        let started = story.fleet.iter().all(|(_, on)| *on) && story.book.progress().0 == 0;
+        let mut pools = self.sim.settings.pools.keys();
+        started
+            && pools.all(|pool| {
+                let (target, active) = story.book.pool(pool);
+                self.sim.plans() > 0 && active >= target
+            })
+    }
+
+    /// Lets time pass, with samples on the way.
+    fn pass(&mut self, until: Time) {
+        while self.sampled <= until && self.sim.violations().is_empty() {
+            let at = self.sampled;
+            self.sim.run(at.max(self.sim.now()));
+            self.sample();
+            self.sampled = at + self.interval;
+        }
+        self.sim.run(until);
+    }
+
+    fn sample(&mut self) {
+        let now = self.sim.now();
+        if let Some(story) = &mut self.sim.story {
+            story.book.sample(&self.sim.report, now);
+        }
+    }
+
+    /// Goes on for about one sampling interval. Answers none when the run is over.
+    pub fn advance(&mut self) -> Option<Progress> {
+        if self.until.is_none() {
+            self.begin();
+        }
+        let until = self.until?;
+        let over = self.sim.now() >= until && self.next >= self.steps.len();
+        if over || self.failed.is_some() || !self.sim.violations().is_empty() {
+            return None;
+        }
+        let stop = self.sim.now() + self.interval;
+        let due = self.steps.get(self.next).map(|step| self.begun + step.at);
+        match due {
+            Some(due) if due <= stop => {
+                self.pass(due.max(self.sim.now()));
+                self.step();
+            }
+            _ => self.pass(stop.min(until.max(self.sim.now()))),
+        }
+        Some(self.progress())
+    }
+
+    fn begin(&mut self) {
+        self.bring_up();
+        if !self.strict {
+            self.begun = self.sim.now();
+        }
+        let now = self.begun;
+        if let Some(story) = &mut self.sim.story {
+            story.book.record.started = now;
+        }
+        self.sim.unleash();
+        let last = self.steps.last().map_or(Duration::ZERO, |step| step.at);
+        let lasts = self
+            .scenario
+            .stress
+            .as_ref()
+            .map_or(last, |stress| stress.duration);
+        self.until = Some(self.begun + lasts);
+    }
+
+    fn step(&mut self) {
+        let Some(step) = self.steps.get(self.next).cloned() else {
+            return;
+        };
+        self.next += 1;
+        let Err(wrong) = self.sim.act(&step.action) else {
+            return;
+        };
+        let wrong = format!("the event in line {} failed: {wrong}", step.line);
+        self.sim.note("event", format_args!("{wrong}"));
+        let now = self.sim.now();
+        let asserts = matches!(step.action, navarch_config::scenario::Action::Assert(_));
+        if self.strict || asserts {
+            self.failed = Some(wrong.clone());
+        }
+        if let Some(story) = &mut self.sim.story {
+            story.book.record.notes.push((now, wrong));
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let book = self.sim.story.as_ref().map(|story| &story.book);
+        let (_, healthy, failures, recoveries) = book.map_or((0, 0, 0, 0), Book::progress);
+        Progress {
+            now: self.sim.now(),
+            until: self.until,
+            healthy,
+            failures,
+            cascaded: book.map_or(0, Book::cascaded),
+            recoveries,
+        }
+    }
+
+    /// Ends the run and checks what was expected. `interrupted` says that it ends before its time;
+    /// then nothing is expected.
+    pub fn finish(mut self, interrupted: bool) -> Record {
+        let now = self.sim.now();
+        self.sim.check_all();
+        self.sample();
+        let mut first = self.failed.take();
+        let judged = if interrupted || first.is_some() {
+            Vec::new()
+        } else {
+            let all = self.scenario.assertions.iter();
+            all.map(|assertion| self.sim.judge(assertion)).collect()
+        };
+        let broken: Vec<String> = self
+            .sim
+            .violations()
+            .iter()
+            .map(|one| format!("{}: {}", one.invariant, one.what))
+            .collect();
+        first = first.or_else(|| {
+            let wrong = judged.iter().find_map(|result| {
+                let wrong = result.wrong.as_ref()?;
+                Some(format!(
+                    "the assertion in line {} failed: {wrong}",
+                    result.line
+                ))
+            });
+            broken
+                .first()
+                .map(|one| format!("a promise is broken: {one}"))
+                .or(wrong)
+        });
+        let policy = Arc::clone(&self.sim.policy);
+        let Some(mut story) = self.sim.story.take() else {
+            return Record::default();
+        };
+        story.book.describe_rules(&policy);
+        let mut record = story.book.record;
+        record.assertions.extend(judged);
+        record.violations = broken;
+        record.recovery_times.sort();
+        record.ended = now;
+        record.outcome = match first {
+            Some(wrong) => Outcome::Failed(wrong),
+            None if interrupted => Outcome::Interrupted,
+            None => Outcome::Passed,
+        };
+        record
+    }
+
+    /// The simulated fleet.
+    pub const fn sim(&self) -> &Sim {
+        &self.sim
+    }
+}
+
+impl Sim {
+    /// The control plane changes something: what it concluded goes into the record.
+    pub(crate) fn write_down(&mut self, change: &Change) {
+        let Some(story) = &mut self.story else { return };
+        let was = match change {
+            Change::Node(node) => self.seen.nodes.get(&node.id).map(|node| node.status()),
+            _ => None,
+        };
+        story.book.changed(&self.seen, change, self.now);
+        let recovery = story.chaos.as_ref().and_then(|chaos| chaos.recovery);
+        if let Change::Node(node) = change
+            && recovery.is_some_and(|recovery| recovery.replace_fatal)
+            && node.instance.is_none()
+            && node.status() == NodeStatus::Unhealthy
+            && was != Some(NodeStatus::Unhealthy)
+        {
+            let replace = Happening::Replace(node.id.clone());
+            self.queue.push(self.now, Event::Story(replace));
+        }
+    }
+
+    /// Something of the scenario is due.
+    pub(crate) fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Starts(at) => self.starts(at),
+            Happening::Replace(node) => self.replace(&node),
+            Happening::Fails(process) => self.fails(process),
+            Happening::Falls {
+                of,
+                victim,
+                kind,
+                depth,
+            } => self.falls(of, &victim, kind, depth),
+            Happening::Heal(place) => self.heal(place),
+            Happening::OutageBegins(at) => {
+                let chaos = self.story.as_ref().and_then(|story| story.chaos.as_ref());
+                let outage = chaos.and_then(|chaos| chaos.outages.get(at)).cloned();
+                if let Some(outage) = outage {
+                    self.black_out(&outage);
+                }
+            }
+            Happening::OutageEnds(at, places) => self.light_up(at, places),
+            Happening::PlaneDies => self.doom_plane(),
+        }
+    }
+
+    /// An external node is switched on.
+    fn starts(&mut self, at: usize) {
+        let now = self.now;
+        let Some(story) = &mut self.story else { return };
+        let Some((spec, on)) = story.fleet.get_mut(at) else {
+            return;
+        };
+        let slot = !std::mem::replace(on, true) && !story.generations.contains_key(&spec.node);
+        let spec = spec.clone();
+        let lemon = story.draw_lemon();
+        story.book.powered(&spec, lemon, slot, now);
+        let id = ProviderInstanceId::new(spec.node.as_str());
+        story.join(&id);
+        let boots = match story.generations.contains_key(&spec.node) {
+            true => Duration::ZERO,
+            false => fleet::cold_start(&story.cold, &mut story.startup),
+        };
+        self.power_on(&id, spec);
+        self.queue.push(now + boots, Event::Boot(id));
+    }
+
+    /// The owner of an external node that the control plane finds unhealthy gets another one.
+    fn replace(&mut self, node: &NodeId) {
+        let now = self.now;
+        let Some(id) = self.by_node.get(node).cloned() else {
+            return;
+        };
+        let Some(mut spec) = self.hosts.get(&id).map(|host| host.spec.clone()) else {
+            return;
+        };
+        self.switch_off(&id, "it is replaced");
+        let Some(story) = &mut self.story else { return };
+        let known = story.generations.get(node).cloned();
+        let (base, generation) = known.unwrap_or_else(|| (node.clone(), 1));
+        let generation = generation + 1;
+        spec.node = NodeId::new(format!("{base}-gen{generation}"));
+        story
+            .generations
+            .insert(spec.node.clone(), (base.clone(), generation));
+        story.newest.insert(base, spec.node.clone());
+        story.book.replaced(node, &spec.node);
+        let recovery = story.chaos.as_ref().and_then(|chaos| chaos.recovery);
+        let told = recovery.and_then(|recovery| recovery.replace_cold_start);
+        let wait = match (told, story.cold.min, story.cold.max) {
+            (Some(told), ..) => told,
+            (None, Some(min), Some(max)) => story.startup.uniform(min, max),
+            _ => story.startup.uniform(REPLACEMENT.0, REPLACEMENT.1),
+        };
+        let at = story.fleet.len();
+        story.fleet.push((spec, false));
+        self.queue
+            .push(now + wait, Event::Story(Happening::Starts(at)));
+    }
+
+    /// The cloud made a machine for a pool.
+    pub(crate) fn story_made(&mut self, id: &ProviderInstanceId) -> Option<Duration> {
+        let now = self.now;
+        let micros = self.cloud.machines.get(id)?.micros;
+        let spec = self.rented_spec(id)?;
+        let story = self.story.as_mut()?;
+        let lemon = story.draw_lemon();
+        story.book.powered(&spec, lemon, true, now);
+        story.book.bought(micros, now);
+        story.join(id);
+        if story.startup.chance(story.never_boots) {
+            return Some(Duration::MAX);
+        }
+        let told = story.boot != ColdStart::default();
+        told.then(|| fleet::cold_start(&story.boot, &mut story.startup))
+    }
+
+    /// A machine of a pool is gone.
+    pub(crate) fn story_gone(&mut self, id: &ProviderInstanceId, why: &str) {
+        let now = self.now;
+        let Some(rented) = self.cloud.machines.get(id) else {
+            return;
+        };
+        let (micros, node) = (rented.micros, rented.instance.as_ref());
+        let Some(node) = node.map(|instance| NodeId::new(instance.as_str())) else {
+            return;
+        };
+        if let Some(story) = &mut self.story {
+            story.leave(id);
+            story.book.gone(&node, why, micros, now);
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::schema::Document;
 use crate::snippet::snippet;
 use crate::tree::quoted;
 
@@ -142,6 +143,7 @@ impl fmt::Display for Warning {
 #[derive(Debug)]
 pub(crate) struct Log {
     file: String,
+    document: Document,
     errors: RefCell<Vec<(Position, String, Shown)>>,
     warnings: RefCell<Vec<(Position, String)>>,
     /// Values from variables as messages would quote them, each with what is said in its place.
@@ -156,13 +158,19 @@ enum Shown {
 }
 
 impl Log {
-    pub(crate) fn new(file: &str) -> Self {
+    pub(crate) fn new(file: &str, document: Document) -> Self {
         Self {
             file: file.to_owned(),
+            document,
             errors: RefCell::default(),
             warnings: RefCell::default(),
             expanded: RefCell::default(),
         }
+    }
+
+    /// What the file is.
+    pub(crate) const fn document(&self) -> Document {
+        self.document
     }
 
     pub(crate) fn error(&self, position: Position, message: impl Into<String>) {

@@ -8,8 +8,10 @@ use crate::tree::{Entry, Node, Value, quoted};
 
 mod groups;
 mod scalars;
+mod shares;
 
 pub(crate) use scalars::YEAR;
+pub(crate) use shares::{MOST_WEIGHT, plain_count, plain_number};
 
 /// Stands for a value that may be a secret in the wrong place.
 const HIDDEN: &str = "a value that is not shown";
@@ -237,7 +239,7 @@ impl<'t> Fields<'t> {
         if let Some(near) = self.section.nearest(name) {
             return format!("{message}: did you mean {near}?");
         }
-        match schema::homes(name).as_slice() {
+        match schema::homes(self.log.document().root(), name).as_slice() {
             [] => {
                 let names: Vec<_> = self
                     .section
@@ -398,6 +400,7 @@ impl<'t> Fields<'t> {
                     | Form::Texts
                     | Form::Word(_)
                     | Form::Labels
+                    | Form::TextsByName
                     | Form::Headers
                     | Form::Section(_)
                     | Form::Named(_)

@@ -5,10 +5,11 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, ServerConfig, StoreConfig};
 use crate::error::{ConfigErrors, Log, Position, Warning};
 use crate::expand::{Environment, expand};
 use crate::fields::Fields;
+use crate::schema::Document;
 use crate::{schema, tree};
 
 mod autoscaling;
@@ -16,6 +17,7 @@ mod fleet;
 mod guards;
 mod notifier;
 mod placement;
+mod scenario;
 mod server;
 mod windows;
 
@@ -33,21 +35,9 @@ impl Config {
     ///
     /// Fails with all problems found, in the order of the file.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        let name = path.display().to_string();
-        let unreadable = |message: String| ConfigErrors::one(&name, None, message);
-        let open = || -> std::io::Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            File::open(path)?
-                .take(tree::MAX_FILE_BYTES as u64 + 1)
-                .read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = open().map_err(|error| {
-            unreadable(format!(
-                "cannot read the configuration: {error}; check the path and its permissions"
-            ))
-        })?;
-        Self::parse_bytes(&name, &bytes, &|name| std::env::var_os(name))
+        let (name, bytes) = read(path, Document::Configuration)?;
+        let text = text_of(&name, &bytes, Document::Configuration)?;
+        Self::parse_with(&name, text, &|name| std::env::var_os(name))
     }
 
     /// Reads a configuration from a text, without any variable; `name` stands in messages as the
@@ -70,53 +60,77 @@ impl Config {
         text: &str,
         environment: &Environment<'_>,
     ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        Self::parse_bytes(name, text.as_bytes(), environment)
-    }
-
-    fn parse_bytes(
-        name: &str,
-        bytes: &[u8],
-        environment: &Environment<'_>,
-    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
-        let refused = |position, message| Err(ConfigErrors::one(name, Some(position), message));
-        if bytes.len() > tree::MAX_FILE_BYTES {
-            return refused(
-                Position::START,
-                format!(
-                    "the file is larger than {} bytes: is it a configuration?",
-                    tree::MAX_FILE_BYTES
-                ),
-            );
-        }
-        let text = match str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let sound = str::from_utf8(&bytes[..error.valid_up_to()])
-                    .expect("the error says how far the text is sound");
-                return refused(
-                    tree::position_of(sound, sound.len()),
-                    "not UTF-8: save the file as UTF-8 text".to_owned(),
-                );
-            }
-        };
-        let log = Log::new(name);
+        let text = text_of(name, text.as_bytes(), Document::Configuration)?;
+        let log = Log::new(name, Document::Configuration);
         let config = tree::parse(&log, text).map(|mut root| {
             expand(&log, &mut root, "", environment);
-            top_level(&log, &root)
+            let at = Position::START;
+            let fields = Fields::new(&log, &schema::ROOT, String::new(), at, Some(&root));
+            let store = server::store(&fields.section("store"));
+            Config {
+                store,
+                ..control_plane(&fields, ServerConfig::default())
+            }
         });
         log.finish(config.unwrap_or_default(), text)
     }
 }
 
-fn top_level(log: &Log, root: &tree::Node) -> Config {
-    let at = Position::START;
-    let fields = Fields::new(log, &schema::ROOT, String::new(), at, Some(root));
-    let server = server::server(&fields.section("server"));
+/// Reads a file; its name as messages have it, and what is in it.
+fn read(path: &Path, document: Document) -> Result<(String, Vec<u8>), ConfigErrors> {
+    let name = path.display().to_string();
+    let open = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?
+            .take(tree::MAX_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match open() {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(error) => {
+            let noun = document.noun();
+            let message =
+                format!("cannot read the {noun}: {error}; check the path and its permissions");
+            Err(ConfigErrors::one(&name, None, message))
+        }
+    }
+}
+
+/// The text of a file that is not too large.
+fn text_of<'b>(name: &str, bytes: &'b [u8], document: Document) -> Result<&'b str, ConfigErrors> {
+    let refused = |position, message| Err(ConfigErrors::one(name, Some(position), message));
+    if bytes.len() > tree::MAX_FILE_BYTES {
+        return refused(
+            Position::START,
+            format!(
+                "the file is larger than {} bytes: is it a {}?",
+                tree::MAX_FILE_BYTES,
+                document.noun()
+            ),
+        );
+    }
+    match str::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let sound = str::from_utf8(&bytes[..error.valid_up_to()])
+                .expect("the error says how far the text is sound");
+            refused(
+                tree::position_of(sound, sound.len()),
+                "not UTF-8: save the file as UTF-8 text".to_owned(),
+            )
+        }
+    }
+}
+
+/// The sections that a configuration and a scenario share; the store is as it is by default.
+fn control_plane(fields: &Fields<'_>, default: ServerConfig) -> Config {
+    let server = server::server(&fields.section("server"), default);
     let guards = guards::guards(&fields.section("guards"), server.heartbeat_timeout);
-    let (providers, pools) = fleet::fleet(&fields, &guards, server.heartbeat_timeout);
+    let (providers, pools) = fleet::fleet(fields, &guards, server.heartbeat_timeout);
     Config {
         server,
-        store: server::store(&fields.section("store")),
+        store: StoreConfig::default(),
         instance_manager: server::instance_manager(&fields.section("instance_manager")),
         planner: server::planner(&fields.section("planner")),
         guards,

@@ -9,6 +9,8 @@ use navarch_model::{HealthStatus, NodeCommandType, NodeStatus};
 
 use crate::config::Config;
 
+pub mod presets;
+
 /// A scenario file, read and checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -31,6 +33,20 @@ pub struct Scenario {
     pub cloud: Cloud,
     /// How often a call between agents and control plane is lost, from 0 to 1.
     pub lost_calls: f64,
+    /// The seed, the one of the stress section included; none for one that is drawn and printed.
+    pub seed: Option<u64>,
+}
+
+/// The machine type of a node that names none, by its provider and its number of GPUs.
+#[must_use]
+pub fn usual_instance_type(provider: &str, gpus: u32) -> String {
+    match provider {
+        "gcp" => format!("a3-highgpu-{gpus}g"),
+        "aws" if gpus == 8 => "p5.48xlarge".to_owned(),
+        "aws" => "p4d.24xlarge".to_owned(),
+        "lambda" => format!("gpu_{gpus}x_h100"),
+        _ => "generic-gpu".to_owned(),
+    }
 }
 
 /// One external node.
@@ -407,6 +423,19 @@ pub struct FleetGen {
     pub startup: Startup,
 }
 
+impl FleetGen {
+    /// The zones of a region.
+    #[must_use]
+    pub fn zones_of(&self, region: &str) -> Vec<String> {
+        match self.zones.get(region) {
+            Some(zones) => zones.clone(),
+            None => ["a", "b", "c", "d"]
+                .map(|letter| format!("{region}-{letter}"))
+                .to_vec(),
+        }
+    }
+}
+
 /// A kind of generated nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
@@ -553,6 +582,8 @@ pub struct Correlated {
     pub name: String,
     /// The kind that brings it.
     pub trigger: FailureKind,
+    /// The XID that brings it, when the trigger is one; any XID of the kind otherwise.
+    pub trigger_xid: Option<u32>,
     /// What comes along.
     pub response: FailureKind,
     /// How often, from 0 to 1.
@@ -627,6 +658,17 @@ pub enum Domain {
     Named(Scope, String),
     /// A share of all, from 0 to 1.
     Fraction(f64),
+}
+
+impl Cloud {
+    /// How long machines boot when the scenario does not say it: most ready within two minutes, as
+    /// published reports of cloud machines have it.
+    pub const USUAL_BOOT: ColdStart = ColdStart {
+        min: Some(Duration::from_secs(30)),
+        max: Some(Duration::from_secs(240)),
+        mean: Some(Duration::from_secs(75)),
+        stddev: Duration::from_secs(25),
+    };
 }
 
 /// The simulated cloud, for pools.

@@ -10,11 +10,14 @@ mod guards;
 mod json;
 mod keys;
 mod notifier;
+mod scenario;
 mod server;
 
 pub(crate) use autoscaling::PACES;
 pub(crate) use fleet::PROVIDER_TYPES;
 pub use json::json_schema;
+pub use scenario::SCENARIO;
+pub(crate) use scenario::{ACTIONS, ASSERTIONS};
 pub use server::ROOT;
 
 /// A mapping of the file.
@@ -127,6 +130,20 @@ pub enum Form {
     Texts,
     /// A mapping from names of HTTP headers to text that may be secret.
     Headers,
+    /// A share: a number from 0 to 1, or a percentage.
+    Share,
+    /// A kind of failure by its word; where the table says so, an XID.
+    Failure,
+    /// A number, a percentage or a duration, by what it limits.
+    Bound,
+    /// A mapping from names to weights.
+    Weights,
+    /// A mapping from names to whole numbers.
+    Counts,
+    /// A mapping from names to dollars per hour.
+    Prices,
+    /// A mapping from names to lists of text.
+    TextsByName,
 }
 
 /// What the loader does with a key.
@@ -203,10 +220,37 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// The sections that have a key of this name, as dotted paths.
-pub(crate) fn homes(name: &str) -> Vec<String> {
+/// A kind of file, each with its own table of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// The configuration of the control plane.
+    Configuration,
+    /// A scenario of the simulator.
+    Scenario,
+}
+
+impl Document {
+    /// The top level of its keys.
+    pub(crate) const fn root(self) -> &'static Section {
+        match self {
+            Self::Configuration => &ROOT,
+            Self::Scenario => &SCENARIO,
+        }
+    }
+
+    /// What messages call it.
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Scenario => "scenario",
+        }
+    }
+}
+
+/// The sections below `root` that have a key of this name, as dotted paths.
+pub(crate) fn homes(root: &'static Section, name: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for_each_section("", &ROOT, &mut |path, section| {
+    for_each_section("", root, &mut |path, section| {
         if !path.is_empty()
             && section
                 .key(name)
@@ -386,5 +430,12 @@ fn form_words(form: Form) -> String {
         Form::List(_) => "list of sections".to_owned(),
         Form::Texts => "list of text".to_owned(),
         Form::Headers => "mapping of secret text".to_owned(),
+        Form::Share => "number from 0 to 1, or percentage".to_owned(),
+        Form::Failure => "kind of failure".to_owned(),
+        Form::Bound => "number, percentage or duration".to_owned(),
+        Form::Weights => "mapping from names to weights".to_owned(),
+        Form::Counts => "mapping from names to whole numbers".to_owned(),
+        Form::Prices => "mapping from names to dollars per hour".to_owned(),
+        Form::TextsByName => "mapping from names to lists of text".to_owned(),
     }
 }

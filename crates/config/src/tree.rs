@@ -108,7 +108,7 @@ pub(crate) fn parse(log: &Log, text: &str) -> Option<Node> {
         Ok(root) => Some(Source { text, log }.node(root)),
         Err(error) => {
             let position = error.location().map_or(Position::START, position);
-            let mut message = syntax_message(&error);
+            let mut message = syntax_message(&error, log.document().noun());
             let line = usize::try_from(position.line).unwrap_or(usize::MAX);
             let line = text.split('\n').nth(line.saturating_sub(1));
             if message.contains("flow") && line.is_some_and(|line| line.contains("${")) {
@@ -163,27 +163,27 @@ fn position(location: Location) -> Position {
     }
 }
 
-fn syntax_message(error: &serde_saphyr::Error) -> String {
+fn syntax_message(error: &serde_saphyr::Error, noun: &str) -> String {
     use serde_saphyr::Error;
     match error.without_snippet() {
-        Error::AliasError { error, .. } => syntax_message(error),
+        Error::AliasError { error, .. } => syntax_message(error, noun),
         Error::MultipleDocuments { .. } => {
             "a second YAML document begins here: keep one document in the file".to_owned()
         }
         Error::Budget { breach, .. } => match breach {
-            BudgetBreach::Depth { .. } => too_deep(),
-            _ => too_much(),
+            BudgetBreach::Depth { .. } => too_deep(noun),
+            _ => too_much(noun),
         },
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. } => too_much(),
+        | Error::AliasExpansionLimitExceeded { .. } => too_much(noun),
         Error::UnsupportedTag { tag, .. } => {
             format!("the tag {} is not supported: remove it", quoted(tag))
         }
         other => {
             let text = other.to_string();
             if text.starts_with("recursion limit exceeded") {
-                return too_deep();
+                return too_deep(noun);
             }
             let text = text.split(" at line ").next().unwrap_or(&text);
             format!("not valid YAML: {text}")
@@ -191,14 +191,12 @@ fn syntax_message(error: &serde_saphyr::Error) -> String {
     }
 }
 
-fn too_deep() -> String {
-    format!("nested deeper than {MAX_DEPTH} levels: no key of the configuration is that deep")
+fn too_deep(noun: &str) -> String {
+    format!("nested deeper than {MAX_DEPTH} levels: no key of the {noun} is that deep")
 }
 
-fn too_much() -> String {
-    format!(
-        "more than {MAX_NODES} values, counting each use of an alias: no configuration is that large"
-    )
+fn too_much(noun: &str) -> String {
+    format!("more than {MAX_NODES} values, counting each use of an alias: no {noun} is that large")
 }
 
 /// The tree as the deserializer gives it, before scalars get their text back.

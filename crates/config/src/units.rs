@@ -21,6 +21,12 @@ impl Percent {
         Self(percent * 100)
     }
 
+    /// The share as a number from 0 to 1.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
     /// This share of `whole`, rounded down.
     #[must_use]
     pub const fn of(self, whole: usize) -> usize {

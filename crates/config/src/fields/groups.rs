@@ -257,7 +257,7 @@ impl<'t> Fields<'t> {
         }
     }
 
-    fn mapping(&self, key: &str, expected: &str) -> &'t [Entry] {
+    pub(super) fn mapping(&self, key: &str, expected: &str) -> &'t [Entry] {
         match self.entry(key).map(|entry| &entry.node) {
             None
             | Some(Node {

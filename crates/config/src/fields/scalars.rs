@@ -9,7 +9,7 @@ use navarch_model::Price;
 use super::{Fields, HIDDEN};
 use crate::config::Paces;
 use crate::duration::{self, DurationError};
-use crate::schema;
+use crate::schema::{self, Document};
 use crate::tree::{Kind, Scalar, Value, quoted};
 use crate::units::{Budget, Percent, PercentError, Size};
 
@@ -26,7 +26,7 @@ impl<'t> Fields<'t> {
     }
 
     /// The scalar of a key; `expected` is what a message says the key takes.
-    fn scalar(&self, key: &str, expected: &str) -> Option<&'t Scalar> {
+    pub(super) fn scalar(&self, key: &str, expected: &str) -> Option<&'t Scalar> {
         self.entry(key)?;
         match self.scalar_of(key) {
             Some(scalar) if scalar.kind == Kind::Broken => None,
@@ -100,8 +100,11 @@ impl<'t> Fields<'t> {
 
     fn parse_duration(&self, key: &str, scalar: &Scalar) -> Option<Duration> {
         let problem = match (scalar.kind, duration::parse(&scalar.text)) {
-            // A bare 0 is a duration in Go's notation, but not in its configuration files.
-            (Kind::Number, Ok(_)) => "the unit is missing: write 0s".to_owned(),
+            // A bare 0 is a duration in Go's notation and in its scenarios, but not in its
+            // configuration files.
+            (Kind::Number, Ok(_)) if self.log.document() == Document::Configuration => {
+                "the unit is missing: write 0s".to_owned()
+            }
             (_, Ok(value)) => return Some(value),
             // What is odd about the text of a variable would tell a part of it.
             (_, Err(_)) if scalar.written.is_some() => DurationError::Malformed.to_string(),
@@ -302,7 +305,7 @@ impl<'t> Fields<'t> {
 }
 
 /// A whole number in decimal digits without a leading zero, which other notations take for octal.
-fn decimal(text: &str) -> Option<i128> {
+pub(super) fn decimal(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let canonical = digits == "0" || !digits.starts_with('0');
     (canonical && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
@@ -316,7 +319,7 @@ fn decimal(text: &str) -> Option<i128> {
         })
 }
 
-fn one_of(words: &[&str]) -> String {
+pub(super) fn one_of(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [word] => (*word).to_owned(),

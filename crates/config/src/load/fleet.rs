@@ -13,11 +13,11 @@ use super::{MOST_NODES, SHORTEST_WAIT};
 use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
 use crate::error::Position;
 use crate::fields::{Fields, YEAR};
-use crate::schema::{self, PROVIDER_TYPES};
+use crate::schema::{self, Document, PROVIDER_TYPES};
 use crate::tree::quoted;
 
 /// GPUs of a fake machine: the largest real one has 16; 64 leaves room for what comes.
-const MOST_GPUS: u32 = 64;
+pub(super) const MOST_GPUS: u32 = 64;
 
 /// A pool may launch at least this often an hour, however small it is.
 const LEAST_LAUNCHES_PER_HOUR: u32 = 10;
@@ -46,7 +46,9 @@ pub(super) fn fleet(
     let mut pools = Pools::new();
     let errors = root.log().error_count();
     let sections = root.named("pools");
-    if sections.is_empty() && !root.is_broken() && root.log().error_count() == errors {
+    // A scenario may have external nodes alone.
+    let required = root.log().document() == Document::Configuration;
+    if required && sections.is_empty() && !root.is_broken() && root.log().error_count() == errors {
         root.log().error(
             root.at("pools"),
             "at least one pool is required: add one with provider, instance_type and max_nodes under pools",

@@ -28,8 +28,7 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 /// Idle connections are kept at least this long unless the file says otherwise.
 const IDLE_TIMEOUT_FLOOR: Duration = Duration::from_secs(90);
 
-pub(super) fn server(fields: &Fields<'_>) -> ServerConfig {
-    let default = ServerConfig::default();
+pub(super) fn server(fields: &Fields<'_>, default: ServerConfig) -> ServerConfig {
     let errors = fields.log().error_count();
     let interval = SHORTEST_INTERVAL..=LONGEST_INTERVAL;
     let heartbeat_interval = fields

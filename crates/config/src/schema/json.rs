@@ -18,6 +18,9 @@ const PERCENT: &str = r"^[0-9]+(\.[0-9]{1,2})? *%$";
 /// A size with a binary unit.
 const SIZE: &str = r"^(0|[0-9]+ ?(KiB|MiB|GiB|TiB))$";
 
+/// A price in dollars.
+const PRICE: &str = r"^\$?[0-9]+(\.[0-9]+)?$";
+
 /// The schema of the configuration file: JSON Schema, draft 2020-12. Old spellings are in it, marked
 /// as deprecated; what depends on several keys at once is left to the loader.
 #[must_use]
@@ -170,6 +173,8 @@ fn form(form: Form, names: &Names) -> Value {
         json!({ "anyOf": forms })
     };
     let scalar = || json!({ "type": ["string", "number", "boolean"] });
+    let by_name =
+        |value: Value| json!({ "type": ["object", "null"], "additionalProperties": value });
     match form {
         Form::Text => json!({ "type": ["string", "number", "boolean"], "minLength": 1 }),
         Form::Duration => or_variable(vec![text(DURATION)]),
@@ -188,10 +193,7 @@ fn form(form: Form, names: &Names) -> Value {
             ])
         }
         Form::Number => or_variable(vec![json!({ "type": "integer" })]),
-        Form::Price => or_variable(vec![
-            json!({ "type": "number", "minimum": 0 }),
-            text("^\\$?[0-9]+(\\.[0-9]+)?$"),
-        ]),
+        Form::Price => or_variable(vec![json!({ "type": "number", "minimum": 0 }), text(PRICE)]),
         Form::Decimal => or_variable(vec![json!({ "type": "number" })]),
         Form::Flag => or_variable(vec![
             json!({ "type": "boolean" }),
@@ -215,6 +217,20 @@ fn form(form: Form, names: &Names) -> Value {
             "additionalProperties": scalar(),
         }),
         Form::Texts => json!({ "type": ["array", "null"], "items": scalar() }),
+        Form::Share => or_variable(vec![
+            json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+            text(PERCENT),
+        ]),
+        Form::Failure | Form::Bound => json!({ "type": ["string", "number"], "minLength": 1 }),
+        Form::Weights => by_name(or_variable(vec![json!({ "type": "number", "minimum": 0 })])),
+        Form::Counts => by_name(or_variable(vec![
+            json!({ "type": "integer", "minimum": 0 }),
+        ])),
+        Form::Prices => by_name(or_variable(vec![
+            json!({ "type": "number", "minimum": 0 }),
+            text(PRICE),
+        ])),
+        Form::TextsByName => by_name(json!({ "type": "array", "items": scalar() })),
         Form::Section(section) => reference(section),
         Form::List(section) => json!({
             "type": ["array", "null"],

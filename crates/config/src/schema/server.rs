@@ -34,7 +34,7 @@ pub static ROOT: Section = Section {
     ],
 };
 
-static SERVER: Section = Section {
+pub(super) static SERVER: Section = Section {
     about: "The control plane's address, its intervals and how it grades health.",
     keys: &[
         works(
@@ -296,7 +296,7 @@ static RETENTION: Section = Section {
     ],
 };
 
-static INSTANCE_MANAGER: Section = Section {
+pub(super) static INSTANCE_MANAGER: Section = Section {
     about: "How long a machine may take to come up.",
     keys: &[
         works(
@@ -321,7 +321,7 @@ static INSTANCE_MANAGER: Section = Section {
     ],
 };
 
-static PLANNER: Section = Section {
+pub(super) static PLANNER: Section = Section {
     about: "When plans are made.",
     keys: &[
         works(

@@ -111,6 +111,13 @@ pub fn right(key: &Key) -> Vec<String> {
         Form::Section(_) if key.name == "autoscaling" => &["{type: reactive}"],
         Form::Section(_) => &["{}", "~"],
         Form::Named(_) | Form::List(_) => &["~"],
+        Form::Share => &["0", "1", "0.25", "15%", "2.5%", "'${V}%'"],
+        Form::Failure => &["xid_error", "network", "machine_hang"],
+        Form::Bound => &["5", "'5'", "95%", "5m", "'${V}'"],
+        Form::Weights => &["{79: 1, 48: 0}", "{79: 0.5}", "{79: '${V}'}", "{}", "~"],
+        Form::Counts => &["{fake: 1, fake/local: 0}", "{}", "~"],
+        Form::Prices => &["{fake: 1, fake/local: 24.50}", "{fake: '$3.5'}", "~"],
+        Form::TextsByName => &["{us-east1: [a, b]}", "{}", "~"],
     };
     values.iter().map(|value| (*value).to_owned()).collect()
 }
@@ -144,6 +151,27 @@ pub fn wrong(key: &Key) -> Vec<String> {
             "{a: {no_such_key: 1}}",
         ],
         Form::List(_) => &["text", "7", "{a: b}", "[a]", "[{no_such_key: 1}]"],
+        Form::Share => &["2", "-0.1", "101%", "some", "[1]", "~", "true"],
+        Form::Failure => &["[a]", "{a: b}", "~", "''"],
+        Form::Bound => &["[1]", "{a: 1}", "~", "''"],
+        Form::Weights => &["{79: -1}", "{79: many}", "{79: [1]}", "[1]", "text", "7"],
+        Form::Counts => &[
+            "{fake: -1}",
+            "{fake: 1.5}",
+            "{fake: [1]}",
+            "[1]",
+            "text",
+            "7",
+        ],
+        Form::Prices => &[
+            "{fake: dear}",
+            "{fake: -1}",
+            "{fake: [1]}",
+            "[1]",
+            "text",
+            "7",
+        ],
+        Form::TextsByName => &["{us-east1: text}", "{us-east1: [[a]]}", "[a]", "text", "7"],
     };
     values.iter().map(|value| (*value).to_owned()).collect()
 }

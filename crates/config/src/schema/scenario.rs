@@ -1,0 +1,398 @@
+//! The keys of a scenario.
+
+use super::fleet::{DEFAULTS, POOL, PROVIDER};
+use super::guards::GUARDS;
+use super::keys::{renamed, section, works};
+use super::server::{INSTANCE_MANAGER, PLANNER, SERVER};
+use super::{Form, Section};
+
+mod chaos;
+mod stress;
+
+use stress::STRESS;
+
+/// The top level of a scenario.
+pub static SCENARIO: Section = Section {
+    about: "The sections of the file. One of `fleet`, `stress.fleet_gen` and `pools` is required.",
+    keys: &[
+        works(
+            "name",
+            Form::Text,
+            "",
+            "Required. What the scenario is called.",
+        ),
+        works(
+            "description",
+            Form::Text,
+            "",
+            "What it shows; may have several lines.",
+        ),
+        works(
+            "seed",
+            Form::Number,
+            "",
+            "Seed of everything that is drawn; absent draws one and prints it. The same as `stress.seed`.",
+        ),
+        works("fleet", Form::List(&FLEET_NODE), "", FLEET_NODE.about),
+        works("events", Form::List(&EVENT), "", EVENT.about),
+        works("assertions", Form::List(&ASSERTION), "", ASSERTION.about),
+        section("stress", &STRESS),
+        section("cloud", &CLOUD),
+        works(
+            "lost_calls",
+            Form::Share,
+            "0",
+            "How often a call between an agent and the control plane is lost.",
+        ),
+        works(
+            "server",
+            Form::Section(&SERVER),
+            "",
+            "As in the configuration of the control plane, but `heartbeat_interval` is 3s and `health_check_interval` is 5s by default.",
+        ),
+        section("instance_manager", &INSTANCE_MANAGER),
+        section("planner", &PLANNER),
+        section("guards", &GUARDS),
+        works(
+            "providers",
+            Form::Named(&PROVIDER),
+            "",
+            "The simulated clouds, by a name of your choice. With `pools` and without this key there is one, `fake`, whose machines have 8 GPUs.",
+        ),
+        works(
+            "pools",
+            Form::Named(&POOL),
+            "",
+            "The pools of machines, by name. The control plane buys their machines from the simulated cloud.",
+        ),
+        section("defaults", &DEFAULTS),
+    ],
+};
+
+static FLEET_NODE: Section = Section {
+    about: "External nodes, which the control plane watches and does not buy. Without an event `start_fleet` they start at 0s.",
+    keys: &[
+        works(
+            "id",
+            Form::Text,
+            "",
+            "Required. The node's id, once in the file.",
+        ),
+        works(
+            "provider",
+            Form::Text,
+            "local",
+            "The provider that the node stands at.",
+        ),
+        works("region", Form::Text, "local", "The region of the provider."),
+        works(
+            "zone",
+            Form::Text,
+            "region and `-a`",
+            "The zone in the region.",
+        ),
+        works(
+            "rack",
+            Form::Text,
+            "zone and `-rack-1`",
+            "The rack in the zone.",
+        ),
+        works(
+            "instance_type",
+            Form::Text,
+            "usual",
+            "The machine type; by the provider and the number of GPUs when it is absent.",
+        ),
+        works(
+            "gpu_count",
+            Form::Number,
+            "8",
+            "How many GPUs the node has. A node with 0 fails its boot check.",
+        ),
+        works(
+            "gpu_type",
+            Form::Text,
+            "NVIDIA H100 80GB HBM3",
+            "What the GPUs call themselves.",
+        ),
+        works("labels", Form::Labels, "", "Labels of the node."),
+    ],
+};
+
+/// The actions of events.
+pub(crate) const ACTIONS: &[&str] = &[
+    "start_fleet",
+    "stop_fleet",
+    "inject_failure",
+    "recover_failure",
+    "issue_command",
+    "wait_for_status",
+    "wait",
+    "log",
+    "assert",
+    "crash",
+    "cloud_fault",
+    "outage",
+    "scale_pool",
+    "automation",
+];
+
+static EVENT: Section = Section {
+    about: "What happens, by time. Of two events at one time the first in the file comes first.",
+    keys: &[
+        works(
+            "at",
+            Form::Duration,
+            "of the event before",
+            "When, from the start of the run; in a stress run from the end of the start-up. After a `wait` with a `duration`, the default is its end.",
+        ),
+        works(
+            "action",
+            Form::Word(ACTIONS),
+            "",
+            "Required. What happens. See [Actions](#actions).",
+        ),
+        works(
+            "target",
+            Form::Text,
+            "",
+            "Which nodes: an id, `pool/NAME/N` for a machine of a pool by its age with 0 the oldest, or `*` for all. For `scale_pool` the pool, for `outage` the domain.",
+        ),
+        section("params", &PARAMS),
+        works("description", Form::Text, "", "A note for readers."),
+        renamed("failure_type", "params.failure_type"),
+        renamed("xid_code", "params.xid_code"),
+        renamed("gpu_index", "params.gpu_index"),
+        renamed("message", "params.message"),
+        renamed("command", "params.command_type"),
+        renamed("command_type", "params.command_type"),
+        renamed("duration", "params.duration"),
+        renamed("expected_status", "params.expected_status"),
+        renamed("timeout", "params.timeout"),
+        renamed("log_message", "params.log_message"),
+    ],
+};
+
+static PARAMS: Section = Section {
+    about: "Details of the action. A key that the action does not read has a warning.",
+    keys: &[
+        works(
+            "failure_type",
+            Form::Failure,
+            "",
+            "What breaks, or what is repaired; absent repairs everything. See [Kinds of failures](#kinds-of-failures).",
+        ),
+        works(
+            "xid_code",
+            Form::Number,
+            "usual",
+            "The XID of `xid_error` and `xid_burst`, from 1 to 1000.",
+        ),
+        works(
+            "gpu_index",
+            Form::Number,
+            "0",
+            "The GPU, from 0; -1 for all of them.",
+        ),
+        works("message", Form::Text, "made up", "The driver's words."),
+        works(
+            "duration",
+            Form::Duration,
+            "",
+            "How long a failure, an outage, a fault of the cloud or a wait lasts. An outage and a fault of the cloud need one; a failure without one never ends by itself.",
+        ),
+        works(
+            "command_type",
+            Form::Word(&["cordon", "uncordon", "drain", "terminate", "run_diagnostic"]),
+            "",
+            "The command that an operator gives.",
+        ),
+        works(
+            "command_args",
+            Form::Labels,
+            "",
+            "Parameters of the command.",
+        ),
+        works(
+            "expected_status",
+            Form::Text,
+            "",
+            "The status that is waited for or asserted.",
+        ),
+        works(
+            "timeout",
+            Form::Duration,
+            "30s",
+            "The longest wait for a status.",
+        ),
+        works(
+            "log_message",
+            Form::Text,
+            "",
+            "The line of the log; may have several lines.",
+        ),
+        works(
+            "down",
+            Form::Duration,
+            "10s",
+            "How long the control plane stays away after a crash.",
+        ),
+        works(
+            "fault",
+            Form::Word(&[
+                "capacity",
+                "quota",
+                "auth",
+                "rate_limit",
+                "lost_answers",
+                "never_boots",
+                "outage",
+                "slow",
+                "empty_listings",
+                "partial_listings",
+                "stale_listings",
+            ]),
+            "",
+            "What the cloud does wrong. See [Faults of the cloud](#faults-of-the-cloud).",
+        ),
+        works("name", Form::Text, "outage", "What an outage is called."),
+        works(
+            "scope",
+            Form::Word(chaos::DOMAINS),
+            "zone",
+            "What the target of an outage names.",
+        ),
+        works(
+            "target",
+            Form::Text,
+            "",
+            "The domain of an outage, instead of the event's `target`.",
+        ),
+        works(
+            "pool",
+            Form::Text,
+            "",
+            "The pool of `scale_pool`, instead of the event's `target`.",
+        ),
+        works(
+            "nodes",
+            Form::Number,
+            "",
+            "How many nodes an operator asks for.",
+        ),
+        works(
+            "automation",
+            Form::Word(&["on", "observe", "off"]),
+            "",
+            "What an operator switches automation to.",
+        ),
+        section("assertion", &ASSERTION),
+    ],
+};
+
+static ASSERTION: Section = Section {
+    about: "What must hold, in order. See [Assertions](#assertions).",
+    keys: &[
+        works(
+            "type",
+            Form::Word(ASSERTIONS),
+            "node_status",
+            "What is looked at.",
+        ),
+        works(
+            "target",
+            Form::Text,
+            "",
+            "Which nodes, as for events. Statuses need one.",
+        ),
+        works(
+            "expected",
+            Form::Text,
+            "",
+            "A status; or a number such as `5`, or `>=5`, or `<=5`.",
+        ),
+        works(
+            "status",
+            Form::Text,
+            "",
+            "The status of the nodes that `node_count` counts; absent counts all.",
+        ),
+        works(
+            "at_least",
+            Form::Bound,
+            "",
+            "The smallest number, or percentage of `capacity`.",
+        ),
+        works(
+            "at_most",
+            Form::Bound,
+            "",
+            "The largest number, percentage of `capacity`, or duration of `time_to_recover`.",
+        ),
+        works(
+            "pool",
+            Form::Text,
+            "",
+            "The pool of `capacity`; absent takes all.",
+        ),
+        works(
+            "rule",
+            Form::Text,
+            "",
+            "The rule of `incidents`; absent counts all.",
+        ),
+        works(
+            "percentile",
+            Form::Decimal,
+            "100",
+            "The share of the failures that `time_to_recover` is about, in percent.",
+        ),
+    ],
+};
+
+/// The types of assertions.
+pub(crate) const ASSERTIONS: &[&str] = &[
+    "node_status",
+    "health_status",
+    "node_count",
+    "invariants",
+    "capacity",
+    "incidents",
+    "time_to_recover",
+    "launches",
+];
+
+static CLOUD: Section = Section {
+    about: "The simulated cloud that pools buy from.",
+    keys: &[
+        section("boot", &BOOT),
+        works(
+            "capacity",
+            Form::Counts,
+            "no limit",
+            "The most machines that the cloud has, by `PROVIDER/REGION/ZONE`; leave out the zone, or the region too, for what they hold together.",
+        ),
+        works(
+            "prices",
+            Form::Prices,
+            "",
+            "Dollars per hour of a machine, by the same names.",
+        ),
+        works(
+            "never_boots",
+            Form::Share,
+            "0",
+            "The share of machines that never boot.",
+        ),
+    ],
+};
+
+static BOOT: Section = Section {
+    about: "How long a bought machine boots: normal around the mean and within the limits, or uniform between the limits without a mean. Without any key, a mean of 75s and a deviation of 25s from 30s to 4m.",
+    keys: &[
+        works("min", Form::Duration, "", "The shortest."),
+        works("max", Form::Duration, "", "The longest."),
+        works("mean", Form::Duration, "", "The mean."),
+        works("stddev", Form::Duration, "0s", "The standard deviation."),
+    ],
+};

@@ -397,6 +397,7 @@ impl<'t> Fields<'t> {
             form,
             None | Some(
                 Form::Text
+                    | Form::Prose
                     | Form::Texts
                     | Form::Word(_)
                     | Form::Labels

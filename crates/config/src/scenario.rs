@@ -12,7 +12,7 @@ use crate::config::Config;
 pub mod presets;
 
 /// A scenario file, read and checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// What it is called.
     pub name: String,
@@ -654,7 +654,8 @@ pub struct Outage {
 /// Nodes that fail at once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Domain {
-    /// Those of a place, by the name of the scope; a region or zone of any provider.
+    /// Those of a place, by the name of the scope; a region or zone of any provider. The name is
+    /// empty for all.
     Named(Scope, String),
     /// A share of all, from 0 to 1.
     Fraction(f64),

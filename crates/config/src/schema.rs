@@ -15,9 +15,9 @@ mod server;
 
 pub(crate) use autoscaling::PACES;
 pub(crate) use fleet::PROVIDER_TYPES;
-pub use json::json_schema;
-pub use scenario::SCENARIO;
-pub(crate) use scenario::{ACTIONS, ASSERTIONS};
+pub use json::{json_schema, scenario_schema};
+pub(crate) use scenario::{ACTIONS, ASSERTIONS, FAILURES, Word};
+pub use scenario::{SCENARIO, scenario_reference};
 pub use server::ROOT;
 
 /// A mapping of the file.
@@ -30,7 +30,7 @@ pub struct Section {
 }
 
 /// One key of a section.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The spelling.
     pub name: &'static str,
@@ -96,6 +96,8 @@ impl Reloading {
 pub enum Form {
     /// Text.
     Text,
+    /// Text that may have several lines, or none.
+    Prose,
     /// A duration in Go's notation.
     Duration,
     /// A duration, or `never`.
@@ -322,10 +324,7 @@ pub fn reference() -> String {
                 Status::NoEffect(why) => format!("{} No effect: {why}.", key.about),
                 _ => continue,
             };
-            let default = match key.default {
-                "" => "–".to_owned(),
-                default => format!("`{default}`"),
-            };
+            let default = default_words(key);
             let reload = match (key.status, reloading(path, key)) {
                 (Status::NoEffect(_), _) => "–".to_owned(),
                 (_, Reloading::Live) => "live".to_owned(),
@@ -406,9 +405,16 @@ fn reloading(path: &str, key: &'static Key) -> Reloading {
     if mixed { Reloading::Inherited } else { found }
 }
 
+fn default_words(key: &Key) -> String {
+    match key.default {
+        "" => "–".to_owned(),
+        default => format!("`{default}`"),
+    }
+}
+
 fn form_words(form: Form) -> String {
     match form {
-        Form::Text => "text".to_owned(),
+        Form::Text | Form::Prose => "text".to_owned(),
         Form::Duration => "duration".to_owned(),
         Form::DurationOrNever => "duration or `never`".to_owned(),
         Form::Paces => "duration, or `up` and `down`".to_owned(),

@@ -27,6 +27,9 @@ const SECRETS: &[&str] = &[
     "command",
 ];
 
+/// Words of scenarios that name no secret, whatever is in them.
+const HARMLESS: &[&str] = &["issue_command", "run_command", "command_type"];
+
 /// The line with a mark, or none where it may show a secret.
 pub(crate) fn snippet(text: &str, position: Position) -> Option<String> {
     let lines: Vec<&str> = text.split('\n').collect();
@@ -118,7 +121,10 @@ fn near_secret(lines: &[&str], at: usize) -> bool {
 }
 
 fn secret(line: &str) -> bool {
-    let line = line.to_lowercase();
+    let mut line = line.to_lowercase();
+    for word in HARMLESS {
+        line = line.replace(word, "");
+    }
     let url = line
         .split_once("://")
         .is_some_and(|(_, rest)| rest.contains(['@', '?']));
@@ -186,6 +192,9 @@ block: |
             assert!(!shown.contains("hunter2"), "{line}: {shown}");
         }
         assert!(!shown(file, 14, 1).is_empty());
+        let scenario = "- action: issue_command\n  command_type: x\n  command_args: {a: hunter2}\n";
+        assert!(!shown(scenario, 1, 1).is_empty() && !shown(scenario, 2, 3).is_empty());
+        assert_eq!(shown(scenario, 3, 3), "");
         assert!(!shown(file, 1, 1).is_empty());
     }
 

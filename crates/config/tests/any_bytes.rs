@@ -1,10 +1,19 @@
 //! Files that nobody would write on purpose: whatever is in them, they are answered, and every
 //! error begins with a place that the file has.
 
-use navarch_config::Config;
+use navarch_config::scenario::Scenario;
+use navarch_config::{Config, ConfigErrors, Warning};
 use proptest::prelude::*;
+use std::path::Path;
 
 const EFFECTIVE: &str = include_str!("effective.yaml");
+
+const SCENARIOS: &[&str] = &[
+    include_str!("../../../examples/scenarios/gpu-failure.yaml"),
+    include_str!("../../../examples/scenarios/5000-node-extreme.yaml"),
+    include_str!("../../../examples/scenarios/pools-stock-outs.yaml"),
+    include_str!("../../../examples/scenarios/control-plane-crashes.yaml"),
+];
 
 /// What breaks a YAML text in ways that random characters seldom do.
 const SHARDS: &[&str] = &[
@@ -104,8 +113,19 @@ fn cut(text: &str, cuts: &[Cut]) -> Vec<u8> {
     bytes
 }
 
+/// A loader of files.
+type Load = fn(&Path) -> Result<Vec<Warning>, ConfigErrors>;
+
+fn configuration(path: &Path) -> Result<Vec<Warning>, ConfigErrors> {
+    Config::load(path).map(|(_, warnings)| warnings)
+}
+
+fn scenario(path: &Path) -> Result<Vec<Warning>, ConfigErrors> {
+    Scenario::load(path).map(|(_, _, warnings)| warnings)
+}
+
 /// Loads the file and checks what is said of it: `FILE:LINE:COLUMN: `, within the file.
-fn answered(path: &std::path::Path, bytes: &[u8]) -> Result<(), TestCaseError> {
+fn answered(path: &Path, bytes: &[u8], load: Load) -> Result<(), TestCaseError> {
     std::fs::write(path, bytes).expect("a file");
     let name = path.display().to_string();
     let text = String::from_utf8_lossy(bytes);
@@ -123,8 +143,8 @@ fn answered(path: &std::path::Path, bytes: &[u8]) -> Result<(), TestCaseError> {
         let there = (1..=lines.len()).contains(&line) && (1..=width).contains(&column);
         (there && message.starts_with(' ') && !said.contains(char::is_control)).then_some(())
     };
-    match Config::load(path) {
-        Ok((_, warnings)) => {
+    match load(path) {
+        Ok(warnings) => {
             for warning in warnings {
                 let said = warning.to_string();
                 prop_assert!(placed(&said).is_some(), "{said:?}");
@@ -145,18 +165,42 @@ proptest! {
     #[test]
     fn a_configuration_with_pieces_cut_out_and_put_in_is_answered(cuts in cuts()) {
         let directory = tempfile::tempdir().expect("a directory");
-        answered(&directory.path().join("f.yaml"), &cut(EFFECTIVE, &cuts))?;
+        answered(&directory.path().join("f.yaml"), &cut(EFFECTIVE, &cuts), configuration)?;
+    }
+
+    #[test]
+    fn a_scenario_with_pieces_cut_out_and_put_in_is_answered(
+        text in prop::sample::select(SCENARIOS),
+        cuts in cuts(),
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        answered(&directory.path().join("f.yaml"), &cut(text, &cuts), scenario)?;
+    }
+
+    #[test]
+    fn any_lines_of_scenarios_are_answered(
+        picks in proptest::collection::vec((prop::sample::select(SCENARIOS), any::<prop::sample::Index>()), 0..60),
+    ) {
+        let lines = picks.iter().map(|(text, at)| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[at.index(lines.len())]
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let directory = tempfile::tempdir().expect("a directory");
+        answered(&directory.path().join("f.yaml"), text.as_bytes(), scenario)?;
     }
 
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let directory = tempfile::tempdir().expect("a directory");
-        answered(&directory.path().join("f.yaml"), &bytes)?;
+        answered(&directory.path().join("f.yaml"), &bytes, configuration)?;
+        answered(&directory.path().join("f.yaml"), &bytes, scenario)?;
     }
 
     #[test]
     fn shards_alone_are_answered(picks in proptest::collection::vec(prop::sample::select(SHARDS), 0..40)) {
         let directory = tempfile::tempdir().expect("a directory");
-        answered(&directory.path().join("f.yaml"), picks.concat().as_bytes())?;
+        answered(&directory.path().join("f.yaml"), picks.concat().as_bytes(), configuration)?;
+        answered(&directory.path().join("f.yaml"), picks.concat().as_bytes(), scenario)?;
     }
 }

@@ -211,6 +211,67 @@ Schema for editors.
 }
 
 #[test]
+fn the_scenario_reference_is_current() {
+    let intro = "\
+# Scenario reference
+
+This page is generated from the tables that the loader reads. Do not edit it: run
+`UPDATE_GOLDEN=1 cargo test -p navarch-tidy` after you change a key.
+
+A scenario is one YAML file for the fleet simulator. It says which nodes there are, what happens to
+them, and what must hold at the end. The files in `examples/scenarios` are a place to begin. This one
+has one node, breaks a GPU of it, and expects the control plane to notice:
+
+```yaml
+name: broken-gpu
+fleet:
+  - {id: node-1, provider: gcp, region: us-central1, zone: us-central1-a, gpu_count: 8}
+events:
+  - {at: 0s, action: start_fleet}
+  - {at: 10s, action: inject_failure, target: node-1, params: {failure_type: xid_error, xid_code: 79}}
+  - {at: 11s, action: wait_for_status, target: node-1, params: {expected_status: unhealthy}}
+assertions:
+  - {type: node_status, target: node-1, expected: unhealthy}
+  - {type: invariants}
+```
+
+The nodes come from one of three places:
+
+- `fleet` lists external nodes, which the control plane watches and does not buy.
+- `stress.fleet_gen` generates external nodes.
+- `pools` are those of the control plane's configuration. The control plane buys their machines from
+  the simulated cloud, and autoscaling, replacement and placement run as they do in production.
+
+A scenario with a `stress` section runs for its `duration`, and things break by themselves as its
+`chaos` says. One without ends after its last event. In both, time is virtual: a run takes as long as
+the work that it makes, and its events come at their times exactly.
+
+The file is strict: an unknown key is an error that names the line, the column and the nearest known
+key. All errors are found before anything runs. Durations are written as in `30s`, `1m30s` or
+`500ms`, and a bare `0` is one, too. A share is a number from 0 to 1, or a percentage such as `10%`.
+A value may have variables of the environment, as in the
+[configuration](configuration.md): `${NAME}`, or `${NAME:-default}`.
+
+The sections `server`, `instance_manager`, `planner`, `guards`, `providers`, `pools` and `defaults`
+are those of the control plane, and the [configuration reference](configuration.md) has their keys.
+Two defaults are shorter here: `server.heartbeat_interval` is `3s` and `server.health_check_interval`
+is `5s`. With `pools` and without `providers`, there is one provider, `fake`, whose machines have 8
+GPUs.
+
+Scenarios of the Go project load as they are. Some mean more than they did there:
+`correlated_failures`, zones, racks, `node_count`, `uncordon` and the kinds of failures that did
+nothing work here. A `node_count` is compared, so that `expected: \"800\"` means exactly 800 and
+`\">=800\"` at least 800. A section that is present counts unless its `enabled` is `false`; in the Go
+project it counted only with `enabled: true`.
+";
+    let reference = navarch_config::schema::scenario_reference();
+    check_generated(
+        "docs/scenarios.md",
+        &format!("{intro}\n{}\n", reference.trim_end()),
+    );
+}
+
+#[test]
 fn the_metrics_reference_is_current() {
     let intro = "\
 # Metrics reference

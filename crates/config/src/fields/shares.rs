@@ -32,11 +32,10 @@ impl<'t> Fields<'t> {
         self.duration(key, Duration::from_millis(1)..=most)
     }
 
-    /// Text that may have several lines, without the space around it.
+    /// Text that may have several lines, or none, without the space around it.
     pub(crate) fn prose(&self, key: &str) -> Option<String> {
         let scalar = self.scalar(key, "text")?;
-        let text = scalar.text.trim();
-        (!text.is_empty()).then(|| text.to_owned())
+        Some(scalar.text.trim().to_owned())
     }
 
     /// A whole number within bounds.

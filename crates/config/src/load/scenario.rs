@@ -15,7 +15,7 @@ use crate::fields::{Fields, YEAR, plain_count};
 use crate::scenario::{
     Action, Cloud, ColdStart, Event, FleetNode, Place, Scenario, usual_instance_type,
 };
-use crate::schema::Document;
+use crate::schema::{self, Document};
 use crate::tree::{self, quoted};
 
 mod assertions;
@@ -215,11 +215,6 @@ fn labels(fields: &Fields<'_>, key: &str) -> BTreeMap<String, String> {
 fn cloud(fields: &Fields<'_>, config: &Config) -> Cloud {
     let boot = fields.section("boot");
     let own = cold_start(&boot, ["min", "max", "mean", "stddev"]);
-    let places = |key: &'static str, names: Vec<&str>| {
-        for name in names {
-            check_place(fields, key, name, config);
-        }
-    };
     let capacity = fields.by_name("capacity", |scalar| {
         plain_count(&scalar.text).ok_or_else(|| "a whole number such as 12".to_owned())
     });
@@ -227,11 +222,16 @@ fn cloud(fields: &Fields<'_>, config: &Config) -> Cloud {
         let price = scalar.text.parse::<Price>();
         price.map_err(|error| format!("a price: {error}"))
     });
-    places(
-        "capacity",
-        capacity.iter().map(|(name, ..)| *name).collect(),
-    );
-    places("prices", prices.iter().map(|(name, ..)| *name).collect());
+    let capacities = capacity
+        .iter()
+        .map(|(name, _, at)| ("capacity", *name, *at));
+    let priced = prices.iter().map(|(name, _, at)| ("prices", *name, *at));
+    for (key, name, at) in capacities.chain(priced) {
+        if let Err(problem) = check_place(name, config) {
+            let path = fields.path_of(key);
+            fields.log().error(at, format!("{path}: {problem}"));
+        }
+    }
     Cloud {
         boot: if own == ColdStart::default() {
             Cloud::USUAL_BOOT
@@ -251,23 +251,24 @@ fn cloud(fields: &Fields<'_>, config: &Config) -> Cloud {
 }
 
 /// Checks a name such as `PROVIDER/REGION/ZONE`.
-fn check_place(fields: &Fields<'_>, key: &'static str, name: &str, config: &Config) {
+fn check_place(name: &str, config: &Config) -> Result<(), String> {
     let parts: Vec<&str> = name.split('/').collect();
     if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
-        fields.fail(
-            key,
-            format!(
-                "{} is not PROVIDER, PROVIDER/REGION or PROVIDER/REGION/ZONE",
-                quoted(name)
-            ),
-        );
-        return;
+        let name = quoted(name);
+        return Err(format!(
+            "{name} is not PROVIDER, PROVIDER/REGION or PROVIDER/REGION/ZONE"
+        ));
     }
     // What is wrong with the providers is said there.
-    if !config.providers.is_empty() && !config.providers.contains_key(parts[0]) {
-        let known = config.providers.keys().map(String::as_str);
-        fields.fail_unknown(key, "provider", parts[0], known, "add it to providers");
+    if config.providers.is_empty() || config.providers.contains_key(parts[0]) {
+        return Ok(());
     }
+    let known = config.providers.keys().map(String::as_str);
+    let hint = match schema::nearest(parts[0], known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "add it to providers".to_owned(),
+    };
+    Err(format!("unknown provider {}: {hint}", quoted(parts[0])))
 }
 
 /// The four keys of a boot: the shortest, the longest, the mean and the standard deviation.

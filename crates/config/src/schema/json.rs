@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Form, Key, Move, ROOT, Section, Status, for_each_section};
+use super::{FAILURES, Form, Key, Move, ROOT, SCENARIO, Section, Status, for_each_section};
 
 /// A value with a variable in it stands for anything.
 const VARIABLE: &str = r"\$\{";
@@ -25,8 +25,19 @@ const PRICE: &str = r"^\$?[0-9]+(\.[0-9]+)?$";
 /// as deprecated; what depends on several keys at once is left to the loader.
 #[must_use]
 pub fn json_schema() -> Value {
+    schema(&ROOT, "Navarch configuration")
+}
+
+/// The schema of scenarios of the simulator, in the same way. Forms that the Go project's documents
+/// show and its reader never took are not in it.
+#[must_use]
+pub fn scenario_schema() -> Value {
+    schema(&SCENARIO, "Navarch scenario")
+}
+
+fn schema(root: &'static Section, title: &str) -> Value {
     let mut names: Names = BTreeMap::new();
-    for_each_section("", &ROOT, &mut |path, section| {
+    for_each_section("", root, &mut |path, section| {
         let name = path.replace(".<name>", "").replace("[]", "");
         names.entry(address(section)).or_insert((name, section));
     });
@@ -41,8 +52,8 @@ pub fn json_schema() -> Value {
         "$schema".into(),
         "https://json-schema.org/draft/2020-12/schema".into(),
     );
-    schema.insert("title".into(), "Navarch configuration".into());
-    let root = object(&ROOT, &names);
+    schema.insert("title".into(), title.into());
+    let root = object(root, &names);
     schema.extend(root.as_object().cloned().unwrap_or_default());
     schema.insert("$defs".into(), definitions.into());
     schema.into()
@@ -177,6 +188,7 @@ fn form(form: Form, names: &Names) -> Value {
         |value: Value| json!({ "type": ["object", "null"], "additionalProperties": value });
     match form {
         Form::Text => json!({ "type": ["string", "number", "boolean"], "minLength": 1 }),
+        Form::Prose => scalar(),
         Form::Duration => or_variable(vec![text(DURATION)]),
         Form::DurationOrNever => {
             or_variable(vec![text(DURATION), text("^([nN][eE][vV][eE][rR])$")])
@@ -221,7 +233,17 @@ fn form(form: Form, names: &Names) -> Value {
             json!({ "type": "number", "minimum": 0, "maximum": 1 }),
             text(PERCENT),
         ]),
-        Form::Failure | Form::Bound => json!({ "type": ["string", "number"], "minLength": 1 }),
+        Form::Failure => {
+            // An assertion's type may stand there, and an XID as a trigger.
+            let mut words: Vec<&str> = FAILURES.iter().map(|word| word.name).collect();
+            words.extend(["xid", "boot", "nvml", "node_status", "health_status"]);
+            or_variable(vec![
+                json!({ "enum": words }),
+                json!({ "type": "integer", "minimum": 1 }),
+                text("^[0-9]+$"),
+            ])
+        }
+        Form::Bound => json!({ "type": ["string", "number"], "minLength": 1 }),
         Form::Weights => by_name(or_variable(vec![json!({ "type": "number", "minimum": 0 })])),
         Form::Counts => by_name(or_variable(vec![
             json!({ "type": "integer", "minimum": 0 }),

@@ -3,13 +3,19 @@
 use super::fleet::{DEFAULTS, POOL, PROVIDER};
 use super::guards::GUARDS;
 use super::keys::{renamed, section, works};
-use super::server::{INSTANCE_MANAGER, PLANNER, SERVER};
-use super::{Form, Section};
+use super::server::{INSTANCE_MANAGER, PLANNER, SERVER_KEYS};
+use super::{Form, Key, Section};
 
 mod chaos;
+mod reference;
 mod stress;
+mod words;
 
+pub use reference::scenario_reference;
 use stress::STRESS;
+use words::{ACTION_NAMES, ASSERTION_NAMES, FAULT_NAMES};
+pub(crate) use words::{ACTIONS, ASSERTIONS, FAILURES, Word};
+use words::{FAULTS, OLD};
 
 /// The top level of a scenario.
 pub static SCENARIO: Section = Section {
@@ -23,7 +29,7 @@ pub static SCENARIO: Section = Section {
         ),
         works(
             "description",
-            Form::Text,
+            Form::Prose,
             "",
             "What it shows; may have several lines.",
         ),
@@ -69,6 +75,57 @@ pub static SCENARIO: Section = Section {
     ],
 };
 
+/// The sections that a scenario shares with the configuration of the control plane.
+pub(super) const CONTROL_PLANE: [&str; 7] = [
+    "server",
+    "instance_manager",
+    "planner",
+    "guards",
+    "providers",
+    "pools",
+    "defaults",
+];
+
+/// Intervals are short, as in the Go project's simulator.
+static SERVER: Section = Section {
+    about: "The control plane's intervals and how it grades health.",
+    keys: &with_default(
+        with_default(SERVER_KEYS, "heartbeat_interval", "3s"),
+        "health_check_interval",
+        "5s",
+    ),
+};
+
+/// The same keys, but one has another default.
+const fn with_default<const N: usize>(
+    mut keys: [Key; N],
+    name: &str,
+    default: &'static str,
+) -> [Key; N] {
+    let mut at = 0;
+    while at < N {
+        if same(keys[at].name.as_bytes(), name.as_bytes()) {
+            keys[at].default = default;
+        }
+        at += 1;
+    }
+    keys
+}
+
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 static FLEET_NODE: Section = Section {
     about: "External nodes, which the control plane watches and does not buy. Without an event `start_fleet` they start at 0s.",
     keys: &[
@@ -88,19 +145,19 @@ static FLEET_NODE: Section = Section {
         works(
             "zone",
             Form::Text,
-            "region and `-a`",
+            "the region and -a",
             "The zone in the region.",
         ),
         works(
             "rack",
             Form::Text,
-            "zone and `-rack-1`",
+            "the zone and -rack-1",
             "The rack in the zone.",
         ),
         works(
             "instance_type",
             Form::Text,
-            "usual",
+            "by provider and GPUs",
             "The machine type; by the provider and the number of GPUs when it is absent.",
         ),
         works(
@@ -119,24 +176,6 @@ static FLEET_NODE: Section = Section {
     ],
 };
 
-/// The actions of events.
-pub(crate) const ACTIONS: &[&str] = &[
-    "start_fleet",
-    "stop_fleet",
-    "inject_failure",
-    "recover_failure",
-    "issue_command",
-    "wait_for_status",
-    "wait",
-    "log",
-    "assert",
-    "crash",
-    "cloud_fault",
-    "outage",
-    "scale_pool",
-    "automation",
-];
-
 static EVENT: Section = Section {
     about: "What happens, by time. Of two events at one time the first in the file comes first.",
     keys: &[
@@ -148,7 +187,7 @@ static EVENT: Section = Section {
         ),
         works(
             "action",
-            Form::Word(ACTIONS),
+            Form::Word(&ACTION_NAMES),
             "",
             "Required. What happens. See [Actions](#actions).",
         ),
@@ -159,7 +198,7 @@ static EVENT: Section = Section {
             "Which nodes: an id, `pool/NAME/N` for a machine of a pool by its age with 0 the oldest, or `*` for all. For `scale_pool` the pool, for `outage` the domain.",
         ),
         section("params", &PARAMS),
-        works("description", Form::Text, "", "A note for readers."),
+        works("description", Form::Prose, "", "A note for readers."),
         renamed("failure_type", "params.failure_type"),
         renamed("xid_code", "params.xid_code"),
         renamed("gpu_index", "params.gpu_index"),
@@ -185,7 +224,7 @@ static PARAMS: Section = Section {
         works(
             "xid_code",
             Form::Number,
-            "usual",
+            "drawn from the usual ones",
             "The XID of `xid_error` and `xid_burst`, from 1 to 1000.",
         ),
         works(
@@ -194,7 +233,7 @@ static PARAMS: Section = Section {
             "0",
             "The GPU, from 0; -1 for all of them.",
         ),
-        works("message", Form::Text, "made up", "The driver's words."),
+        works("message", Form::Prose, "made up", "The driver's words."),
         works(
             "duration",
             Form::Duration,
@@ -227,7 +266,7 @@ static PARAMS: Section = Section {
         ),
         works(
             "log_message",
-            Form::Text,
+            Form::Prose,
             "",
             "The line of the log; may have several lines.",
         ),
@@ -239,19 +278,7 @@ static PARAMS: Section = Section {
         ),
         works(
             "fault",
-            Form::Word(&[
-                "capacity",
-                "quota",
-                "auth",
-                "rate_limit",
-                "lost_answers",
-                "never_boots",
-                "outage",
-                "slow",
-                "empty_listings",
-                "partial_listings",
-                "stale_listings",
-            ]),
+            Form::Word(&FAULT_NAMES),
             "",
             "What the cloud does wrong. See [Faults of the cloud](#faults-of-the-cloud).",
         ),
@@ -295,7 +322,7 @@ static ASSERTION: Section = Section {
     keys: &[
         works(
             "type",
-            Form::Word(ASSERTIONS),
+            Form::Word(&ASSERTION_NAMES),
             "node_status",
             "What is looked at.",
         ),
@@ -349,18 +376,6 @@ static ASSERTION: Section = Section {
         ),
     ],
 };
-
-/// The types of assertions.
-pub(crate) const ASSERTIONS: &[&str] = &[
-    "node_status",
-    "health_status",
-    "node_count",
-    "invariants",
-    "capacity",
-    "incidents",
-    "time_to_recover",
-    "launches",
-];
 
 static CLOUD: Section = Section {
     about: "The simulated cloud that pools buy from.",

@@ -4,7 +4,7 @@ use super::fleet::{DEFAULTS, POOL, PROVIDER};
 use super::guards::GUARDS;
 use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
 use super::notifier::NOTIFIER;
-use super::{Form, Section};
+use super::{Form, Key, Section};
 
 /// The top level of the file.
 pub static ROOT: Section = Section {
@@ -34,9 +34,13 @@ pub static ROOT: Section = Section {
     ],
 };
 
-pub(super) static SERVER: Section = Section {
+static SERVER: Section = Section {
     about: "The control plane's address, its intervals and how it grades health.",
-    keys: &[
+    keys: &SERVER_KEYS,
+};
+
+/// The keys of the section, which scenarios have with other defaults.
+pub(super) const SERVER_KEYS: [Key; 13] = [
         works(
             "address",
             Form::Text,
@@ -92,8 +96,7 @@ pub(super) static SERVER: Section = Section {
         section("notifier", &NOTIFIER).live(),
         renamed("coordinator", "notifier"),
         renamed("grpc_port", "address"),
-    ],
-};
+];
 
 static AUTH: Section = Section {
     about: "Which bearer tokens callers show. A token never stands in the file.",

@@ -11,22 +11,13 @@ use serde_json::Value;
 use crate::keys;
 
 /// What an editor does with the schema: the words of JSON Schema that it uses, and no other.
-struct Validator {
-    schema: Value,
+pub struct Validator {
+    pub schema: Value,
 }
 
 impl Validator {
-    fn new() -> Self {
-        Self {
-            schema: json_schema(),
-        }
-    }
-
-    fn takes(&self, text: &str) -> bool {
-        self.fits(
-            &self.schema,
-            &serde_saphyr::from_str(text).expect("a sound schema"),
-        )
+    pub fn takes(&self, text: &str) -> bool {
+        serde_saphyr::from_str(text).is_ok_and(|value| self.fits(&self.schema, &value))
     }
 
     fn fits(&self, schema: &Value, value: &Value) -> bool {
@@ -57,6 +48,9 @@ impl Validator {
                 ("minimum", least) => value
                     .as_f64()
                     .is_none_or(|number| number >= least.as_f64().expect("a sound schema")),
+                ("maximum", most) => value
+                    .as_f64()
+                    .is_none_or(|number| number <= most.as_f64().expect("a sound schema")),
                 ("items", form) => value
                     .as_array()
                     .is_none_or(|items| items.iter().all(|item| self.fits(form, item))),
@@ -106,7 +100,9 @@ fn is_a(name: &Value, value: &Value) -> bool {
 
 #[test]
 fn every_key_has_its_form() {
-    let validator = Validator::new();
+    let validator = Validator {
+        schema: json_schema(),
+    };
     for (path, key) in keys::keys() {
         for value in keys::right(key) {
             let text = keys::file(&path, key.name, &value);
@@ -146,7 +142,9 @@ fn the_loader_says_the_same() {
 
 #[test]
 fn whole_files_are_taken_and_refused() {
-    let validator = Validator::new();
+    let validator = Validator {
+        schema: json_schema(),
+    };
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut taken = 0;
     for entry in std::fs::read_dir(examples).expect("a sound schema") {

@@ -7,6 +7,11 @@ const POOL: &str = "provider: fake, instance_type: fake-8x, max_nodes: 5";
 /// Every working key with the names of the sections above it; a list stands as `name[]`. A section
 /// within itself is followed once.
 pub fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
+    below(&ROOT)
+}
+
+/// The same of another document.
+pub fn below(root: &'static Section) -> Vec<(Vec<&'static str>, &'static Key)> {
     fn collect(
         path: &[&'static str],
         above: &mut Vec<&'static Section>,
@@ -38,7 +43,7 @@ pub fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
         above.pop();
     }
     let mut found = Vec::new();
-    collect(&[], &mut Vec::new(), &ROOT, &mut found);
+    collect(&[], &mut Vec::new(), root, &mut found);
     found
 }
 
@@ -94,6 +99,7 @@ pub fn file(path: &[&str], key: &str, value: &str) -> String {
 pub fn right(key: &Key) -> Vec<String> {
     let values: &[&str] = match key.form {
         Form::Text => &["'some-text'", "12", "'${V}'"],
+        Form::Prose => &["'some text'", "''", "12", "\"a\\nb\""],
         Form::Duration => &["30s", "1h30m", "500ms", "1.5h", "'${V}s'"],
         Form::DurationOrNever => &["15m", "never", "'${V}m'"],
         Form::Paces => &["30s", "{up: 1m}", "{up: 30s, down: 1h}", "'${V}m'"],
@@ -126,6 +132,7 @@ pub fn right(key: &Key) -> Vec<String> {
 pub fn wrong(key: &Key) -> Vec<String> {
     let values: &[&str] = match key.form {
         Form::Text => &["[a]", "{a: b}", "''"],
+        Form::Prose => &["[a]", "{a: b}", "~"],
         Form::Duration => &[
             "5", "1d", "soon", "[30s]", "{s: 1}", "~", "never", "-5s", "1 s",
         ],
@@ -151,8 +158,8 @@ pub fn wrong(key: &Key) -> Vec<String> {
             "{a: {no_such_key: 1}}",
         ],
         Form::List(_) => &["text", "7", "{a: b}", "[a]", "[{no_such_key: 1}]"],
-        Form::Share => &["2", "-0.1", "101%", "some", "[1]", "~", "true"],
-        Form::Failure => &["[a]", "{a: b}", "~", "''"],
+        Form::Share => &["2", "-0.1", "some", "[1]", "~", "true"],
+        Form::Failure => &["[a]", "{a: b}", "~", "''", "no-such-kind", "1.5", "true"],
         Form::Bound => &["[1]", "{a: 1}", "~", "''"],
         Form::Weights => &["{79: -1}", "{79: many}", "{79: [1]}", "[1]", "text", "7"],
         Form::Counts => &[

@@ -2,4 +2,5 @@
 
 mod editors;
 mod keys;
+mod scenarios;
 mod tables;

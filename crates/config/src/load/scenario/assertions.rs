@@ -8,7 +8,7 @@ use super::known::Known;
 use crate::duration;
 use crate::fields::{Fields, plain_count, plain_number};
 use crate::scenario::{Assertion, Bounds, Expected, Target};
-use crate::schema::ASSERTIONS;
+use crate::schema::{ASSERTIONS, Word};
 use crate::tree::quoted;
 
 /// The types of assertions.
@@ -36,22 +36,11 @@ const TYPES: [Type; 8] = [
     Type::Launches,
 ];
 
-fn words() -> [(&'static str, Type); 8] {
-    std::array::from_fn(|index| (ASSERTIONS[index], TYPES[index]))
-}
-
 impl Type {
-    /// The keys that it reads.
-    const fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::NodeStatus | Self::HealthStatus => &["target", "expected"],
-            Self::NodeCount => &["target", "status", "expected", "at_least", "at_most"],
-            Self::Invariants => &[],
-            Self::Capacity => &["pool", "expected", "at_least", "at_most"],
-            Self::Incidents => &["rule", "expected", "at_least", "at_most"],
-            Self::TimeToRecover => &["percentile", "at_most", "expected"],
-            Self::Launches => &["expected", "at_least", "at_most"],
-        }
+    /// What the tables say of it.
+    const fn row(self) -> &'static Word {
+        const ROWS: &[Word] = &ASSERTIONS;
+        &ROWS[self as usize]
     }
 }
 
@@ -84,7 +73,7 @@ pub(super) fn assertion(fields: &Fields<'_>, known: &Known<'_>) -> Option<Expect
         return None;
     }
     let kind = match fields.has("type") {
-        true => fields.word("type", &words()),
+        true => fields.word("type", &TYPES.map(|kind| (kind.row().name, kind))),
         false => Some(Type::NodeStatus),
     };
     let percentile = fields.decimal("percentile", 0.0..=100.0);
@@ -94,9 +83,9 @@ pub(super) fn assertion(fields: &Fields<'_>, known: &Known<'_>) -> Option<Expect
         .and_then(|pool| known.pool(fields, "pool", &pool));
     let kind = kind?;
     for key in KEYS {
-        if fields.has(key) && !kind.keys().contains(&key) {
+        if fields.has(key) && !kind.row().keys.contains(&key) {
             let path = fields.path_of(key);
-            let word = ASSERTIONS[kind as usize];
+            let word = kind.row().name;
             fields.log().warn(
                 fields.at(key),
                 format!("{path} has no effect: {word} does not read it"),

@@ -195,7 +195,10 @@ fn cascading(fields: &Fields<'_>, given: bool) -> Option<Cascading> {
             "say how often a failure causes others",
         );
     }
-    let depth = fields.whole("max_depth", i128::from(i64::MIN)..=MOST_DEPTH);
+    let depth = fields.integer("max_depth");
+    if depth.is_some_and(|depth| depth > MOST_DEPTH) {
+        fields.fail("max_depth", format!("out of range: use 0 to {MOST_DEPTH}"));
+    }
     let min_delay = fields
         .duration("min_delay", Duration::ZERO..=YEAR)
         .unwrap_or_default();

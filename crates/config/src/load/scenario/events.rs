@@ -15,7 +15,7 @@ use crate::fields::{Fields, YEAR};
 use crate::scenario::{
     Action, Assertion, CloudFault, Event, Expected, Failure, FailureKind, Outage, Target,
 };
-use crate::schema::ACTIONS;
+use crate::schema::{ACTIONS, Word as Row};
 
 /// The longest wait for a status when the file does not say it.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,48 +61,15 @@ const WORDS: [Word; 14] = [
 ];
 
 impl Word {
-    /// The parameters that it reads.
-    const fn params(self) -> &'static [&'static str] {
-        match self {
-            Self::StartFleet | Self::StopFleet => &[],
-            Self::InjectFailure => &[
-                "failure_type",
-                "xid_code",
-                "gpu_index",
-                "message",
-                "duration",
-            ],
-            Self::RecoverFailure => &["failure_type"],
-            Self::IssueCommand => &["command_type", "command_args"],
-            Self::WaitForStatus => &["expected_status", "timeout"],
-            Self::Wait => &["duration"],
-            Self::Log => &["log_message"],
-            Self::Assert => &["failure_type", "expected_status", "assertion"],
-            Self::Crash => &["down"],
-            Self::CloudFault => &["fault", "duration"],
-            Self::Outage => &["name", "scope", "target", "duration", "failure_type"],
-            Self::ScalePool => &["pool", "nodes"],
-            Self::Automation => &["automation"],
-        }
-    }
-
-    /// Whether the event's target counts.
-    const fn has_target(self) -> bool {
-        matches!(
-            self,
-            Self::InjectFailure
-                | Self::RecoverFailure
-                | Self::IssueCommand
-                | Self::WaitForStatus
-                | Self::Assert
-                | Self::Outage
-                | Self::ScalePool
-        )
+    /// What the tables say of it.
+    const fn row(self) -> &'static Row {
+        const ROWS: &[Row] = &ACTIONS;
+        &ROWS[self as usize]
     }
 }
 
 /// The parameters in the order of the table.
-const PARAMS: [&str; 18] = [
+const PARAMS: [&str; 19] = [
     "failure_type",
     "xid_code",
     "gpu_index",
@@ -121,6 +88,7 @@ const PARAMS: [&str; 18] = [
     "pool",
     "nodes",
     "automation",
+    "assertion",
 ];
 
 /// Actions that documents of the Go project show, with the action and the kind of failure or
@@ -205,7 +173,7 @@ impl Params<'_, '_> {
                 "required: say what happens, such as inject_failure",
             );
         }
-        let words: [(&str, Word); 14] = std::array::from_fn(|at| (ACTIONS[at], WORDS[at]));
+        let words: [(&str, Word); 14] = WORDS.map(|word| (word.row().name, word));
         fields.word_or_old("action", &words, OLD_ACTIONS)
     }
 
@@ -244,28 +212,29 @@ impl Params<'_, '_> {
 
     /// Warns of what the action does not read.
     fn check_keys(&self, word: Word) {
+        let (action, read) = (word.row().name, word.row().keys);
         let warn = |fields: &Fields<'_>, key: &str| {
             if fields.has(key) {
-                let (path, action) = (fields.path_of(key), ACTIONS[word as usize]);
+                let path = fields.path_of(key);
                 fields.log().warn(
                     fields.at(key),
                     format!("{path} has no effect: {action} does not read it"),
                 );
             }
         };
-        for key in PARAMS.into_iter().chain(["assertion"]) {
-            if !word.params().contains(&key) {
+        for key in PARAMS {
+            // An outage may have its target among the parameters.
+            if !read.contains(&key) || key == "target" && word != Word::Outage {
                 warn(&self.fields, key);
             }
         }
-        if !word.has_target() {
+        if !read.contains(&"target") {
             warn(self.event, "target");
         }
     }
 
     fn action(&self, word: Word, values: Values, at: Duration) -> Option<Action> {
         self.check_keys(word);
-        // Only an assertion takes other words than kinds of failures, and an outage has its own.
         match word {
             Word::StartFleet => Some(Action::StartFleet),
             Word::StopFleet => Some(Action::StopFleet),
@@ -305,8 +274,8 @@ impl Params<'_, '_> {
     fn missing(&self, key: &str) {
         let action = ACTIONS
             .iter()
-            .find(|word| self.event.is_word("action", word))
-            .unwrap_or(&"the action");
+            .find(|row| self.event.is_word("action", row.name))
+            .map_or("the action", |row| row.name);
         let message = format!("{}: required by {action}", self.fields.path_of(key));
         self.fields.log().error(self.event.start(), message);
     }

@@ -153,7 +153,7 @@ impl<'s> Known<'s> {
         scope: DomainScope,
     ) -> Option<Domain> {
         let scope = match scope {
-            DomainScope::All => return Some(Domain::Named(Scope::All, "*".to_owned())),
+            DomainScope::All => return Some(Domain::Named(Scope::All, String::new())),
             DomainScope::Percentage => None,
             DomainScope::Place(scope) => Some(scope),
         };
@@ -217,8 +217,8 @@ fn scope_word(scope: Scope) -> &'static str {
         .map_or("", |(word, _)| word)
 }
 
-/// Whether an id has the form of those that are generated; the run numbers them, and replacements
-/// end in `-genN`.
+/// Whether an id has the form of those that are generated; the run numbers them from 0, and
+/// replacements end in `-genN`.
 fn may_be_generated(fleet: &FleetGen, id: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let id = match id.rsplit_once("-gen") {
@@ -229,7 +229,7 @@ fn may_be_generated(fleet: &FleetGen, id: &str) -> bool {
         return false;
     };
     let there = number.len() >= 4 && digits(number);
-    let below = number.parse::<u32>().is_ok_and(|n| n <= fleet.total_nodes);
+    let below = number.parse::<u32>().is_ok_and(|n| n < fleet.total_nodes);
     let named = fleet.providers.iter().any(|(provider, _)| {
         let rest = stem
             .strip_prefix(provider.as_str())

@@ -172,9 +172,13 @@ fn templates(fields: &Fields<'_>) -> Vec<Template> {
     let mut seen = BTreeSet::new();
     let mut templates = Vec::new();
     for fields in sections {
-        for key in ["name", "weight", "gpu_count"] {
+        for (key, what) in [
+            ("name", "it is part of the node ids"),
+            ("weight", "say how often it is drawn"),
+            ("gpu_count", "say how many GPUs its nodes have"),
+        ] {
             if !fields.has(key) && !fields.is_broken() {
-                fields.fail(key, "required");
+                fields.fail(key, format!("required: {what}"));
             }
         }
         let template = template(&fields);

@@ -93,7 +93,7 @@ static RATE: Section = Section {
         works(
             "xid_code",
             Form::Number,
-            "usual",
+            "drawn from the usual ones",
             "The XID of `xid_error` and `xid_burst`.",
         ),
         works(
@@ -152,7 +152,7 @@ static CASCADING: Section = Section {
             "probability",
             Form::Share,
             "",
-            "Required. How often a failure causes others.",
+            "How often a failure causes others. Required unless `enabled` is false.",
         ),
         works(
             "max_depth",
@@ -192,7 +192,7 @@ static CORRELATED: Section = Section {
         works(
             "name",
             Form::Text,
-            "TRIGGER-RESPONSE",
+            "the trigger and the response",
             "What the pair is called.",
         ),
         works(
@@ -213,7 +213,7 @@ static CORRELATED: Section = Section {
             "scope",
             Form::Word(&["same_node", "rack", "zone", "region", "provider", "all"]),
             "same_node",
-            "Where: on the node itself, or on one other node that shares this with it.",
+            "Where: on the node itself, or on each of the other nodes that share this with it, by the probability.",
         ),
     ],
 };

@@ -101,7 +101,7 @@ static TEMPLATE: Section = Section {
         works(
             "instance_type",
             Form::Text,
-            "usual",
+            "by provider and GPUs",
             "The machine type; by the provider and the number of GPUs when it is absent.",
         ),
         works("labels", Form::Labels, "", "Labels of its nodes."),
@@ -114,7 +114,7 @@ static STARTUP: Section = Section {
         works(
             "pattern",
             Form::Word(&["instant", "linear", "exponential", "wave"]),
-            "linear",
+            "linear, with jitter",
             "All at once; one after another; one, two, four and so on; or in batches.",
         ),
         works(

@@ -131,8 +131,8 @@ impl Aggregation {
 struct Minute {
     /// Minutes of fleet time.
     at: u32,
-    /// How many samples it stands for.
-    samples: u32,
+    /// How many samples each value stands for: what is not measured does not weigh.
+    samples: [u16; Metric::ALL.len()],
     /// In the order of [`Metric::ALL`]; NaN where nothing was measured. Half the size of `f64`,
     /// and good to one part in ten million.
     values: [f32; Metric::ALL.len()],
@@ -154,24 +154,25 @@ impl History {
             }
             self.minutes.push_back(Minute {
                 at,
-                samples: 0,
+                samples: [0; Metric::ALL.len()],
                 values: [f32::NAN; Metric::ALL.len()],
             });
         }
         let Some(minute) = self.minutes.back_mut() else {
             return;
         };
-        minute.samples = minute.samples.saturating_add(1);
-        for (metric, kept) in Metric::ALL.into_iter().zip(&mut minute.values) {
+        let kept = minute.values.iter_mut().zip(&mut minute.samples);
+        for (metric, (kept, samples)) in Metric::ALL.into_iter().zip(kept) {
             let Some(value) = metric.of(sample).map(|value| value as f32) else {
                 continue;
             };
+            *samples = samples.saturating_add(1);
             *kept = if kept.is_nan() {
                 value
             } else if metric.peaks() {
                 kept.max(value)
             } else {
-                *kept + (value - *kept) / minute.samples as f32
+                *kept + (value - *kept) / f32::from(*samples)
             };
         }
     }
@@ -319,6 +320,11 @@ mod tests {
         assert_eq!(of(&history, Metric::GpuUtilization), []);
         assert_eq!(of(&history, Metric::GpuTemperature), [(0, 60.0)]);
         assert_eq!(of(&history, Metric::CpuUtilization).len(), 2);
+        // Nor does it weigh in the mean of a minute.
+        history.add(&sample(&[f64::NAN], 60), second(121));
+        history.add(&sample(&[10.0], 60), second(122));
+        history.add(&sample(&[20.0], 60), second(123));
+        assert_eq!(of(&history, Metric::GpuUtilization), [(2, 15.0)]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use navarch_model::{Breaker, Change, EndCause, Instance, InstanceId, LastRepair, Pool, PoolName};
+use navarch_model::{
+    AskedBy, Breaker, Change, EndCause, Instance, InstanceId, LastRepair, Pool, PoolName,
+};
 use navarch_policy::guards;
 
 use super::Fleet;
@@ -148,7 +150,9 @@ impl Fleet {
             .pools
             .values()
             .filter(|pool| {
+                let asked = pool.asked.as_ref().map(|asked| asked.by);
                 pool.automation.is_none()
+                    && asked != Some(AskedBy::Operator)
                     && !self.settings.pools.contains_key(&pool.name)
                     && self.index.members(&pool.name).next().is_none()
                     && self.index.signatures(&pool.name).next().is_none()

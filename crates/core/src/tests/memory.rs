@@ -236,6 +236,15 @@ fn what_an_operator_chose_for_a_pool_is_never_forgotten() {
     rig.configure(&yaml(0, 2, "").replace("  main:\n", "  other:\n"));
     hours(&mut rig, 100);
     assert!(known(&rig, "main"));
+    let mut rig = Rig::new(&yaml(0, 2, ""));
+    rig.take(Input::ScalePool {
+        pool: PoolName::new("main"),
+        nodes: 0,
+        reason: "mine".to_owned(),
+    });
+    rig.configure(&yaml(0, 2, "").replace("  main:\n", "  other:\n"));
+    hours(&mut rig, 100);
+    assert!(known(&rig, "main"), "the size as well");
 }
 
 #[test]

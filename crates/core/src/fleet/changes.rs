@@ -50,6 +50,7 @@ impl Fleet {
                 self.due.waiting |= before.is_none_or(|before| {
                     before.repair_breakers != pool.repair_breakers
                         || before.automation != pool.automation
+                        || before.asked != pool.asked
                 });
             }
             Change::ForgetPool(name) => pools.push(Some(name.clone())),

@@ -191,3 +191,42 @@ fn a_breaker_of_the_fleet_opens_in_a_pool_that_was_hit_long_ago_and_waits_for_no
     let opened = rig.count(EventKind::BreakerOpened);
     assert_eq!(opened, 4, "in each pool");
 }
+
+#[test]
+fn a_size_that_is_asked_for_moves_the_budget_of_the_fleet() {
+    let extra = format!("{}guards:\n  budget: 50%\n", pools(2));
+    let mut rig = Rig::new(&yaml(1, 2, &extra));
+    let up = rig.up(3);
+    let of = |rig: &Rig, pool: &str| {
+        let mut here = up
+            .iter()
+            .filter(|id| rig.instance(id).pool.as_str() == pool);
+        here.next().cloned().expect("it has a machine")
+    };
+    let (first, waits) = (of(&rig, "pool-0"), of(&rig, "main"));
+    rig.take(Input::ScalePool {
+        pool: PoolName::new("pool-0"),
+        nodes: 2,
+        reason: String::new(),
+    });
+    rig.up(4);
+    rig.take(Input::ScalePool {
+        pool: PoolName::new("pool-0"),
+        nodes: 1,
+        reason: String::new(),
+    });
+    rig.xid(&first, 79, 0);
+    rig.plan();
+    rig.drop_calls();
+    rig.xid(&waits, 48, 0);
+    rig.plan();
+    assert_eq!(rig.count(EventKind::DrainStarted), 1);
+    // Two of four: the rig compares this plan with the plan of every pool.
+    rig.take(Input::ScalePool {
+        pool: PoolName::new("pool-0"),
+        nodes: 2,
+        reason: String::new(),
+    });
+    rig.plan();
+    assert_eq!(rig.count(EventKind::DrainStarted), 2);
+}

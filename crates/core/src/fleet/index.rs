@@ -154,6 +154,8 @@ fn is_settled(instance: &Instance, node: Option<&Node>) -> bool {
             && node.holds.is_empty()
             && node.open_incidents.is_empty()
             && node.silent_since.is_none()
+            // What the scheduler does not take is a wait that a plan names.
+            && node.told.waiting.is_empty()
     };
     let seen = instance.sighting.map(|sighting| sighting.status);
     instance.phase == Phase::Running

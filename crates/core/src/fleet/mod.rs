@@ -305,7 +305,7 @@ impl Fleet {
                 command,
                 state,
                 result,
-            } => self.acknowledge(&node, &command, state, result),
+            } => self.acknowledge(&node, &command, state, &result),
             Input::Command {
                 node,
                 kind,

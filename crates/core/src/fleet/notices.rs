@@ -516,7 +516,7 @@ fn forget_waiting(told: &mut Told) {
 }
 
 /// The beginning of a text.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     let end = (0..=most.min(text.len()))
         .rev()
         .find(|at| text.is_char_boundary(*at));

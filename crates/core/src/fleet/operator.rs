@@ -12,6 +12,7 @@ use navarch_model::{
 use std::sync::Arc;
 
 use super::Fleet;
+use super::notices::cut;
 use super::orphans::with_reason;
 use super::report::SILENCE;
 use crate::input::{Rejection, Reply};
@@ -212,7 +213,7 @@ impl Fleet {
         node: &NodeId,
         id: &CommandId,
         state: CommandState,
-        mut result: String,
+        result: &str,
     ) -> Result<Reply, Rejection> {
         let Some(command) = self
             .state
@@ -230,19 +231,19 @@ impl Fleet {
                 "a command is acknowledged as succeeded or failed",
             ));
         }
+        if NoticeKind::of(command.kind).is_some() {
+            let kind = command.kind.short();
+            return Err(Rejection::precondition(format!(
+                "command {id} is not the agent's: the scheduler carries out {kind}"
+            )));
+        }
         if command.state.is_final() {
             return Ok(Reply::Done);
-        }
-        if result.len() > MAX_RESULT_BYTES {
-            let cut = (0..=MAX_RESULT_BYTES)
-                .rev()
-                .find(|at| result.is_char_boundary(*at));
-            result.truncate(cut.unwrap_or(0));
         }
         let mut command = Command::clone(&command);
         command.state = state;
         command.changed = self.now;
-        command.result = result;
+        command.result = cut(result, MAX_RESULT_BYTES);
         self.command_changed(command);
         Ok(Reply::Done)
     }

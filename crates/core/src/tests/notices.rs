@@ -653,3 +653,39 @@ fn command(id: &InstanceId, kind: NodeCommandType) -> Input {
         parameters: BTreeMap::new(),
     }
 }
+
+#[test]
+fn a_notice_that_waits_for_a_machine_that_serves_is_named() {
+    let (mut rig, id) = one();
+    rig.order(&id, K::Cordon, "fan");
+    let notice = rig.the_notice(C);
+    rig.scheduler(&id, &notice, unknown());
+    assert_eq!(rig.holds(&id), [""; 0], "it is ACTIVE");
+    rig.wait(&id, 1);
+    let undo = rig.the_notice(U);
+    rig.scheduler(&id, &undo, refused());
+    rig.plan();
+    assert_eq!(rig.waits(), [(id.as_str(), "notifier")]);
+    assert_eq!(
+        rig.explain(&[(&id, "NODE")]),
+        ["uncordon at the scheduler waits for notifier: webhook returned 409: in use"]
+    );
+}
+
+#[test]
+fn an_agent_has_no_word_about_what_the_scheduler_is_told() {
+    let (mut rig, id) = one();
+    let cordon = rig.order(&id, K::Cordon, "fan");
+    let done = rig.feed(Input::Acknowledge {
+        node: NodeId::new(id.as_str()),
+        command: cordon.clone(),
+        state: CommandState::Succeeded,
+        result: "done".to_owned(),
+    });
+    let refused = done.expect_err("the agent never got it").message;
+    assert_eq!(
+        refused,
+        format!("command {cordon} is not the agent's: the scheduler carries out cordon")
+    );
+    assert_eq!(rig.command_state(&cordon), (CommandState::Pending, ""));
+}

@@ -342,7 +342,7 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 9] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 10] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }
@@ -366,6 +366,7 @@ impl Index {
                     + signatures.sum::<usize>(),
             ),
             ("index of waiting commands", all(&self.waiting)),
+            ("index of nodes with notices", self.noticed.len()),
         ]
     }
 

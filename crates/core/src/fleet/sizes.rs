@@ -11,11 +11,13 @@ impl Fleet {
         let remembered = pools.map(|pool| {
             pool.offerings.len() + pool.repair_breakers.len() + pool.last_repairs.len()
         });
+        let notices = state.nodes.values().map(|node| node.told.waiting.len());
         let mut sizes = vec![
             ("pools", state.pools.len()),
             ("offerings, breakers and repairs", remembered.sum()),
             ("instances", state.instances.len()),
             ("nodes", state.nodes.len()),
+            ("notices", notices.sum()),
             ("incidents", state.incidents.len()),
             ("commands", state.commands.len()),
             ("unclaimed machines", state.unclaimed.len()),

@@ -138,11 +138,6 @@ impl CapacityKind {
             Self::Spot => "spot",
         }
     }
-
-    /// The kind for a word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.word() == word)
-    }
 }
 
 /// What can be bought: one instance type at one place of one provider.

@@ -74,7 +74,7 @@ impl PoolSettings {
     }
 
     /// The offering at a provider that a machine found there is of: the one that it describes, else
-    /// the first.
+    /// one of its region and type, else the first. Where no zone is configured the cloud chooses.
     pub fn found_at(
         &self,
         provider: &ProviderName,
@@ -85,11 +85,16 @@ impl PoolSettings {
             offerings.filter(move |one| one.offering.provider == *provider)
         };
         let described = description.and_then(|is| {
-            here().find(|one| {
-                let offering = &one.offering;
-                (&offering.region, &offering.zone, &offering.instance_type)
-                    == (&is.region, &is.zone, &is.instance_type)
-            })
+            let near = || {
+                here().filter(|one| {
+                    let offering = &one.offering;
+                    (&offering.region, &offering.instance_type) == (&is.region, &is.instance_type)
+                })
+            };
+            let of_zone = |zone: &str| near().find(|one| one.offering.zone == zone);
+            of_zone(&is.zone)
+                .or_else(|| of_zone(""))
+                .or_else(|| near().next())
         });
         described.or_else(|| here().next())
     }

@@ -48,7 +48,7 @@ impl Planner<'_> {
         };
         let asked = fleet.index.tally(Some(pool));
         let wants =
-            asked.requested + asked.launching > 0 || fleet.staying(pool) < settings.min_nodes();
+            asked.requested + asked.launching > 0 || fleet.staying(pool) < fleet.target(pool);
         if !settings.needs_listing() || !wants {
             return;
         }

@@ -252,8 +252,9 @@ impl Fleet {
             .filter_map(|(id, call)| Some((self.state.instances.get(id)?, call)))
             .filter(|(instance, _)| {
                 let pool = &instance.pool;
-                let memory = self.offering_memory(pool, &instance.offering);
-                if memory.retry_at.is_some_and(|at| self.now.core < at) {
+                let memory = self.remembered(pool, &instance.offering.to_string());
+                let rests = memory.and_then(|memory| memory.retry_at);
+                if rests.is_some_and(|at| self.now.core < at) {
                     return true;
                 }
                 self.must_be_on(pool).is_err()

@@ -23,7 +23,7 @@ impl Fleet {
             .map(|(_, breaker)| breaker.trips)
             .max()
             .unwrap_or(0);
-        let last = self.last_hit(pool, signature).unwrap_or(now.core);
+        let last = self.index.last_hit(pool, signature).unwrap_or(now.core);
         let mut memory = self.pool_memory(pool);
         let breaker = memory
             .repair_breakers

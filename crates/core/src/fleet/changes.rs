@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use navarch_model::{
-    Change, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeStatus, OfferingMemory,
-    Phase, Pool, PoolName, Subject,
+    Breaker, Change, EventKind, Incident, Instance, InstanceId, Meta, Node, NodeStatus, Phase,
+    Pool, PoolName, Subject,
 };
 
 use crate::fleet::{Fleet, status_word};
@@ -178,12 +178,14 @@ impl Fleet {
         let (pool, offering) = (instance.pool.clone(), instance.offering.clone());
         self.put_instance(instance);
         if first {
-            let was_open = self.offering_memory(&pool, &offering).breaker.is_open();
-            self.change_offering(&pool, &offering, |memory| {
-                *memory = OfferingMemory {
-                    proven: true,
-                    ..OfferingMemory::default()
-                };
+            let name = offering.to_string();
+            let was_open = self
+                .remembered(&pool, &name)
+                .is_some_and(|memory| memory.breaker.is_open());
+            // What the cloud refuses meanwhile is another matter.
+            self.change_offerings(&pool, [&offering], |memory| {
+                memory.breaker = Breaker::default();
+                memory.proven = true;
             });
             if was_open {
                 self.event(

@@ -67,7 +67,7 @@ impl Fleet {
         );
         let now = self.now;
         let mut opened = false;
-        self.change_offering(&instance.pool, &instance.offering, |memory| {
+        self.change_offerings(&instance.pool, [&instance.offering], |memory| {
             let breaker = &mut memory.breaker;
             breaker.failures = breaker.failures.saturating_add(1);
             if breaker.is_open() || breaker.failures >= limit {

@@ -425,23 +425,17 @@ impl Fleet {
         self.state.pools.get(pool)?.offerings.get(offering)
     }
 
-    pub(crate) fn offering_memory(&self, pool: &PoolName, offering: &Offering) -> OfferingMemory {
-        self.state
-            .pools
-            .get(pool)
-            .and_then(|pool| pool.offerings.get(&offering.to_string()))
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    pub(crate) fn change_offering(
+    /// Changes what a pool remembers of offerings, in one change of the pool.
+    pub(crate) fn change_offerings<'a>(
         &mut self,
         pool: &PoolName,
-        offering: &Offering,
-        change: impl FnOnce(&mut OfferingMemory),
+        offerings: impl IntoIterator<Item = &'a Offering>,
+        mut change: impl FnMut(&mut OfferingMemory),
     ) {
         let mut memory = self.pool_memory(pool);
-        change(memory.offerings.entry(offering.to_string()).or_default());
+        for offering in offerings {
+            change(memory.offerings.entry(offering.to_string()).or_default());
+        }
         self.put_pool(memory);
     }
 

@@ -100,23 +100,26 @@ impl Fleet {
             self.settings.guards.launch_breaker.max_wait,
         );
         let now = self.now.core;
-        let before = self.offering_memory(&instance.pool, &instance.offering);
+        let name = instance.offering.to_string();
+        let before = self.remembered(&instance.pool, &name);
+        let (refused, rests) =
+            before.map_or((0, None), |memory| (memory.refusals, memory.retry_at));
         // Calls that were under way together are refused together: they are one refusal.
-        let again = before.retry_at.is_some_and(|at| now < at);
+        let again = rests.is_some_and(|at| now < at);
         let bits = ids.next_bits();
-        let wait = doubled(first, before.refusals, longest);
+        let wait = doubled(first, refused, longest);
         // Full jitter over the upper half, so that pools do not ask in step.
         let half = wait / 2;
         let jitter = half.mul_f64((bits >> 11) as f64 / (1_u64 << 53) as f64);
         let asked = error.retry_after.unwrap_or_default();
         let until = if again {
-            before.retry_at.unwrap_or(now).max(now + asked)
+            rests.unwrap_or(now).max(now + asked)
         } else {
             now + asked.max(half + jitter)
         };
-        let refusals = before.refusals.saturating_add(u32::from(!again));
-        for (pool, offering) in self.concerned(instance, error.kind) {
-            self.change_offering(&pool, &offering, |memory| {
+        let refusals = refused.saturating_add(u32::from(!again));
+        for (pool, offerings) in self.concerned(instance, error.kind) {
+            self.change_offerings(&pool, &offerings, |memory| {
                 memory.refusals = memory.refusals.max(refusals);
                 memory.retry_at = memory.retry_at.max(Some(until));
                 memory.last_refusal = error.to_string();
@@ -130,17 +133,23 @@ impl Fleet {
 
     /// A cloud made a machine: what a refusal of its offering was about is over.
     pub(super) fn offering_accepted(&mut self, instance: &Instance) {
-        let before = self.offering_memory(&instance.pool, &instance.offering);
-        if before.refusals == 0 && before.retry_at.is_none() {
+        let name = instance.offering.to_string();
+        let before = self.remembered(&instance.pool, &name);
+        let Some(before) = before.filter(|one| one.refusals > 0 || one.retry_at.is_some()) else {
             return;
-        }
-        let mut over = BTreeSet::from([(instance.pool.clone(), instance.offering.clone())]);
-        if let Some(kind) = before.refused {
-            over.extend(self.concerned(instance, kind));
-        }
-        for (pool, offering) in over {
-            self.change_offering(&pool, &offering, |memory| {
-                if memory.refused == before.refused {
+        };
+        let refused = before.refused;
+        let over = match refused {
+            Some(kind) => self.concerned(instance, kind),
+            None => [(
+                instance.pool.clone(),
+                BTreeSet::from([instance.offering.clone()]),
+            )]
+            .into(),
+        };
+        for (pool, offerings) in over {
+            self.change_offerings(&pool, &offerings, |memory| {
+                if memory.refused == refused {
                     memory.refusals = 0;
                     memory.retry_at = None;
                     memory.last_refusal.clear();

@@ -127,7 +127,8 @@ impl Fleet {
         pool: &PoolName,
         offering: &Offering,
     ) -> impl Iterator<Item = &Instance> {
-        let open = self.offering_memory(pool, offering).breaker.is_open();
+        let memory = self.remembered(pool, &offering.to_string());
+        let open = memory.is_some_and(|memory| memory.breaker.is_open());
         let taken = move |instance: &Instance| {
             let node = self.node_of(instance);
             open && node.is_some_and(Node::is_held_by_operator)

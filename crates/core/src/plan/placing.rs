@@ -1,6 +1,6 @@
 //! Where is the next machine of a pool bought, and why not elsewhere?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::{
     Instance, Offering, OfferingMemory, Phase, PoolName, ProviderErrorKind, ProviderName, Time,
@@ -83,7 +83,9 @@ impl Planner<'_> {
                 listed: fleet.listed(&one.offering, self.now.core),
                 listed_at: fleet.listed_at(&one.offering.provider),
                 max_price: one.max_price,
-                refusals: fleet.offering_memory(pool, &one.offering).refusals,
+                refusals: fleet
+                    .remembered(pool, &one.name)
+                    .map_or(0, |memory| memory.refusals),
                 standing,
             })
             .collect();
@@ -182,17 +184,18 @@ impl Fleet {
     /// Whether the offering of an intent on record may be asked for now.
     pub(super) fn may_ask(&self, instance: &Instance, now: Time) -> Result<(), Block> {
         let (pool, offering) = (&instance.pool, &instance.offering);
-        let name = offering.to_string();
         let Some(one) = self.pool_settings(pool).and_then(|pool| pool.at(offering)) else {
-            let reason = format!("pool {pool} does not buy at {name} any more");
+            let reason = format!("pool {pool} does not buy at {offering} any more");
             return Err(Block::new("placement", "dropped", reason));
         };
+        let name = &*one.name;
         self.believable(offering)?;
         if let Some(block) = self.too_dear(one, now) {
             return Err(block);
         }
-        let memory = self.offering_memory(pool, offering);
-        if let Some(block) = rest(offering, &name, &memory, now) {
+        let empty = OfferingMemory::default();
+        let memory = self.remembered(pool, name).unwrap_or(&empty);
+        if let Some(block) = rest(offering, name, memory, now) {
             return Err(block);
         }
         let limit = self.unproven_limit(&memory);
@@ -206,7 +209,7 @@ impl Fleet {
                     || (other.created, &other.id) < (instance.created, &instance.id))
         };
         let asking = self
-            .pool_instances(pool)
+            .restless(pool)
             .filter(|other| {
                 let unanswered = matches!(
                     other.phase,
@@ -216,11 +219,11 @@ impl Fleet {
             })
             .filter(before)
             .count();
-        if let Some(block) = placement::one_at_a_time(&name, memory.refusals, asking) {
+        if let Some(block) = placement::one_at_a_time(name, memory.refusals, asking) {
             return Err(block);
         }
         let outstanding = self.unproven(pool, offering).filter(before).count();
-        match guards::launch_breaker(&name, &memory.breaker, limit, outstanding, now) {
+        match guards::launch_breaker(name, &memory.breaker, limit, outstanding, now) {
             Some(block) => Err(block),
             None => Ok(()),
         }
@@ -261,9 +264,10 @@ impl Fleet {
     ) -> Result<(), Block> {
         let mut first = None;
         for one in &settings.offerings {
-            let memory = self.offering_memory(pool, &one.offering);
-            let block = if memory.breaker.is_open() {
-                guards::launch_breaker(&one.name, &memory.breaker, None, 0, now).or_else(|| {
+            let memory = self.remembered(pool, &one.name);
+            let breaker = memory.map(|memory| &memory.breaker);
+            let block = if let Some(breaker) = breaker.filter(|breaker| breaker.is_open()) {
+                guards::launch_breaker(&one.name, breaker, None, 0, now).or_else(|| {
                     Some(Block::new(
                         "launch_breaker",
                         "probing",
@@ -328,15 +332,15 @@ impl Fleet {
         }
     }
 
-    /// The offerings whose memory a refusal concerns, with their pools.
+    /// The offerings whose memory a refusal concerns, by pool.
     pub(crate) fn concerned(
         &self,
         instance: &Instance,
         kind: ProviderErrorKind,
-    ) -> Vec<(PoolName, Offering)> {
+    ) -> BTreeMap<PoolName, BTreeSet<Offering>> {
         let asked = &instance.offering;
-        let own = (instance.pool.clone(), asked.clone());
-        let mut found = BTreeSet::from([own]);
+        let own = BTreeSet::from([asked.clone()]);
+        let mut found = BTreeMap::from([(instance.pool.clone(), own)]);
         let scope = placement::scope(kind);
         if scope != placement::Scope::Offering {
             for (pool, settings) in &self.settings.pools {
@@ -347,12 +351,13 @@ impl Fleet {
                     if other.provider == asked.provider
                         && (region || scope == placement::Scope::Provider)
                     {
-                        found.insert((pool.clone(), other.clone()));
+                        let here = found.entry(pool.clone()).or_default();
+                        here.insert(other.clone());
                     }
                 }
             }
         }
-        found.into_iter().collect()
+        found
     }
 }
 
@@ -363,6 +368,7 @@ fn rest(offering: &Offering, name: &str, memory: &OfferingMemory, now: Time) -> 
         Some(ProviderErrorKind::Auth) => {
             format!("everything of {} rests: {why}", offering.provider)
         }
+    memory.retry_at.filter(|at| now < *at)?;
         Some(ProviderErrorKind::Quota) => {
             let place = if offering.region.is_empty() {
                 offering.provider.to_string()

@@ -72,13 +72,8 @@ impl Fleet {
     ) -> Option<Time> {
         let pace = &self.settings.guards.breaker;
         // Where the fleet is hit, the breaker of each pool waits for its own hits, and all are asked.
-        let last = self.last_hit(pool, signature);
+        let last = self.index.last_hit(pool, signature);
         guards::quiet_from(breaker, last, pace.wait, pace.max_wait)
-    }
-
-    /// When a signature was last found unhealthy on another node of a pool.
-    pub(crate) fn last_hit(&self, pool: &PoolName, signature: &str) -> Option<Time> {
-        self.index.last_hit(pool, signature)
     }
 
     /// Whether a signature is on so many nodes at once that it is one cause. Answers whether that is

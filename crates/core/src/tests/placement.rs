@@ -372,12 +372,112 @@ fn a_repair_waits_only_while_every_offering_is_behind_an_open_breaker() {
     let settings = &settings.pools[&pool];
     for (behind, expected) in [(0, true), (1, true), (2, true), (3, false)] {
         for one in &settings.offerings[..behind] {
-            rig.fleet.change_offering(&pool, &one.offering, |memory| {
-                memory.breaker = open.clone();
-            });
+            rig.fleet
+                .change_offerings(&pool, [&one.offering], |memory| {
+                    memory.breaker = open.clone();
+                });
         }
         let found = rig.fleet.offering_is_open(&pool, settings, rig.now.core);
         assert_eq!(found.is_ok(), expected, "{behind}");
     }
     rig.run(1);
+}
+
+#[test]
+fn a_pool_that_grows_beyond_its_minimum_asks_for_prices_again() {
+    for (min, asked) in [(2, 4), (0, 1)] {
+        let mut rig = Rig::new(&yaml(min, "    strategy: cost\n    max_price: 10\n"));
+        let fake = vec![offer("r1", 9, true)];
+        rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+        rig.run(5);
+        // What was listed does not survive a start.
+        rig.start();
+        rig.take(super::Input::ScalePool {
+            pool: navarch_model::PoolName::new("main"),
+            nodes: asked,
+            reason: String::new(),
+        });
+        rig.run(10);
+        assert_eq!(bought(&rig), counts([(R1, asked as usize)]), "from {min}");
+    }
+}
+
+#[test]
+fn a_machine_that_serves_says_nothing_of_a_refusal() {
+    let mut rig = Rig::new(&yaml(1, ""));
+    rig.run(5);
+    let first = rig.of(Phase::PendingRegistration).remove(0);
+    refuse(&mut rig, &[R1], ProviderErrorKind::Auth);
+    rig.configure(&yaml(2, ""));
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R1, 1), (R3, 1)]));
+    rig.register(&first);
+    rig.full(&first, 45);
+    let memory = &rig.fleet.state().pools.values().next().unwrap().offerings[R1];
+    assert!(memory.proven);
+    assert_eq!(memory.refused, Some(ProviderErrorKind::Auth));
+    assert!(memory.refusals > 0 && memory.retry_at.is_some());
+}
+
+#[test]
+fn a_refusal_that_concerns_many_offerings_of_a_pool_is_one_change_of_it() {
+    let zones = yaml(1, "").replace("regions: [r1, r2]", "regions: [r1, r2], zones: [a, b]");
+    let mut rig = Rig::new(&zones);
+    rig.plan();
+    rig.plan();
+    let (key, _) = rig.launches().pop().unwrap();
+    let answers = [
+        Err(ProviderError::new(ProviderErrorKind::Auth, "as told")),
+        Ok(navarch_model::Machine {
+            provider_id: navarch_model::ProviderInstanceId::new("m-1"),
+            instance: Some(key.instance.clone()),
+            fleet: None,
+            status: navarch_model::CloudStatus::Running,
+        }),
+    ];
+    for result in answers {
+        let key = key.clone();
+        let input = super::Input::LaunchResult { key, result };
+        let applied = rig.fleet.apply(input, rig.now, &mut rig.ids);
+        let pools = applied.changes.iter();
+        let pools = pools.filter(|change| matches!(change, navarch_model::Change::Pool(_)));
+        assert_eq!(pools.count(), 1);
+    }
+}
+
+#[test]
+fn a_machine_that_is_found_belongs_to_the_offering_that_is_nearest() {
+    let at = |keys: &str| {
+        let text = yaml(1, "").replace("regions: [r1, r2]", keys);
+        let settings = super::settings(&text, navarch_model::Idempotency::TokenOrName);
+        let pool = settings.pools[&navarch_model::PoolName::new("main")].clone();
+        move |region: &str, zone: &str, kind: &str| {
+            let is = navarch_model::Description {
+                region: region.to_owned(),
+                zone: zone.to_owned(),
+                instance_type: kind.to_owned(),
+                ..navarch_model::Description::default()
+            };
+            let provider = navarch_model::ProviderName::new("fake");
+            pool.found_at(&provider, Some(&is))
+                .unwrap()
+                .name
+                .to_string()
+        }
+    };
+    let any_zone = at("regions: [r1, r2]");
+    assert_eq!(
+        any_zone("r2", "r2-b", "gpu"),
+        R2,
+        "the cloud chose the zone"
+    );
+    let zones = at("regions: [r1, r2], zones: [a, b]");
+    assert_eq!(zones("r2", "b", "gpu"), "fake/r2/b/gpu");
+    assert_eq!(
+        zones("r2", "c", "gpu"),
+        "fake/r2/a/gpu",
+        "the region is right"
+    );
+    assert_eq!(zones("r2", "b", "tpu"), "fake/r1/a/gpu", "nothing is");
+    assert_eq!(zones("r9", "b", "gpu"), "fake/r1/a/gpu");
 }

@@ -35,10 +35,12 @@ impl Fleet {
                 .pool_instances(pool)
                 // What was refused, or never asked for, cost nothing.
                 .filter(|instance| {
-                    !matches!(
-                        instance.end,
-                        Some(EndCause::LaunchRefused | EndCause::Moved)
-                    )
+                    let asked = instance.phase != Phase::Failed || instance.launches > 0;
+                    asked
+                        && !matches!(
+                            instance.end,
+                            Some(EndCause::LaunchRefused | EndCause::Moved)
+                        )
                 })
                 .map(|instance| instance.created.core)
                 .filter(|created| now.since(*created) < HOUR)
@@ -157,19 +159,31 @@ impl Fleet {
         if excess == 0 {
             return self.moves(instance, settings);
         }
-        // The youngest go first, those that nobody was asked for before all others.
-        let rank = |one: &Instance| (one.phase == Phase::Requested, one.created, one.id.clone());
-        let own = rank(instance);
-        let before = self
-            .restless(&instance.pool)
-            .filter(|other| self.can_be_given_up(other) && rank(other) > own)
-            .count();
-        if before < excess {
-            return Some(format!(
-                "the pool has or will have {staying} machines, and {target} are asked for"
-            ));
+        intents.sort_unstable_by(|one, other| turn_to_go(other).cmp(&turn_to_go(one)));
+        let excess = self.excess(pool, 0).min(intents.len());
+        let (go, stay) = intents.split_at(excess);
+        let why = self.has_too_many(pool);
+        unwanted.extend(go.iter().map(|one| (one.id.clone(), why.clone())));
+        let now = self.now.core;
+        let place = LazyCell::new(|| self.place(pool, settings, &[], now).ok());
+        for instance in stay {
+            if let Some(why) = self.moves(instance, settings, || *place) {
+                unwanted.insert(instance.id.clone(), why);
+            }
         }
-        self.moves(instance, settings)
+        unwanted
+    }
+
+    fn has_too_many(&self, pool: &PoolName) -> String {
+        let (staying, target) = (self.staying(pool), self.target(pool));
+        format!("the pool has or will have {staying} machines, and {target} are asked for")
+    }
+
+    /// How many machines more a pool has or will have than are asked for, `going` aside.
+    pub(crate) fn excess(&self, pool: &PoolName, going: usize) -> usize {
+        self.staying(pool)
+            .saturating_sub(self.target(pool))
+            .saturating_sub(going)
     }
 
     /// Whether a pool has or will have more machines than are asked for.
@@ -206,4 +220,20 @@ impl Fleet {
             None => deadline,
         }
     }
+}
+
+/// The order in which intents are given up, the last first: the youngest go first, those that nobody
+/// was asked for before all others.
+fn turn_to_go(one: &Instance) -> (bool, Stamp, &InstanceId) {
+    (one.phase == Phase::Requested, one.created, &one.id)
+}
+
+/// Why a pool neither gets nor loses a machine.
+pub(crate) fn has_enough(target: usize) -> String {
+    let (plural, are) = if target == 1 {
+        ("", "is")
+    } else {
+        ("s", "are")
+    };
+    format!("the pool has the {target} machine{plural} that {are} asked for")
 }

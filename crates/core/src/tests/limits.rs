@@ -236,3 +236,27 @@ fn automation_that_is_off_is_named() {
         ["replace A waits for automation: automation is off"]
     );
 }
+
+#[test]
+fn intents_that_were_given_up_before_any_call_are_no_launches() {
+    let text = yaml(0, 8, "").replace("per_hour: 60", "per_hour: 3");
+    let mut rig = Rig::new(&text);
+    for nodes in [3, 0, 3] {
+        rig.take(Input::ScalePool {
+            pool: navarch_model::PoolName::new("main"),
+            nodes,
+            reason: String::new(),
+        });
+        rig.plan();
+    }
+    assert_eq!(rig.of(Phase::Failed).len(), 3);
+    rig.run(5);
+    assert_eq!(rig.machines.len(), 3);
+    rig.take(Input::ScalePool {
+        pool: navarch_model::PoolName::new("main"),
+        nodes: 4,
+        reason: String::new(),
+    });
+    rig.run(5);
+    assert_eq!(rig.waits()[0].1, "max_launches_per_hour");
+}

@@ -130,8 +130,12 @@ impl PoolSettings {
     /// The size that is planned for: the one asked for within the bounds, `min_nodes` while nobody
     /// asked.
     pub fn size(&self, asked: Option<&AskedSize>) -> usize {
-        let (min, max) = (self.min_nodes(), self.max_nodes());
-        asked.map_or(min, |asked| (asked.nodes as usize).clamp(min, max))
+        asked.map_or(self.min_nodes(), |asked| self.within(asked.nodes) as usize)
+    }
+
+    /// A size within the bounds.
+    pub fn within(&self, nodes: u32) -> u32 {
+        nodes.clamp(self.config.min_nodes, self.config.max_nodes)
     }
 
     /// Machines beyond `max_nodes` while one is replaced.

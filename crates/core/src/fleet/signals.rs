@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use navarch_config::Autoscaling;
-use navarch_model::{AskedBy, AskedSize, Instance, NodeStatus, Phase, PoolName, Time};
+use navarch_model::{AskedBy, AskedSize, HoldKind, Instance, NodeStatus, Phase, PoolName, Time};
 use navarch_policy::autoscale::{
     self, Decision, Facts, Pace, Past, Recent, Recommendation, Sample,
 };
@@ -168,12 +168,17 @@ impl Fleet {
         u32::try_from(self.target(pool)).unwrap_or(u32::MAX)
     }
 
-    /// Machines that a pool asked for and that do not run yet.
+    /// Machines that a pool asked for and that do not serve yet: one in its gate is on its way, one
+    /// that is sick, drained or held by a person is not.
     fn coming(&self, pool: &PoolName, target: u32) -> u32 {
-        let starting = |instance: &&Instance| {
-            instance.phase.counts_as_capacity() && instance.phase != Phase::Running
+        let starting = |instance: &&Instance| match self.node_of(instance) {
+            Some(node) if instance.phase == Phase::Running => {
+                let mut holds = node.holds.keys();
+                !node.holds.is_empty() && holds.all(|kind| *kind == HoldKind::AdmissionGate)
+            }
+            _ => instance.phase.counts_as_capacity() && instance.phase != Phase::Running,
         };
-        let starting = self.pool_instances(pool).filter(starting).count();
+        let starting = self.restless(pool).filter(starting).count();
         let missing = (target as usize).saturating_sub(self.staying(pool));
         u32::try_from(starting + missing).unwrap_or(u32::MAX)
     }
@@ -216,12 +221,21 @@ impl Fleet {
             stabilization: autoscaling.stabilization,
             step: autoscaling.step,
         };
-        match autoscale::decide(self.target_of(pool), told, &pace, &past, now) {
-            Decision::Resize { to, rest } => Sizing::Resize {
-                nodes: to,
-                reason: told.reason.clone(),
-                rest,
-            },
+        let current = self.target_of(pool);
+        match autoscale::decide(current, told, &pace, &past, now) {
+            Decision::Resize { to, rest } => {
+                // The bounds may be others than when it was recommended.
+                let nodes = settings.within(to);
+                match rest {
+                    rest if nodes != current => Sizing::Resize {
+                        nodes,
+                        reason: told.reason.clone(),
+                        rest,
+                    },
+                    Some(block) => Sizing::Held(block),
+                    None => Sizing::Stay,
+                }
+            }
             Decision::Stay => Sizing::Stay,
             Decision::Held(block) => Sizing::Held(block),
         }

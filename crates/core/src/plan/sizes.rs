@@ -52,7 +52,7 @@ impl Planner<'_> {
         };
         Some(Advice {
             autoscaler: autoscaling.autoscaler.word(),
-            nodes: (told.wish != Wish::Unknown).then(|| told.size(target)),
+            nodes: (told.wish != Wish::Unknown).then(|| settings.within(told.size(target))),
             reason: told.reason.clone(),
             inputs: told.inputs.clone(),
             held,

@@ -423,6 +423,14 @@ impl Fleet {
         let why = self
             .may_drain(&node, &cause, 0, self.now.core)
             .map_err(|block| blocked(&block))?;
+        // Intents that nobody wants go first.
+        if let (DrainCause::Shrink, Some(pool)) = (&cause, &node.pool)
+            && self.excess(pool, self.unwanted_intents(pool).len()) == 0
+        {
+            return Err(Rejection::precondition(format!(
+                "size: pool {pool} gives intents up first, and needs node {id} then"
+            )));
+        }
         let subject = Subject {
             incident: match &cause {
                 DrainCause::Incident(incident) => Some(incident.clone()),

@@ -172,9 +172,8 @@ impl Fleet {
         else {
             return Err(Block::new("drain", "none", "its node is not being drained"));
         };
-        if node.is_held_by_operator() {
-            let why = format!("{}: it stays", node.holders());
-            return Err(Block::new("operator_hold", "held", why));
+        if let Some(why) = self.drain_is_void(node, cause) {
+            return Err(Block::new("drain", "void", why));
         }
         let pool = self.pool_settings(&instance.pool);
         let deadlines = pool.map_or(self.settings.guards.drain_deadline, |pool| {

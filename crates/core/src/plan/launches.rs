@@ -1,10 +1,12 @@
 //! May a machine be bought? Asked once when planning, again when acting.
 
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use navarch_model::{
-    EndCause, Idempotency, Instance, Node, Offering, OfferingMemory, Phase, PoolName, ProviderName,
-    Time,
+    EndCause, Idempotency, Instance, InstanceId, Node, Offering, OfferingMemory, Phase, PoolName,
+    ProviderName, Stamp, Time,
 };
 use navarch_policy::guards::{self, Block};
 use navarch_policy::placement;
@@ -24,6 +26,10 @@ impl Fleet {
     ) -> Result<usize, Block> {
         let settings = self.known_pool(pool)?;
         let planned = planned_at.iter().sum::<usize>();
+        let target = self.target(pool);
+        if self.staying(pool) + planned >= target {
+            return Err(Block::new("size", "reached", has_enough(target)));
+        }
         let alive = self.alive(pool) + planned;
         if let Some(block) = guards::size(alive, settings.max_nodes(), settings.max_surge()) {
             return Err(block);
@@ -75,11 +81,16 @@ impl Fleet {
 
     /// Whether the launch call of an instance that is on record may be made.
     pub(crate) fn may_launch(&self, instance: &Instance, now: Time) -> Result<(), Block> {
-        self.must_be_on(&instance.pool)?;
-        self.known_pool(&instance.pool)?;
         if let Some(why) = self.unwanted(instance) {
             return Err(Block::new("size", "unwanted", why));
         }
+        self.may_call(instance, now)
+    }
+
+    /// The same for an instance that is wanted.
+    pub(super) fn may_call(&self, instance: &Instance, now: Time) -> Result<(), Block> {
+        self.must_be_on(&instance.pool)?;
+        self.known_pool(&instance.pool)?;
         self.has_room()?;
         self.is_known_absent(instance)?;
         self.may_ask(instance, now)
@@ -150,14 +161,41 @@ impl Fleet {
         if !self.can_be_given_up(instance) {
             return None;
         }
-        let Some(settings) = self.pool_settings(&instance.pool) else {
-            return Some(format!("pool {} is not configured any more", instance.pool));
+        let pool = &instance.pool;
+        let Some(settings) = self.pool_settings(pool) else {
+            return Some(format!("pool {pool} is not configured any more"));
         };
-        let target = self.target(&instance.pool);
-        let staying = self.staying(&instance.pool);
-        let excess = staying.saturating_sub(target);
-        if excess == 0 {
-            return self.moves(instance, settings);
+        let excess = self.excess(pool, 0);
+        if excess > 0 {
+            let own = turn_to_go(instance);
+            let before = self
+                .restless(pool)
+                .filter(|other| self.can_be_given_up(other) && turn_to_go(other) > own)
+                .count();
+            if before < excess {
+                return Some(self.has_too_many(pool));
+            }
+        }
+        let now = self.now.core;
+        self.moves(instance, settings, || {
+            self.place(pool, settings, &[], now).ok()
+        })
+    }
+
+    /// The intents of a pool that nobody wants any more, and why, as [`Fleet::unwanted`] says of
+    /// each.
+    pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> BTreeMap<InstanceId, String> {
+        let intents = self.restless(pool);
+        let intents = intents.filter(|instance| self.can_be_given_up(instance));
+        let mut intents: Vec<&Instance> = intents.collect();
+        let mut unwanted = BTreeMap::new();
+        let Some(settings) = self.pool_settings(pool) else {
+            let why = format!("pool {pool} is not configured any more");
+            unwanted.extend(intents.iter().map(|one| (one.id.clone(), why.clone())));
+            return unwanted;
+        };
+        if intents.is_empty() {
+            return unwanted;
         }
         intents.sort_unstable_by(|one, other| turn_to_go(other).cmp(&turn_to_go(one)));
         let excess = self.excess(pool, 0).min(intents.len());
@@ -188,7 +226,7 @@ impl Fleet {
 
     /// Whether a pool has or will have more machines than are asked for.
     pub(crate) fn has_excess(&self, pool: &PoolName) -> bool {
-        self.pool_settings(pool).is_none() || self.staying(pool) > self.target(pool)
+        self.pool_settings(pool).is_none() || self.excess(pool, 0) > 0
     }
 
     /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
@@ -200,13 +238,6 @@ impl Fleet {
             }
             _ => false,
         }
-    }
-
-    /// Intents of a pool that nobody wants any more.
-    pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> usize {
-        self.restless(pool)
-            .filter(|instance| self.unwanted(instance).is_some())
-            .count()
     }
 
     /// When an instance that is being launched has waited long enough. The deadline is graced: a

@@ -132,6 +132,8 @@ impl Planner<'_> {
 
     /// The next call or transition of every machine of a pool that may be alive.
     pub(super) fn machines(&mut self, pool: &PoolName) {
+        let unwanted = self.fleet.unwanted_intents(pool);
+        self.unwanted.insert(pool.clone(), unwanted);
         for instance in self.fleet.restless(pool) {
             if instance.phase.may_be_alive() {
                 self.machine(instance);
@@ -263,7 +265,8 @@ impl Planner<'_> {
 
     fn launch(&mut self, instance: &Instance) {
         let about = instance.id.as_str();
-        if let Some(why) = self.fleet.unwanted(instance) {
+        let unwanted = self.unwanted.get(&instance.pool);
+        if let Some(why) = unwanted.and_then(|all| all.get(&instance.id)).cloned() {
             let action = Action::GiveUp {
                 instance: instance.id.clone(),
             };
@@ -272,7 +275,7 @@ impl Planner<'_> {
             return;
         }
         let words = format!("launch {about}");
-        match self.fleet.may_launch(instance, self.now.core) {
+        match self.fleet.may_call(instance, self.now.core) {
             Ok(()) => {
                 let action = Action::Launch {
                     instance: instance.id.clone(),

@@ -12,14 +12,13 @@ mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use navarch_model::{Automation, Stamp, Time};
-use navarch_model::{PoolName, ProviderName};
+use navarch_model::{Automation, InstanceId, PoolName, ProviderName, Stamp, Time};
 use navarch_policy::guards::Block;
 use navarch_policy::placement::Strategy;
 
 pub use placing::OfferingReport;
 
-use crate::fleet::{Due, Fleet, Planned};
+use crate::fleet::{Due, Fleet, Planned, Sizing};
 use crate::input::{Action, Note};
 
 /// What stops an action, or what a pool rests in.
@@ -239,6 +238,13 @@ struct Planner<'a> {
     acting: BTreeSet<PoolName>,
     /// Providers that this plan asks for their prices.
     asked_prices: BTreeSet<ProviderName>,
+    /// What the autoscalers of the pools come to.
+    sizings: BTreeMap<PoolName, Sizing>,
+    /// The intents of each pool that nobody wants any more, and why.
+    unwanted: BTreeMap<PoolName, BTreeMap<InstanceId, String>>,
+    /// Whether this plan asks for another size of the pool that is being planned: what depends on
+    /// the size waits for the next plan, which knows it.
+    resizing: bool,
 }
 
 fn sooner(wake: &mut Option<Time>, at: Time) {
@@ -270,6 +276,9 @@ impl<'a> Planner<'a> {
             wake: None,
             acting: BTreeSet::new(),
             asked_prices: BTreeSet::new(),
+            sizings: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
+            resizing: false,
         }
     }
 

@@ -198,7 +198,7 @@ impl Fleet {
         if let Some(block) = rest(offering, name, memory, now) {
             return Err(block);
         }
-        let limit = self.unproven_limit(&memory);
+        let limit = self.unproven_limit(memory);
         if limit.is_none() && !memory.breaker.is_open() && memory.refusals == 0 {
             return Ok(());
         }
@@ -231,7 +231,13 @@ impl Fleet {
 
     /// Why an intent that no call made a machine of is placed anew: its offering is closed for
     /// longer, or dropped, and another one is open.
-    pub(super) fn moves(&self, instance: &Instance, settings: &PoolSettings) -> Option<String> {
+    /// `place` finds that one.
+    pub(super) fn moves(
+        &self,
+        instance: &Instance,
+        settings: &PoolSettings,
+        place: impl FnOnce() -> Option<usize>,
+    ) -> Option<String> {
         if settings.offerings.len() == 1 && settings.at(&instance.offering).is_some() {
             return None;
         }
@@ -248,8 +254,7 @@ impl Fleet {
         {
             return None;
         }
-        let place = self.place(&instance.pool, settings, &[], now).ok()?;
-        let other = &settings.offerings[place];
+        let other = settings.offerings.get(place()?)?;
         (other.offering != instance.offering)
             .then(|| format!("{}; {} is asked instead", block.reason, other.name))
     }
@@ -363,12 +368,12 @@ impl Fleet {
 
 /// Why an offering rests, in words that say what else does.
 fn rest(offering: &Offering, name: &str, memory: &OfferingMemory, now: Time) -> Option<Block> {
+    memory.retry_at.filter(|at| now < *at)?;
     let why = &memory.last_refusal;
     let words = match memory.refused {
         Some(ProviderErrorKind::Auth) => {
             format!("everything of {} rests: {why}", offering.provider)
         }
-    memory.retry_at.filter(|at| now < *at)?;
         Some(ProviderErrorKind::Quota) => {
             let place = if offering.region.is_empty() {
                 offering.provider.to_string()

@@ -1,8 +1,8 @@
 //! One pool: growth, repair and shrinkage, decided together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use navarch_model::{DrainCause, EndCause, Instance, LaunchCause, Node, Phase, PoolName};
+use navarch_model::{DrainCause, EndCause, Instance, LaunchCause, Node, NodeId, Phase, PoolName};
 use navarch_policy::guards::LastReplacement;
 
 use super::{Planner, PoolReport};
@@ -15,18 +15,21 @@ impl Planner<'_> {
             return;
         };
         self.breakers(pool);
+        self.resizing = false;
         self.resize(pool);
-        let leaving = self.leaving(pool);
-        self.repair(pool);
+        let (staying, leaving) = self.leaving(pool);
+        let repaired = self.repair(pool);
         self.prices(pool);
-        self.grow(pool, &settings, &leaving);
-        self.shrink(pool);
+        self.grow(pool, &settings, staying, &leaving);
+        self.shrink(pool, &repaired);
         self.offerings(pool);
     }
 
     /// Opens the report of a pool, so that whatever waits finds its place in it.
     pub(super) fn count_pool(&mut self, pool: &PoolName) {
         if let Some(settings) = self.fleet.pool_settings(pool) {
+            let sizing = self.fleet.sizing(pool, self.now.core);
+            self.sizings.insert(pool.clone(), sizing);
             let report = self.count(pool, settings);
             self.report.pools.insert(pool.clone(), report);
         }
@@ -126,10 +129,12 @@ impl Planner<'_> {
         }
     }
 
-    /// Moves each drain of ours on. Answers the machines that leave because of an incident and
-    /// have no replacement yet.
-    fn leaving(&mut self, pool: &PoolName) -> Vec<Instance> {
+    /// Moves each drain of ours on. Answers how many machines stay then, and those that leave because
+    /// of an incident and have no replacement yet.
+    fn leaving(&mut self, pool: &PoolName) -> (usize, Vec<Instance>) {
         let fleet = self.fleet;
+        let target = fleet.target(pool);
+        let mut staying = fleet.staying(pool);
         let mut unreplaced = Vec::new();
         let mut drains: Vec<(&Instance, &Node)> = fleet
             .restless(pool)
@@ -137,9 +142,12 @@ impl Planner<'_> {
             .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
             .filter(|(_, node)| node.our_drain().is_some())
             .collect();
+        // Those of repairs that are over come first: they fill places that others were to keep.
         drains.sort_by_key(|(instance, node)| {
+            let drain = node.our_drain();
             (
-                node.our_drain().map(|(_, hold)| hold.since),
+                drain.is_some_and(|(cause, _)| *cause == DrainCause::Shrink),
+                drain.map(|(_, hold)| hold.since),
                 instance.id.clone(),
             )
         });
@@ -148,9 +156,16 @@ impl Planner<'_> {
                 continue;
             };
             if fleet.drain_is_void(node, cause).is_some() {
-                self.actions.push(Action::CancelDrain {
-                    node: node.id.clone(),
-                });
+                // Of those that were too many only as many stay as are needed.
+                let needed = *cause != DrainCause::Shrink
+                    || node.is_held_by_operator()
+                    || (staying < target && !self.resizing);
+                if needed {
+                    staying += 1;
+                    self.actions.push(Action::CancelDrain {
+                        node: node.id.clone(),
+                    });
+                }
                 continue;
             }
             let end = match cause {
@@ -164,6 +179,7 @@ impl Planner<'_> {
             }
             let words = format!("terminate {}", instance.id);
             match fleet.may_terminate(instance, &end, self.now.core) {
+                Ok(()) if self.resizing => {}
                 Ok(()) => {
                     let reason = end.phrase();
                     let action = Action::Terminate {
@@ -179,7 +195,7 @@ impl Planner<'_> {
                 unreplaced.push(instance.clone());
             }
         }
-        unreplaced
+        (staying, unreplaced)
     }
 
     fn ask_drained(&mut self, node: &Node) {
@@ -200,8 +216,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Begins the repairs that every guard lets through, the clearest faults first.
-    fn repair(&mut self, pool: &PoolName) {
+    /// Begins the repairs that every guard lets through, the clearest faults first. Answers the nodes
+    /// that are drained for one.
+    fn repair(&mut self, pool: &PoolName) -> BTreeSet<NodeId> {
         let fleet = self.fleet;
         let mut sick: Vec<_> = fleet
             .restless(pool)
@@ -219,18 +236,18 @@ impl Planner<'_> {
                 incident.id.clone(),
             )
         });
-        let mut planned = 0;
+        let mut planned = BTreeSet::new();
         let mut signatures = BTreeSet::new();
         for (incident, node) in sick {
             let cause = DrainCause::Incident(incident.id.clone());
             let words = format!("replace {}", node.id);
-            match fleet.may_drain(node, &cause, planned, self.now.core) {
+            match fleet.may_drain(node, &cause, planned.len(), self.now.core) {
                 // One per signature and plan: the next is judged with this one on record.
                 Ok(_) if !signatures.insert(incident.signature()) => {
                     self.wake(self.now.core + std::time::Duration::from_millis(1));
                 }
                 Ok(why) => {
-                    planned += 1;
+                    planned.insert(node.id.clone());
                     let action = Action::Drain {
                         node: node.id.clone(),
                         cause,
@@ -248,12 +265,18 @@ impl Planner<'_> {
                 Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
             }
         }
+        planned
     }
 
     /// Asks for machines until the pool has what was asked for, replacements first.
-    fn grow(&mut self, pool: &PoolName, settings: &PoolSettings, leaving: &[Instance]) {
+    fn grow(
+        &mut self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        mut staying: usize,
+        leaving: &[Instance],
+    ) {
         let target = self.fleet.target(pool);
-        let mut staying = self.fleet.staying(pool);
         let mut planned = vec![0; settings.offerings.len()];
         let mut leaving = leaving.iter();
         while staying < target {
@@ -278,7 +301,7 @@ impl Planner<'_> {
                     break;
                 }
             };
-            let Some(one) = settings.offerings.get(place) else {
+            let Some(one) = settings.offerings.get(place).filter(|_| !self.resizing) else {
                 break;
             };
             planned[place] += 1;
@@ -300,14 +323,11 @@ impl Planner<'_> {
     /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
     /// The place of one that is only silent is kept for it until something confirms that it is dead:
     /// a healthy one that goes meanwhile would have to be bought again.
-    fn shrink(&mut self, pool: &PoolName) {
+    fn shrink(&mut self, pool: &PoolName, repaired: &BTreeSet<NodeId>) {
         let fleet = self.fleet;
-        let excess = fleet.staying(pool).saturating_sub(fleet.target(pool));
-        if excess == 0 {
-            return;
-        }
         // Intents go first: no machine exists that would have to be drained.
-        let excess = excess.saturating_sub(fleet.unwanted_intents(pool));
+        let unwanted = self.unwanted.get(pool).map_or(0, BTreeMap::len);
+        let excess = fleet.excess(pool, unwanted + repaired.len());
         if excess == 0 {
             return;
         }
@@ -316,6 +336,7 @@ impl Planner<'_> {
             .filter(|instance| instance.phase == Phase::Running)
             .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
             .filter(|(_, node)| node.our_drain().is_none() && !node.is_held_by_operator())
+            .filter(|(_, node)| !repaired.contains(&node.id))
             .collect();
         candidates.sort_by_key(|(instance, node)| {
             (
@@ -325,10 +346,11 @@ impl Planner<'_> {
                 instance.id.clone(),
             )
         });
-        let mut planned = 0;
+        let mut planned = repaired.len();
         for (_, node) in candidates.into_iter().take(excess) {
             let words = format!("shrink by {}", node.id);
             match fleet.may_drain(node, &DrainCause::Shrink, planned, self.now.core) {
+                Ok(_) if self.resizing => {}
                 Ok(why) => {
                     planned += 1;
                     let action = Action::Drain {

@@ -1,19 +1,13 @@
 //! May a node be drained, to repair it or to shrink its pool? Asked once when planning, again when acting.
 
 use navarch_model::{
-    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, Repair, Time,
+    DrainCause, FaultKind, HealthStatus, Incident, IncidentId, Node, PoolName, Repair, Time,
 };
 use navarch_policy::guards::{self, Block};
 
+use super::launches::has_enough;
 use crate::fleet::Fleet;
 use crate::settings::PoolSettings;
-
-/// Why silence is no cause for a repair any more.
-const HEARD_AGAIN: &str = "the node is heard again; a healthy full report ends the incident";
-
-/// The same, where only an operator ends incidents.
-const HEARD_AGAIN_MANUAL: &str =
-    "the node is heard again, and recovery is manual: an operator closes the incident";
 
 /// Why missing reports are no cause for a repair: they accuse a machine that is heard. One that is
 /// not heard is judged by its silence, which needs witnesses.
@@ -39,7 +33,7 @@ impl Fleet {
         self.must_be_on(pool)?;
         let why = match cause {
             DrainCause::Incident(incident) => self.may_repair(node, incident, settings, now)?,
-            DrainCause::Shrink => self.may_shrink_by(node, now)?,
+            DrainCause::Shrink => self.may_shrink_by(pool, node, now)?,
             DrainCause::Terminating => String::new(),
         };
         if self.has_served(node) {
@@ -97,11 +91,7 @@ impl Fleet {
         );
         if incident.key.class == crate::fleet::SILENCE {
             if node.silent_since.is_none() {
-                return Err(if self.recovers(node) {
-                    Block::new("silence", "heard", HEARD_AGAIN)
-                } else {
-                    Block::new("recovery", "manual", HEARD_AGAIN_MANUAL)
-                });
+                return Err(self.heard_again(node));
             }
             why = self.is_confirmed_dead(node, incident, settings, now)?;
         } else if incident.key.class == crate::fleet::STALE_REPORTS {
@@ -131,6 +121,17 @@ impl Fleet {
             self.small_pool_is_settled(pool, incident.signature(), now)?;
         }
         Ok(why)
+    }
+
+    /// Why silence is no cause for a repair any more.
+    fn heard_again(&self, node: &Node) -> Block {
+        if self.recovers(node) {
+            let why = "the node is heard again; a healthy full report ends the incident";
+            return Block::new("silence", "heard", why);
+        }
+        let why =
+            "the node is heard again, and recovery is manual: an operator closes the incident";
+        Block::new("recovery", "manual", why)
     }
 
     /// Whether the machine of a node was ever admitted, or is none of ours: its end disrupts
@@ -164,7 +165,12 @@ impl Fleet {
         None
     }
 
-    pub(super) fn may_shrink_by(&self, node: &Node, now: Time) -> Result<String, Block> {
+    pub(super) fn may_shrink_by(
+        &self,
+        pool: &PoolName,
+        node: &Node,
+        now: Time,
+    ) -> Result<String, Block> {
         let Some(instance) = node
             .instance
             .as_ref()
@@ -176,6 +182,10 @@ impl Fleet {
                 "the node is external: we did not buy its machine",
             ));
         };
+        let target = self.target(pool);
+        if self.excess(pool, 0) == 0 {
+            return Err(Block::new("size", "reached", has_enough(target)));
+        }
         self.is_no_mere_silence(node, now)?;
         let life = self.settings.guards.minimum_life;
         if let Some(block) = guards::minimum_life(instance.created.core, life, now) {
@@ -203,10 +213,10 @@ impl Fleet {
     /// Why a drain of ours has no cause any more.
     pub(crate) fn drain_is_void(&self, node: &Node, cause: &DrainCause) -> Option<String> {
         let pool = node.pool.as_ref()?;
-        let settings = self.pool_settings(pool)?;
         if *cause != DrainCause::Terminating && node.is_held_by_operator() {
             return Some(format!("{}: it stays", node.holders()));
         }
+        let settings = self.pool_settings(pool)?;
         match cause {
             DrainCause::Incident(id) => {
                 let Some(incident) = self.state.incidents.get(id) else {
@@ -219,12 +229,7 @@ impl Fleet {
                     return Some("a repair is proven; its gate has to pass".to_owned());
                 }
                 if incident.key.class == crate::fleet::SILENCE && node.silent_since.is_none() {
-                    let why = if self.recovers(node) {
-                        HEARD_AGAIN
-                    } else {
-                        HEARD_AGAIN_MANUAL
-                    };
-                    return Some(why.to_owned());
+                    return Some(self.heard_again(node).reason);
                 }
                 if incident.key.class == crate::fleet::STALE_REPORTS && node.silent_since.is_some()
                 {

@@ -17,7 +17,7 @@ impl Planner<'_> {
         if let Some(due) = self.fleet.signals_due(pool) {
             self.wake(due);
         }
-        match self.fleet.sizing(pool, self.now.core) {
+        match self.sizings.remove(pool).unwrap_or(Sizing::Stay) {
             Sizing::Stay => {}
             Sizing::Held(block) => self.wait(pool, pool.as_str(), RESIZE, &block),
             Sizing::Resize {
@@ -30,7 +30,9 @@ impl Planner<'_> {
                     pool: pool.clone(),
                     nodes,
                 };
+                let before = self.actions.len();
                 self.choose(pool, pool.as_str(), words, reason, action);
+                self.resizing = self.actions.len() > before;
                 if let Some(block) = rest {
                     self.wait(pool, pool.as_str(), RESIZE, &block);
                 }
@@ -43,11 +45,13 @@ impl Planner<'_> {
         let autoscaling = settings.config.autoscaling.as_ref()?;
         let told = self.fleet.scaling(pool)?.told.as_ref()?;
         let target = u32::try_from(self.fleet.target(pool)).unwrap_or(u32::MAX);
-        let held = match self.fleet.sizing(pool, self.now.core) {
-            Sizing::Held(block)
-            | Sizing::Resize {
-                rest: Some(block), ..
-            } => Some(format!("{}: {}", block.guard, block.reason)),
+        let held = match self.sizings.get(pool) {
+            Some(
+                Sizing::Held(block)
+                | Sizing::Resize {
+                    rest: Some(block), ..
+                },
+            ) => Some(format!("{}: {}", block.guard, block.reason)),
             _ => None,
         };
         Some(Advice {

@@ -311,3 +311,110 @@ fn a_pool_whose_autoscaler_is_taken_away_keeps_its_size() {
     rig.plan();
     assert_eq!(rig.report.pools[&main()].advice, None);
 }
+
+/// Three machines that are old enough to be let go.
+fn three_old() -> Rig {
+    let mut rig = pool(0, 8, &[AT_ONCE, QUEUE, "      stabilization: 0s\n"]);
+    rig.follow(800, None, Ok(30.0));
+    assert_eq!(rig.of(Phase::Running).len(), 3);
+    rig
+}
+
+#[test]
+fn a_plan_that_resizes_a_pool_takes_nothing_away_by_the_size_before() {
+    let mut rig = three_old();
+    // Two are enough, and before a machine is chosen three are needed again.
+    rig.signals(None, Ok(20.0));
+    rig.plan();
+    assert_eq!(rig.fleet.target(&main()), 2);
+    rig.signals(None, Ok(30.0));
+    let actions = rig.plan();
+    assert!(
+        matches!(actions[..], [Action::Resize { nodes: 3, .. }]),
+        "{actions:?}"
+    );
+    assert_eq!(rig.count(EventKind::DrainStarted), 0);
+    // The other way round: what would be bought is not asked for.
+    rig.signals(None, Ok(40.0));
+    rig.plan();
+    rig.signals(None, Ok(30.0));
+    let actions = rig.plan();
+    assert!(
+        matches!(actions[..], [Action::Resize { nodes: 3, .. }]),
+        "{actions:?}"
+    );
+    rig.run(5);
+    assert_eq!(rig.fleet.state().instances.len(), 3);
+}
+
+#[test]
+fn a_machine_that_is_empty_stays_where_it_is_needed_again() {
+    let mut rig = three_old();
+    rig.signals(None, Ok(20.0));
+    for _ in 0..3 {
+        rig.plan();
+    }
+    let going = rig.of(Phase::Running);
+    let drained = |rig: &Rig, id: &InstanceId| rig.node(id).our_drain().is_some();
+    let going: Vec<_> = going.iter().filter(|id| drained(&rig, id)).collect();
+    assert_eq!(going.len(), 1, "one is drained and its scheduler asked");
+    // Both facts come before one plan.
+    rig.signals(None, Ok(30.0));
+    rig.answer();
+    rig.plan();
+    rig.run(3);
+    assert_eq!(rig.instance(going[0]).phase, Phase::Running);
+    assert!(!drained(&rig, going[0]));
+    assert_eq!(rig.fleet.state().instances.len(), 3);
+}
+
+#[test]
+fn a_machine_in_its_gate_is_on_its_way() {
+    let mut rig = pool(1, 5, &[REACTIVE, AT_ONCE]);
+    rig.follow(31, Some(90.0), Ok(0.0));
+    assert_eq!(rig.fleet.target(&main()), 2);
+    rig.run(3);
+    let second = rig.of(Phase::PendingRegistration).remove(0);
+    rig.register(&second);
+    assert_eq!(rig.of(Phase::Running).len(), 2);
+    rig.signals(Some(90.0), Ok(0.0));
+    rig.plan();
+    let advice = rig.report.pools[&main()].advice.clone().expect("some");
+    assert_eq!(advice.inputs["serving"], "1");
+    assert_eq!(advice.inputs["coming"], "1");
+    assert_eq!(rig.fleet.target(&main()), 2, "{}", advice.reason);
+    // One that a person holds comes to nobody's help, and nobody says when a sick one does.
+    rig.take(Input::AddHold {
+        node: NodeId::new(second.as_str()),
+        hold: NamedHold {
+            name: "maintenance".to_owned(),
+            owner: "someone".to_owned(),
+            ..NamedHold::default()
+        },
+    });
+    rig.signals(Some(90.0), Ok(0.0));
+    rig.plan();
+    let advice = rig.report.pools[&main()].advice.clone().expect("some");
+    assert_eq!(advice.inputs["coming"], "0");
+}
+
+#[test]
+fn a_size_that_was_recommended_before_a_reload_is_within_its_bounds() {
+    let mut rig = pool(0, 8, &[QUEUE, AT_ONCE]);
+    rig.signals(None, Ok(70.0));
+    rig.configure(&yaml(0, 4, &[QUEUE, AT_ONCE].concat()));
+    rig.plan();
+    let asked = rig.fleet.state().pools[&main()].asked.clone();
+    assert_eq!(asked.expect("it is recommended").nodes, 4);
+    // At the bound already, nothing is asked for.
+    rig.signals(None, Ok(30.0));
+    rig.signals(None, Ok(70.0));
+    rig.configure(&yaml(
+        0,
+        4,
+        &[QUEUE, AT_ONCE, "    labels: {a: b}\n"].concat(),
+    ));
+    let resized = rig.count(EventKind::PoolResized);
+    rig.plan();
+    assert_eq!(rig.count(EventKind::PoolResized), resized);
+}

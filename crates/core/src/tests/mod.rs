@@ -201,6 +201,18 @@ impl Rig {
         let plan = self.fleet.plan(self.now);
         let all = self.fleet.plan_all(self.now);
         assert_eq!(plan.actions, all.actions, "what changed, and all");
+        for pool in self.fleet.settings().pools.keys() {
+            let unwanted = self.fleet.unwanted_intents(pool);
+            for instance in self.fleet.pool_instances(pool) {
+                let why = unwanted.get(&instance.id);
+                assert_eq!(
+                    why,
+                    self.fleet.unwanted(instance).as_ref(),
+                    "{}",
+                    instance.id
+                );
+            }
+        }
         self.fleet.planned(&plan);
         self.report = plan.report;
         for action in &plan.actions {

@@ -1,9 +1,12 @@
 //! The size that an operator asks for: what it moves, and what refuses it.
 
-use navarch_model::{AskedBy, Automation, EventKind, Phase, PoolName};
+use navarch_model::{
+    AskedBy, Automation, DrainCause, EndCause, EventKind, InstanceId, LaunchCause, NodeId, Phase,
+    PoolName,
+};
 
 use super::{Rig, yaml};
-use crate::input::{Effect, Input, RejectionCode, Reply};
+use crate::input::{Action, Effect, Input, RejectionCode, Reply};
 
 fn main() -> PoolName {
     PoolName::new("main")
@@ -156,4 +159,115 @@ fn launches_beyond_a_smaller_size_are_called_back() {
     rig.run(120);
     assert_eq!(rig.machines.len(), 1);
     assert_eq!(rig.fleet.staying(&main()), 1);
+}
+
+/// Four machines that are old enough to be let go.
+fn four() -> (Rig, Vec<InstanceId>) {
+    let mut rig =
+        Rig::new(&yaml(1, 8, "guards:\n  budget: 2\n").replace("budget: 1\n", "budget: 2\n"));
+    rig.take(scale(4));
+    let up = rig.up(4);
+    for _ in 0..40 {
+        for id in &up {
+            rig.full(id, 45);
+        }
+        rig.run(20);
+    }
+    (rig, up)
+}
+
+#[test]
+fn what_depends_on_the_size_is_judged_again_when_it_is_taken() {
+    let (mut rig, up) = four();
+    let node = NodeId::new(up[0].as_str());
+    let request = Action::Request {
+        pool: main(),
+        cause: LaunchCause::Grow,
+        offering: rig.instance(&up[0]).offering.clone(),
+    };
+    let drain = Action::Drain {
+        node,
+        cause: DrainCause::Shrink,
+    };
+    for action in [request, drain] {
+        let refused = rig.feed(Input::Act(action.clone()));
+        let refused = refused.expect_err("four machines are asked for").message;
+        assert_eq!(
+            refused,
+            "size: the pool has the 4 machines that are asked for"
+        );
+    }
+    rig.take(scale(3));
+    rig.plan();
+    assert_eq!(rig.count(EventKind::DrainStarted), 1);
+    let drained = |rig: &Rig| {
+        let all = up.iter().filter(|id| rig.node(id).our_drain().is_some());
+        all.cloned().collect::<Vec<_>>()
+    };
+    let going = drained(&rig).remove(0);
+    rig.plan();
+    rig.answer();
+    // The scheduler says that it is empty, and then it is needed again.
+    rig.take(scale(4));
+    let end = rig.feed(Input::Act(Action::Terminate {
+        instance: going.clone(),
+        cause: EndCause::Shrink,
+    }));
+    assert_eq!(
+        end.expect_err("the drain is void").message,
+        "drain: the pool needs the machine again"
+    );
+    rig.run(5);
+    assert_eq!(rig.instance(&going).phase, Phase::Running);
+    assert_eq!(drained(&rig), []);
+    assert_eq!(rig.fleet.state().instances.len(), 4);
+}
+
+#[test]
+fn machines_that_stay_after_all_count_before_others_are_bought() {
+    let (mut rig, _) = four();
+    rig.take(scale(2));
+    rig.plan();
+    rig.drop_calls();
+    assert_eq!(rig.fleet.staying(&main()), 2);
+    // One drain of two is taken back, and no machine is bought.
+    rig.take(scale(3));
+    let actions = rig.plan();
+    let cancels = |actions: &[Action]| {
+        let cancels = |action: &&Action| matches!(action, Action::CancelDrain { .. });
+        actions.iter().filter(cancels).count()
+    };
+    let requests = |actions: &[Action]| {
+        let requests = |action: &&Action| matches!(action, Action::Request { .. });
+        actions.iter().filter(requests).count()
+    };
+    assert_eq!((cancels(&actions), requests(&actions)), (1, 0));
+    assert_eq!(rig.fleet.staying(&main()), 3);
+    // The other one is taken back, and two are bought.
+    rig.take(scale(6));
+    let actions = rig.plan();
+    assert_eq!((cancels(&actions), requests(&actions)), (1, 2));
+    for _ in 0..10 {
+        rig.run(1);
+        assert!(rig.fleet.state().instances.len() <= 6);
+    }
+}
+
+#[test]
+fn a_machine_that_is_drained_for_its_fault_is_one_that_goes() {
+    let (mut rig, up) = four();
+    let age = |id: &InstanceId| rig.instance(id).created;
+    let (oldest, youngest) = (&up[0], up.iter().max_by_key(|id| (age(id), *id)).unwrap());
+    let (oldest, youngest) = (oldest.clone(), youngest.clone());
+    assert_ne!(oldest, youngest);
+    // Both are sick: one is repaired, and one is the first to be let go.
+    rig.xid(&oldest, 79, 0);
+    rig.pass(1);
+    rig.xid(&youngest, 79, 0);
+    rig.take(scale(3));
+    rig.plan();
+    assert_eq!(rig.count(EventKind::DrainStarted), 1);
+    assert_eq!(rig.fleet.staying(&main()), 3);
+    rig.run(3);
+    assert_eq!(rig.fleet.staying(&main()), 3);
 }

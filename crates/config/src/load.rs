@@ -82,7 +82,7 @@ fn read(path: &Path, document: Document) -> Result<(String, Vec<u8>), ConfigErro
     let open = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(path)?
-            .take(tree::MAX_FILE_BYTES as u64 + 1)
+            .take(document.max_bytes() as u64 + 1)
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
@@ -100,12 +100,12 @@ fn read(path: &Path, document: Document) -> Result<(String, Vec<u8>), ConfigErro
 /// The text of a file that is not too large.
 fn text_of<'b>(name: &str, bytes: &'b [u8], document: Document) -> Result<&'b str, ConfigErrors> {
     let refused = |position, message| Err(ConfigErrors::one(name, Some(position), message));
-    if bytes.len() > tree::MAX_FILE_BYTES {
+    if bytes.len() > document.max_bytes() {
         return refused(
             Position::START,
             format!(
                 "the file is larger than {} bytes: is it a {}?",
-                tree::MAX_FILE_BYTES,
+                document.max_bytes(),
                 document.noun()
             ),
         );

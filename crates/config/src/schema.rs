@@ -240,6 +240,25 @@ impl Document {
         }
     }
 
+    /// The largest file that is read, in bytes. Lower refuses real files (200 pools take about
+    /// 100 kB, a scenario that lists 10,000 nodes 2 MB); higher lets a wrong file, such as a disk
+    /// image, cost memory before it is refused.
+    pub(crate) const fn max_bytes(self) -> usize {
+        match self {
+            Self::Configuration => 1 << 20,
+            Self::Scenario => 8 << 20,
+        }
+    }
+
+    /// The most values in a file, aliases expanded; a pool takes about 40, and a node of a scenario
+    /// about 20.
+    pub(crate) const fn max_values(self) -> usize {
+        match self {
+            Self::Configuration => 50_000,
+            Self::Scenario => 500_000,
+        }
+    }
+
     /// What messages call it.
     pub(crate) const fn noun(self) -> &'static str {
         match self {

@@ -11,16 +11,13 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Options, Spanned};
 
 use crate::error::{Log, Position};
-
-/// The largest file that is read, in bytes. Lower refuses real fleets (200 pools take about
-/// 100 kB); higher lets a wrong file, such as a disk image, cost memory before it is refused.
-pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
+use crate::schema::Document;
 
 /// The deepest nesting; the schema needs five levels.
 const MAX_DEPTH: usize = 32;
 
-/// The most values in a file, aliases expanded; a pool takes about 40, so this is a thousand pools.
-const MAX_NODES: usize = 50_000;
+/// The most entries of one mapping, whatever the file is.
+const LONGEST_MAPPING: usize = 500_000;
 
 /// A value with its place.
 #[derive(Debug)]
@@ -104,11 +101,11 @@ pub(crate) fn parse(log: &Log, text: &str) -> Option<Node> {
         log.error(position, message);
         return None;
     }
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options(log.document())) {
         Ok(root) => Some(Source { text, log }.node(root)),
         Err(error) => {
             let position = error.location().map_or(Position::START, position);
-            let mut message = syntax_message(&error, log.document().noun());
+            let mut message = syntax_message(&error, log.document());
             let line = usize::try_from(position.line).unwrap_or(usize::MAX);
             let line = text.split('\n').nth(line.saturating_sub(1));
             if message.contains("flow") && line.is_some_and(|line| line.contains("${")) {
@@ -120,18 +117,18 @@ pub(crate) fn parse(log: &Log, text: &str) -> Option<Node> {
     }
 }
 
-fn options() -> Options {
+fn options(document: Document) -> Options {
     let mut options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
-            max_nodes: MAX_NODES,
+            max_nodes: document.max_values(),
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    options.alias_limits.max_total_replayed_events = MAX_NODES;
+    options.alias_limits.max_total_replayed_events = document.max_values();
     options
 }
 
@@ -163,27 +160,27 @@ fn position(location: Location) -> Position {
     }
 }
 
-fn syntax_message(error: &serde_saphyr::Error, noun: &str) -> String {
+fn syntax_message(error: &serde_saphyr::Error, document: Document) -> String {
     use serde_saphyr::Error;
     match error.without_snippet() {
-        Error::AliasError { error, .. } => syntax_message(error, noun),
+        Error::AliasError { error, .. } => syntax_message(error, document),
         Error::MultipleDocuments { .. } => {
             "a second YAML document begins here: keep one document in the file".to_owned()
         }
         Error::Budget { breach, .. } => match breach {
-            BudgetBreach::Depth { .. } => too_deep(noun),
-            _ => too_much(noun),
+            BudgetBreach::Depth { .. } => too_deep(document),
+            _ => too_much(document),
         },
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. } => too_much(noun),
+        | Error::AliasExpansionLimitExceeded { .. } => too_much(document),
         Error::UnsupportedTag { tag, .. } => {
             format!("the tag {} is not supported: remove it", quoted(tag))
         }
         other => {
             let text = other.to_string();
             if text.starts_with("recursion limit exceeded") {
-                return too_deep(noun);
+                return too_deep(document);
             }
             let text = text.split(" at line ").next().unwrap_or(&text);
             format!("not valid YAML: {text}")
@@ -191,12 +188,14 @@ fn syntax_message(error: &serde_saphyr::Error, noun: &str) -> String {
     }
 }
 
-fn too_deep(noun: &str) -> String {
+fn too_deep(document: Document) -> String {
+    let noun = document.noun();
     format!("nested deeper than {MAX_DEPTH} levels: no key of the {noun} is that deep")
 }
 
-fn too_much(noun: &str) -> String {
-    format!("more than {MAX_NODES} values, counting each use of an alias: no {noun} is that large")
+fn too_much(document: Document) -> String {
+    let (most, noun) = (document.max_values(), document.noun());
+    format!("more than {most} values, counting each use of an alias: no {noun} is that large")
 }
 
 /// The tree as the deserializer gives it, before scalars get their text back.
@@ -276,7 +275,7 @@ impl<'de> Deserialize<'de> for Raw {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
-                    if entries.len() > MAX_NODES {
+                    if entries.len() > LONGEST_MAPPING {
                         return Err(A::Error::custom("the mapping is too long"));
                     }
                 }

@@ -69,10 +69,10 @@ fn files_that_cannot_be_read_say_why() {
             path.display()
         )
     );
-    let large = format!("# {}", "x".repeat(2 << 20));
+    let large = format!("# {}", "x".repeat(8 << 20));
     assert_eq!(
         answer(&large),
-        "f.yaml:1:1: the file is larger than 1048576 bytes: is it a scenario?"
+        "f.yaml:1:1: the file is larger than 8388608 bytes: is it a scenario?"
     );
     assert_eq!(
         answer(&"[".repeat(1000)),
@@ -106,4 +106,27 @@ fn variables_are_expanded_and_what_they_hold_is_not_told() {
         said.contains("${GPUS}") && !said.contains("hunter2"),
         "{said}"
     );
+}
+
+/// A fleet as large as anyone lists, and as many events about nodes that do not exist.
+#[test]
+fn large_files_are_answered_soon() {
+    let mut text = "name: n\nfleet:\n".to_owned();
+    for node in 0..3_000 {
+        let _ = writeln!(
+            text,
+            "- {{id: node-{node:05}, provider: gcp, region: eu, zone: eu-a, rack: r, gpu_count: 8}}"
+        );
+    }
+    let (scenario, _) = Scenario::parse("f.yaml", &text).expect("a sound file");
+    assert_eq!(scenario.fleet.len(), 3_000);
+    text.push_str("events:\n");
+    for node in 0..3_000 {
+        let _ = writeln!(
+            text,
+            "- {{action: recover_failure, target: nobody-{node:05}}}"
+        );
+    }
+    let errors = Scenario::parse("f.yaml", &text).expect_err("nobody is there");
+    assert_eq!(errors.errors().len() + errors.unreported(), 3_000);
 }

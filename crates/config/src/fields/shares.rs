@@ -167,13 +167,21 @@ impl<'t> Fields<'t> {
         known: impl IntoIterator<Item = &'k str>,
         otherwise: &str,
     ) {
-        let hint = match schema::nearest(name, known) {
+        // To look for the nearest of many names many times takes long, and who has so many errors
+        // reads few of the hints.
+        let near = (self.log.error_count() < HINTED)
+            .then(|| schema::nearest(name, known))
+            .flatten();
+        let hint = match near {
             Some(near) => format!("did you mean {near}?"),
             None => otherwise.to_owned(),
         };
         self.fail(key, format!("unknown {what} {}: {hint}", shown(name)));
     }
 }
+
+/// Errors before those that get no hint.
+const HINTED: usize = 100;
 
 /// The largest weight: sums of weights stay exact.
 pub(crate) const MOST_WEIGHT: f64 = 1_000_000_000.0;

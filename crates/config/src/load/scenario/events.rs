@@ -119,7 +119,14 @@ pub(super) fn events(root: &Fields<'_>, known: &Known<'_>, run: Option<Duration>
             Some(Word::Wait) => at + values.duration.unwrap_or_default(),
             _ => at,
         };
-        if let Some(run) = run.filter(|run| at > *run) {
+        let is_outage = word == Some(Word::Outage);
+        if let Some(run) = run.filter(|run| is_outage && at >= *run) {
+            let (at, run) = (compact(at), compact(run));
+            fields.fail(
+                "at",
+                format!("{at} is outside the run, which ends at {run}: make the run longer or begin earlier"),
+            );
+        } else if let Some(run) = run.filter(|run| at > *run) {
             let (path, at, run) = (fields.path_of("at"), compact(at), compact(run));
             let message =
                 format!("{path}: {at} is after the end of the run at {run}, so this never happens");

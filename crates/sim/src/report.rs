@@ -3,7 +3,9 @@
 //! Everything but `timing.json` comes from the [`Record`] alone, so that equal records give equal
 //! bytes.
 
+mod columns;
 mod figures;
+mod html;
 mod json;
 mod logs;
 mod tables;
@@ -113,7 +115,7 @@ pub enum ReportError {
     },
 }
 
-/// Writes `scenario.yaml`, `report.json`, `timing.json` and `logs/` into the
+/// Writes `scenario.yaml`, `report.json`, `report.html`, `timing.json` and `logs/` into the
 /// directory of the run. Other files that are there stay.
 ///
 /// # Errors
@@ -125,6 +127,7 @@ pub fn write(directory: &Directory, record: &Record, timing: &Timing) -> Result<
         file.write_all(record.scenario.as_bytes())
     })?;
     directory.file("report.json", |file| json::write(file, record, &logs))?;
+    directory.file("report.html", |file| html::write(file, record, &logs))?;
     directory.file("timing.json", |file| {
         serde_json::to_writer_pretty(&mut *file, &TimingFile::new(record, timing))?;
         file.write_all(b"\n")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use navarch_model::Time;
 
-use crate::record::{Cause, NodeEventKind, NodeRecord, Record, Sample};
+use crate::record::{Cause, NodeEventKind, NodeRecord, Record, RuleHits, Sample};
 
 /// What was counted.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -164,4 +164,12 @@ pub(super) fn node_hours(record: &Record) -> f64 {
 /// A part of a whole in percent; none of nothing.
 pub(super) fn percent(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole * 100.0)
+}
+
+/// The rules, the most frequent first; of equals the first in order.
+pub(super) fn rules(record: &Record) -> Vec<(&str, &RuleHits)> {
+    let rules = record.rules.iter();
+    let mut rules: Vec<_> = rules.map(|(name, rule)| (name.as_str(), rule)).collect();
+    rules.sort_by_key(|(name, rule)| (std::cmp::Reverse(rule.hits), *name));
+    rules
 }

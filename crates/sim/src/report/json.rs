@@ -494,9 +494,8 @@ struct Rule<'a> {
 
 /// The rules, the most frequent first.
 fn rules(record: &Record) -> Vec<Rule<'_>> {
-    let mut rules: Vec<Rule<'_>> = record
-        .rules
-        .iter()
+    let rules = figures::rules(record).into_iter();
+    rules
         .map(|(name, rule)| Rule {
             name,
             hits: rule.hits,
@@ -504,9 +503,7 @@ fn rules(record: &Record) -> Vec<Rule<'_>> {
             priority: rule.priority,
             condition: &rule.condition,
         })
-        .collect();
-    rules.sort_by_key(|rule| (std::cmp::Reverse(rule.hits), rule.name));
-    rules
+        .collect()
 }
 
 #[derive(Serialize)]

@@ -37,6 +37,11 @@ pub(super) fn names(record: &Record) -> BTreeMap<&NodeId, String> {
     names
 }
 
+/// The path of a log that is called as its node.
+pub(super) fn usual(id: &NodeId) -> String {
+    format!("{FOLDER}/{id}.log")
+}
+
 fn safe(id: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
     let safe = id.chars().map(|c| if keep(c) { c } else { '_' });

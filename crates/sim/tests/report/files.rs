@@ -91,7 +91,7 @@ fn every_log_that_the_report_names_is_there() {
 #[test]
 fn equal_records_give_equal_bytes() {
     let (one, two) = (written(&small()), written(&small()));
-    for name in ["report.json", "logs/metal_7.log"] {
+    for name in ["report.json", "report.html", "logs/metal_7.log"] {
         assert_eq!(read(one.path(), name), read(two.path(), name), "{name}");
     }
 }

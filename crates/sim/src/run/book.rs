@@ -274,7 +274,7 @@ impl Book {
     pub(crate) fn changed(&mut self, before: &State, change: &Change, now: Time) {
         match change {
             Change::Node(node) => {
-                self.node(before.nodes.get(&node.id).map(|node| &**node), node, now)
+                self.node(before.nodes.get(&node.id).map(|node| &**node), node, now);
             }
             Change::Incident(incident) => {
                 let known = before.incidents.get(&incident.id);
@@ -307,7 +307,6 @@ impl Book {
         }
         if before.is_some() && was != status {
             let (from, to) = (was, status);
-            let why = why.clone();
             self.tell(&node.id, NodeEventKind::Status { from, to, why }, now);
         }
         if before.is_some() && felt != health {

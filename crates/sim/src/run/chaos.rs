@@ -55,7 +55,7 @@ fn same(scope: Scope, one: &Place, other: &Place) -> bool {
     parts(one) == parts(other)
 }
 
-fn named<'a>(scope: Scope, place: &'a Place) -> &'a str {
+fn named(scope: Scope, place: &Place) -> &str {
     match scope {
         Scope::Provider => &place.provider,
         Scope::Region => &place.region,

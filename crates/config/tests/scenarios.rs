@@ -417,3 +417,20 @@ fn presets_have_the_published_rates_and_own_rates_replace_them() {
     assert_eq!(of(FailureKind::Pcie), [(None, 1.0)]);
     assert_eq!(own.len(), llama3.len());
 }
+
+#[test]
+fn copies_stay_in_the_run_directory_and_off_its_own_files() {
+    let (scenario, warnings) = read(
+        "name: n\nfleet: [{id: a}]\nstress: {report_file: ./report.json, html_report_file: 'a//b.html', log_file: /var/log/run.log}\n",
+    );
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let stress = scenario.stress.expect("a stress run");
+    assert_eq!(
+        (stress.report_file, stress.html_report_file, stress.log_file),
+        (
+            None,
+            Some("a/b.html".to_owned()),
+            Some("run.log".to_owned())
+        )
+    );
+}

@@ -29,6 +29,7 @@ const REGIONS: &[(&str, f64)] = &[
 /// Reads the section without its chaos, which needs to know the fleet.
 pub(super) fn stress(fields: &Fields<'_>) -> Stress {
     let minute = Duration::from_secs(60);
+    let [report_file, html_report_file, log_file] = copies(fields);
     Stress {
         duration: fields
             .longer_than_zero("duration", YEAR)
@@ -37,9 +38,9 @@ pub(super) fn stress(fields: &Fields<'_>) -> Stress {
             .longer_than_zero("metrics_interval", YEAR)
             .unwrap_or(Duration::from_secs(5)),
         seed: seed(fields),
-        report_file: file(fields, "report_file"),
-        html_report_file: file(fields, "html_report_file"),
-        log_file: file(fields, "log_file"),
+        report_file,
+        html_report_file,
+        log_file,
         fleet_gen: fields
             .has("fleet_gen")
             .then(|| fleet_gen(&fields.section("fleet_gen"))),
@@ -53,15 +54,48 @@ pub(super) fn seed(fields: &Fields<'_>) -> Option<u64> {
     u64::try_from(seed).ok()
 }
 
+/// What a run writes by itself.
+const OWN_FILES: [&str; 5] = [
+    "scenario.yaml",
+    "report.json",
+    "report.html",
+    "trace.jsonl",
+    "timing.json",
+];
+
+/// The copies that a run makes: of report.json, of report.html and of the log.
+fn copies(fields: &Fields<'_>) -> [Option<String>; 3] {
+    let keys = ["report_file", "html_report_file", "log_file"];
+    let mut copies = keys.map(|key| file(fields, key));
+    for (at, key) in keys.iter().enumerate() {
+        let Some(name) = &copies[at] else { continue };
+        // A copy onto itself is none.
+        let itself = ["report.json", "report.html", "trace.jsonl"][at];
+        if name == itself {
+            copies[at] = None;
+        } else if OWN_FILES.contains(&name.as_str()) || name.split('/').next() == Some("logs") {
+            let name = quoted(name);
+            fields.fail(
+                key,
+                format!("{name} is a file of the run itself: choose another name"),
+            );
+        } else if let Some(other) = (0..at).find(|other| copies[*other] == copies[at]) {
+            fields.fail(
+                key,
+                format!("the same file as {}: choose another name", keys[other]),
+            );
+        }
+    }
+    copies
+}
+
 /// A file of the run directory. The Go project's files name places such as `/tmp/report.json`,
 /// which nothing there ever wrote: of those the last part counts.
 fn file(fields: &Fields<'_>, key: &str) -> Option<String> {
     let text = fields.text(key)?;
-    let path = fields.path_of(key);
     let parts: Vec<&str> = text.split('/').collect();
-    let absolute = text.starts_with('/');
     let name = parts.last().copied().unwrap_or_default();
-    if text.contains('\\') || parts.contains(&"..") || name.is_empty() || name == "." {
+    if text.contains('\\') || parts.contains(&"..") || matches!(name, "" | ".") {
         fields.fail(
             key,
             format!(
@@ -71,7 +105,8 @@ fn file(fields: &Fields<'_>, key: &str) -> Option<String> {
         );
         return None;
     }
-    if absolute {
+    if text.starts_with('/') {
+        let path = fields.path_of(key);
         fields.log().warn(
             fields.at(key),
             format!(
@@ -81,7 +116,8 @@ fn file(fields: &Fields<'_>, key: &str) -> Option<String> {
         );
         return Some(name.to_owned());
     }
-    Some(text)
+    let parts = parts.into_iter().filter(|part| !matches!(*part, "" | "."));
+    Some(parts.collect::<Vec<_>>().join("/"))
 }
 
 fn fleet_gen(fields: &Fields<'_>) -> FleetGen {

@@ -20,7 +20,7 @@ pub(super) struct Figures {
     pub(super) by_xid: BTreeMap<u32, u64>,
     /// Failures that another failure caused.
     pub(super) cascading: u64,
-    /// Failures that ended.
+    /// Failures that ended while their machine went on.
     pub(super) recoveries: u64,
     /// Failures from which the control plane concluded something.
     pub(super) noticed: u64,
@@ -89,6 +89,7 @@ impl Figures {
         for node in record.nodes.values() {
             figures.started += u64::from(node.registered.is_some());
             figures.failed_to_start += u64::from(failed_to_start(node));
+            figures.recoveries += u64::from(node.recoveries);
         }
         let mut notices = Vec::new();
         for injection in &record.injections {
@@ -97,7 +98,6 @@ impl Figures {
                 *figures.by_xid.entry(xid).or_default() += 1;
             }
             figures.cascading += u64::from(matches!(injection.cause, Cause::Cascade(_)));
-            figures.recoveries += u64::from(injection.ended.is_some());
             if let Some((at, _)) = &injection.noticed {
                 notices.push(at.since(injection.at));
             }

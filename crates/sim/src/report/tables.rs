@@ -186,21 +186,36 @@ fn xids(figures: &Figures) -> Vec<Vec<String>> {
 fn capacity(record: &Record) -> Vec<Vec<String>> {
     let delivered = figures::percent(record.delivered_gpu_hours, record.asked_gpu_hours);
     let share = delivered.map_or(String::new(), |percent| format!(" ({percent:.2}%)"));
-    vec![
-        row("GPU-hours asked", format!("{:.1}", record.asked_gpu_hours)),
+    let mut rows = vec![
+        row("GPU-hours asked", hours(record.asked_gpu_hours)),
         row(
             "GPU-hours delivered",
-            format!("{:.1}{share}", record.delivered_gpu_hours),
+            format!("{}{share}", hours(record.delivered_gpu_hours)),
         ),
-        row("Cost", format!("${:.2}", record.cost_dollars)),
-        row("Machines bought", record.launches),
-        row("Machines that never became a node", record.launches_failed),
-    ]
+    ];
+    // Nobody buys for a scenario without pools.
+    if record.launches > 0 {
+        rows.extend([
+            row("Cost", format!("${:.2}", record.cost_dollars)),
+            row("Machines bought", record.launches),
+            row("Machines that never became a node", record.launches_failed),
+        ]);
+    }
+    rows
+}
+
+/// Hours, with two decimals where they are few.
+fn hours(hours: f64) -> String {
+    if hours < 10.0 {
+        format!("{hours:.2}")
+    } else {
+        format!("{hours:.1}")
+    }
 }
 
 fn lost(record: &Record) -> Vec<Vec<String>> {
     let lost = record.lost_gpu_hours.iter();
-    lost.map(|(cause, hours)| row(&plain(cause), format!("{hours:.1}")))
+    lost.map(|(cause, lost)| row(&plain(cause), hours(*lost)))
         .collect()
 }
 

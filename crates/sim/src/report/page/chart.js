@@ -32,10 +32,11 @@ function timeMark(at) {
   return start + parts.join("");
 }
 
-// Round figures from 0 to at least the largest, about so many.
-function valueMarks(largest, about) {
+// Round figures from 0 to at least the largest, about so many. Of things that are counted there
+// are no halves.
+function valueMarks(largest, about, counts) {
   if (!(largest > 0)) return [0, 1];
-  const rough = largest / about;
+  const rough = Math.max(largest / about, counts ? 1 : 0);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough * 0.999);
   const marks = [];
@@ -154,7 +155,7 @@ function timeChart({ title, about, series, behind = [], format = short, tall = 1
   drawnByWidth(canvas, (width) => {
     const x = timeScale(width);
     const bottom = tall - MARGIN.bottom;
-    const marks = valueMarks(largest, 4);
+    const marks = valueMarks(largest, 4, format === short);
     const top = marks[marks.length - 1];
     const y = (value) =>
       Math.round((bottom - (value / top) * (bottom - MARGIN.top)) * 10) / 10;

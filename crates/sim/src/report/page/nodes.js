@@ -88,7 +88,7 @@ function nodeDetail(node) {
     ["Registered", nodes.registered[node] < 0 ? "never"
       : `${moment(nodes.registered[node])}, after ${span(nodes.registered[node] - nodes.powered[node])}`],
     nodes.ended[node] >= 0 && ["Gone", moment(nodes.ended[node])],
-    ["Failures", `${count(nodes.failures[node])}, ${count(nodes.recoveries[node])} ended`],
+    ["Failures", `${count(nodes.failures[node])}, ${count(nodes.recoveries[node])} recovered`],
     ["Trouble", `${span(trouble(node))} without taking work`],
     lemons.has(node) && ["Lemon", "fails more often than others"],
   ].filter(Boolean);

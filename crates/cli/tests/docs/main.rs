@@ -75,6 +75,7 @@ pages! {
     pools = "pools.md",
     production = "production.md",
     providers = "providers.md",
+    reading_a_report = "reading-a-report.md",
     runbook_breaker_open = "runbooks/breaker-open.md",
     runbook_certificate_expiry = "runbooks/certificate-expiry.md",
     runbook_launch_failures = "runbooks/launch-failures.md",

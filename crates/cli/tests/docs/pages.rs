@@ -7,6 +7,7 @@ const ELSEWHERE: &[&str] = &[
     "benchmarks.md",
     "configuration.md",
     "metrics.md",
+    "scenarios.md",
     "testing.md",
 ];
 

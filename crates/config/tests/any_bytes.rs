@@ -121,7 +121,59 @@ fn configuration(path: &Path) -> Result<Vec<Warning>, ConfigErrors> {
 }
 
 fn scenario(path: &Path) -> Result<Vec<Warning>, ConfigErrors> {
-    Scenario::load(path).map(|(_, _, warnings)| warnings)
+    Scenario::load(path).map(|(scenario, _, warnings)| {
+        check(&scenario);
+        warnings
+    })
+}
+
+/// What the simulator relies on, whatever is in the file.
+fn check(scenario: &Scenario) {
+    let share = |share: f64| assert!((0.0..=1.0).contains(&share), "{share}");
+    let drawn = |weights: &mut dyn Iterator<Item = f64>| {
+        let weights: Vec<f64> = weights.collect();
+        assert!(
+            weights
+                .iter()
+                .all(|weight| weight.is_finite() && *weight >= 0.0)
+        );
+        assert!(weights.is_empty() || weights.iter().sum::<f64>() > 0.0);
+    };
+    assert!(!scenario.name.is_empty());
+    assert!(scenario.events.is_sorted_by_key(|event| event.at));
+    share(scenario.lost_calls);
+    share(scenario.cloud.never_boots);
+    let Some(stress) = &scenario.stress else {
+        return;
+    };
+    assert!(!stress.duration.is_zero() && !stress.metrics_interval.is_zero());
+    assert_eq!(stress.seed, scenario.seed);
+    if let Some(fleet) = &stress.fleet_gen {
+        assert!(fleet.total_nodes > 0 && !fleet.templates.is_empty());
+        drawn(&mut fleet.templates.iter().map(|one| one.weight));
+        drawn(&mut fleet.providers.iter().map(|(_, weight)| *weight));
+        drawn(&mut fleet.regions.iter().map(|(_, weight)| *weight));
+        for (region, _) in &fleet.regions {
+            assert!(!fleet.zones_of(region).is_empty());
+        }
+        share(fleet.startup.jitter);
+    }
+    if let Some(chaos) = &stress.chaos {
+        drawn(&mut chaos.failure_types.iter().map(|(_, weight)| *weight));
+        drawn(&mut chaos.xid_distribution.iter().map(|(_, weight)| *weight));
+        for outage in &chaos.outages {
+            assert!(outage.start_time < stress.duration && !outage.duration.is_zero());
+        }
+        for rate in &chaos.rates {
+            assert!(rate.per_1000_node_days.is_finite());
+            share(rate.permanent);
+        }
+        if let Some(cascading) = &chaos.cascading {
+            assert!(cascading.min_delay <= cascading.max_delay && cascading.max_depth > 0);
+            share(cascading.probability);
+            share(cascading.max_affected);
+        }
+    }
 }
 
 /// Loads the file and checks what is said of it: `FILE:LINE:COLUMN: `, within the file.

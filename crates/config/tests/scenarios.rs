@@ -434,3 +434,14 @@ fn copies_stay_in_the_run_directory_and_off_its_own_files() {
         )
     );
 }
+
+#[test]
+fn the_example_of_the_reference_loads() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios.md");
+    let page = std::fs::read_to_string(page).expect("the reference");
+    let mut blocks = page.split("```yaml\n").skip(1);
+    let block = blocks.next().expect("an example").split("```").next();
+    let (scenario, warnings) = read(block.expect("the end of the example"));
+    assert_eq!((scenario.name.as_str(), warnings.len()), ("broken-gpu", 0));
+    assert_eq!(blocks.count(), 0);
+}

@@ -173,7 +173,7 @@ impl<'t> Fields<'t> {
             .then(|| schema::nearest(name, known))
             .flatten();
         let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
+            Some(near) => format!("did you mean {}?", shown(near)),
             None => otherwise.to_owned(),
         };
         self.fail(key, format!("unknown {what} {}: {hint}", shown(name)));

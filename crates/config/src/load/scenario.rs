@@ -11,7 +11,7 @@ use super::{control_plane, read, text_of};
 use crate::config::{Config, ServerConfig};
 use crate::error::{ConfigErrors, Log, Position, Warning};
 use crate::expand::{Environment, expand};
-use crate::fields::{Fields, YEAR, plain_count};
+use crate::fields::{Fields, YEAR, plain_count, shown};
 use crate::scenario::{
     Action, Cloud, ColdStart, Event, FleetNode, Place, Scenario, usual_instance_type,
 };
@@ -265,7 +265,7 @@ fn check_place(name: &str, config: &Config) -> Result<(), String> {
     }
     let known = config.providers.keys().map(String::as_str);
     let hint = match schema::nearest(parts[0], known) {
-        Some(near) => format!("did you mean {near}?"),
+        Some(near) => format!("did you mean {}?", shown(near)),
         None => "add it to providers".to_owned(),
     };
     Err(format!("unknown provider {}: {hint}", quoted(parts[0])))

@@ -7,7 +7,7 @@ use super::super::MOST_NODES;
 use super::super::fleet::MOST_GPUS;
 use super::{GPU_TYPE, cold_start, labels};
 use crate::error::Position;
-use crate::fields::{Fields, MOST_WEIGHT, YEAR};
+use crate::fields::{Fields, MOST_WEIGHT, YEAR, shown};
 use crate::scenario::{FleetGen, Pattern, Startup, Stress, Template};
 use crate::tree::quoted;
 
@@ -110,7 +110,8 @@ fn file(fields: &Fields<'_>, key: &str) -> Option<String> {
         fields.log().warn(
             fields.at(key),
             format!(
-                "{path}: a run writes into its own directory alone: {name} in there is used instead of {}",
+                "{path}: a run writes into its own directory alone: {} in there is used instead of {}",
+                shown(name),
                 quoted(&text)
             ),
         );
@@ -178,8 +179,10 @@ fn zones(fields: &Fields<'_>, regions: &[(String, f64)]) -> BTreeMap<String, Vec
             );
         }
         if names.is_empty() {
-            let message =
-                format!("{path}.{region}: the list is empty: name a zone, or leave the region out");
+            let message = format!(
+                "{path}.{}: the list is empty: name a zone, or leave the region out",
+                shown(region)
+            );
             fields.log().error(at, message);
         }
         let mut seen = BTreeSet::new();

@@ -206,6 +206,8 @@ async (searches) => {
 
     check("nothing was fetched", performance.getEntriesByType("resource").length === 0,
       performance.getEntriesByType("resource").map((entry) => entry.name).join());
+    const steering = document.body.innerText.match(/[\u0000-\u0008\u001b\u007f\u202e\u2066]/);
+    check("no character steers", steering === null, escape(steering));
     facts.title = document.title;
     facts.foreign = all("body img, body iframe, body object, body embed, body link").length;
     facts.scripts = document.scripts.length;

@@ -2,6 +2,13 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// Characters that steer a terminal or turn the direction of what follows, line feeds aside.
+const STEERING = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+// A text in which such characters are written out, so that no name looks like another.
+const plain = (text) =>
+  String(text).replace(STEERING, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
 // Sets attributes and appends children. Children that are not elements become text and never
 // markup: names and messages in the data may hold anything.
 function fill(element, attributes, children) {
@@ -11,7 +18,8 @@ function fill(element, attributes, children) {
     else element.setAttribute(name, value === true ? "" : value);
   }
   for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) element.append(child);
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : plain(child));
   }
   return element;
 }

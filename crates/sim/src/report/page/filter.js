@@ -102,7 +102,7 @@ function filterBar() {
     [["", all], ...names(column).map(([name, number]) => [name, `${name} (${count(number)})`])];
   const states = STATES.filter((state) => finalStates.includes(state)).reverse();
   const search = make("input", {
-    type: "search", name: "text", placeholder: "Search nodes (press /)", "aria-label": "Search nodes",
+    type: "search", name: "text", placeholder: "Search (press /)", "aria-label": "Search nodes",
     autocomplete: "off", spellcheck: "false",
     oninput: (event) => {
       filter.text = event.target.value;

@@ -35,15 +35,15 @@ function followAddress() {
 }
 
 function start() {
-  document.title = `${data.name}: ${data.result} (Navarch simulation)`;
-  document.getElementById("name").textContent = data.name || "Navarch simulation";
+  document.title = plain(`${data.name}: ${data.result} (Navarch simulation)`);
+  document.getElementById("name").textContent = plain(data.name) || "Navarch simulation";
   const outcome = document.getElementById("outcome");
   outcome.textContent = data.result;
   outcome.classList.add({ passed: "good", failed: "bad" }[data.result] || "warn");
   const about = [
     data.description, `Simulated ${span(data.ended)}`, `seed ${data.seed}`, counted(NODES, "node"),
   ];
-  document.getElementById("about").textContent = about.filter(Boolean).join(" · ");
+  document.getElementById("about").textContent = plain(about.filter(Boolean).join(" · "));
 
   const bar = document.getElementById("tabs");
   const main = document.getElementById("main");

@@ -78,8 +78,10 @@ async (searches) => {
     facts.verdict = all(".verdict li", results).map(text);
     facts.charts = all("figure", results).map((figure) => text(one("strong", figure)));
     for (const figure of all("figure", results)) {
-      const shapes = all("svg path, svg rect", figure);
-      check("a chart has shapes", shapes.length > 0, text(figure));
+      const shapes = all("path.area, path.line, rect.span", figure);
+      const series = Math.max(1, all(".legend li", figure).length);
+      check("a chart has a shape for each series", shapes.length >= series, text(figure));
+      check("a shape can be seen", shapes.some((s) => s.getBBox().width > 0), text(figure));
       check("a shape has numbers", shapes.every((s) => !/NaN|undefined|Infinity/.test(s.outerHTML)), text(figure));
     }
     facts.tables = Object.fromEntries(all("section", results).map((part) =>

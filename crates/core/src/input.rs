@@ -248,6 +248,8 @@ pub enum Input {
     DrainResult {
         /// The node.
         node: NodeId,
+        /// When the drain began that was asked about: an answer about an earlier one is none.
+        since: Stamp,
         /// Whether it is empty, or why nobody knows.
         drained: Result<bool, String>,
     },
@@ -546,6 +548,8 @@ pub enum Effect {
     AskDrained {
         /// The node.
         node: NodeId,
+        /// When the drain began, for the answer.
+        since: Stamp,
         /// How long the call may take, its wait for a turn included.
         limit: Duration,
     },

@@ -151,9 +151,13 @@ impl Effects {
                         outcome,
                     }
                 }
-                Effect::AskDrained { node, limit } => {
+                Effect::AskDrained { node, since, limit } => {
                     let drained = notifiers.is_drained(&node, limit).await;
-                    Input::DrainResult { node, drained }
+                    Input::DrainResult {
+                        node,
+                        since,
+                        drained,
+                    }
                 }
                 _ => return,
             };
@@ -212,8 +216,9 @@ fn failed(effect: Effect, error: ProviderError) -> Option<Input> {
             sequence: notice.sequence,
             outcome: NotifyOutcome::Refused(error.to_string()),
         },
-        Effect::AskDrained { node, .. } => Input::DrainResult {
+        Effect::AskDrained { node, since, .. } => Input::DrainResult {
             node,
+            since,
             drained: Err(error.to_string()),
         },
     };

@@ -9,7 +9,7 @@ use navarch_config::{ProviderConfig, ProviderKind};
 use navarch_core::{CallKey, Effect, Input};
 use navarch_model::{
     CapacityKind, CloudStatus, FleetId, Idempotency, InstanceId, LaunchSpec, Machine, NodeId,
-    Offer, Offering, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName,
+    Offer, Offering, PoolName, ProviderErrorKind, ProviderInstanceId, ProviderName, Stamp,
     TerminateAnswer, Time,
 };
 use navarch_providers::{Call, FaultInjection, Listing, Provider};
@@ -294,6 +294,7 @@ fn answers_wait_for_room_and_none_is_dropped() {
         for number in 0..20 {
             rig.effects.begin(Effect::AskDrained {
                 node: NodeId::new(format!("node-{number:02}")),
+                since: Stamp::default(),
                 limit: Duration::from_secs(1),
             });
         }

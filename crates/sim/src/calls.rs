@@ -242,8 +242,9 @@ fn failed(effect: &Effect, error: ProviderError) -> Input {
             sequence: notice.sequence,
             outcome: NotifyOutcome::Refused(error.to_string()),
         },
-        Effect::AskDrained { node, .. } => Input::DrainResult {
+        Effect::AskDrained { node, since, .. } => Input::DrainResult {
             node: node.clone(),
+            since: *since,
             drained: Err(error.to_string()),
         },
     }

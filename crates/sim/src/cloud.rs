@@ -242,10 +242,11 @@ impl Cloud {
                     outcome: NotifyOutcome::Refused("no call of a cloud".to_owned()),
                 },
             ),
-            Effect::AskDrained { node, .. } => (
+            Effect::AskDrained { node, since, .. } => (
                 Done::Nothing,
                 Input::DrainResult {
                     node: node.clone(),
+                    since: *since,
                     drained: Ok(true),
                 },
             ),

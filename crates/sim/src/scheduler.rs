@@ -132,8 +132,9 @@ impl Sim {
                     sequence: notice.sequence,
                     outcome: NotifyOutcome::Unknown(why),
                 },
-                Effect::AskDrained { node, .. } => Input::DrainResult {
+                Effect::AskDrained { node, since, .. } => Input::DrainResult {
                     node: node.clone(),
+                    since: *since,
                     drained: Err(why),
                 },
                 _ => return,
@@ -181,15 +182,18 @@ impl Sim {
                     outcome,
                 }
             }
-            Effect::AskDrained { node, .. } => {
+            Effect::AskDrained { node, since, .. } => {
                 let knows = scheduler.believes(node) == NoticeKind::Drain;
                 let drained = match scheduler.mood {
                     Mood::Refuses => Err("as it likes".to_owned()),
                     Mood::Busy => Ok(false),
                     _ => Ok(knows && scheduler.stream.chance(0.3)),
                 };
-                let node = node.clone();
-                Input::DrainResult { node, drained }
+                Input::DrainResult {
+                    node: node.clone(),
+                    since: *since,
+                    drained,
+                }
             }
             _ => return,
         };

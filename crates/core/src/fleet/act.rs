@@ -5,7 +5,7 @@ use std::time::Duration;
 use navarch_model::ids::fresh;
 use navarch_model::{
     DrainCause, EndCause, EventKind, HoldKind, IdSource, Instance, InstanceId, LaunchCause,
-    LaunchSpec, Lifecycle, Node, NodeId, Offering, Phase, PoolName, Subject,
+    LaunchSpec, Lifecycle, Node, NodeId, Offering, Phase, PoolName, Stamp, Subject,
 };
 
 use super::{CallKind, Fleet, UnderWay};
@@ -444,7 +444,11 @@ impl Fleet {
         }
         self.add_hold(&mut node, HoldKind::Drain(cause), &why);
         if let Some(soft) = self.soft.get_mut(id) {
-            (soft.ask_drained_at, soft.drain_questions) = (None, 0);
+            (
+                soft.ask_drained_at,
+                soft.asking_drained,
+                soft.drain_questions,
+            ) = (None, None, 0);
             soft.drain_error.clear();
         }
         self.put_node(node, &why);
@@ -469,6 +473,7 @@ impl Fleet {
         let soft = self.soft.entry(id.clone()).or_default();
         let wait = doubled(ASK_DRAINED.0, soft.drain_questions, ASK_DRAINED.1);
         soft.drain_questions = soft.drain_questions.saturating_add(1);
+        let since = hold.since;
         soft.asking_drained = Some(now + limit * 2);
         soft.ask_drained_at = Some(now + wait);
         self.effect(Effect::AskDrained {
@@ -477,11 +482,14 @@ impl Fleet {
         });
         Ok(Reply::Done)
     }
+            since,
 
-    pub(crate) fn drain_result(&mut self, id: &NodeId, drained: Result<bool, String>) {
-        if let Some(soft) = self.soft.get_mut(id) {
-            soft.asking_drained = None;
-        }
+    pub(crate) fn drain_result(
+        &mut self,
+        id: &NodeId,
+        since: Stamp,
+        drained: Result<bool, String>,
+    ) {
         let Ok(mut node) = self.live_node(id) else {
             return;
         };
@@ -489,21 +497,29 @@ impl Fleet {
         let why = match drained {
             Ok(true) => "the scheduler says that the node is empty",
             Ok(false) => {
+        let now = self.now;
+        let knows = self.knows_of_drain(&node);
+        // What is said of a drain that was taken back says nothing of one that began since.
+        let Some((_, hold)) = node
+            .holds
+            .iter_mut()
+            .find(|(kind, hold)| matches!(kind, HoldKind::Drain(_)) && hold.since == since)
+        else {
+            return;
+        };
+        if let Some(soft) = self.soft.get_mut(id) {
+            soft.asking_drained = None;
+        }
                 self.drain_error(id, String::new());
                 return;
+            Ok(true) if !knows => return,
             }
             Err(why) => {
                 self.drain_error(id, why);
                 return;
             }
         };
-        let now = self.now;
-        let Some(hold) = node
-            .holds
-            .iter_mut()
-            .find_map(|(kind, hold)| matches!(kind, HoldKind::Drain(_)).then_some(hold))
-            .filter(|hold| hold.drained.is_none())
-        else {
+        if hold.drained.is_some() {
             return;
         };
         hold.drained = Some(now);

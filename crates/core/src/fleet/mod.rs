@@ -386,8 +386,12 @@ impl Fleet {
                 self.notify_result(&node, sequence, outcome);
                 Ok(Reply::Done)
             }
-            Input::DrainResult { node, drained } => {
-                self.drain_result(&node, drained);
+            Input::DrainResult {
+                node,
+                since,
+                drained,
+            } => {
+                self.drain_result(&node, since, drained);
                 Ok(Reply::Done)
             }
         }

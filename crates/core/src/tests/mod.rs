@@ -321,8 +321,9 @@ impl Rig {
                 };
                 Input::PricesResult { provider, result }
             }
-            Effect::AskDrained { node, .. } => Input::DrainResult {
+            Effect::AskDrained { node, since, .. } => Input::DrainResult {
                 node,
+                since,
                 drained: Ok(true),
             },
         };

@@ -401,8 +401,10 @@ fn a_machine_goes_when_the_scheduler_says_that_it_is_empty() {
     rig.plan();
     assert_eq!(asked(&mut rig), 1);
     let node = NodeId::new(id.as_str());
+    let since = rig.node(&id).our_drain().expect("it is drained").1.since;
     rig.take(Input::DrainResult {
         node: node.clone(),
+        since,
         drained: Err("drain status returned 500: no".to_owned()),
     });
     rig.wait(&id, 4);
@@ -414,10 +416,18 @@ fn a_machine_goes_when_the_scheduler_says_that_it_is_empty() {
             .iter()
             .any(|line| line.ends_with("is empty: drain status returned 500: no"))
     );
-    rig.take(Input::DrainResult {
+    let empty = Input::DrainResult {
         node,
+        since,
         drained: Ok(true),
-    });
+    };
+    // While it may believe something else, its word is not taken.
+    rig.order(&id, K::Drain, "mine");
+    rig.take(empty.clone());
+    assert_eq!(rig.count(EventKind::DrainFinished), 0);
+    let repeat = rig.the_notice(D);
+    rig.scheduler(&id, &repeat, NotifyOutcome::Taken);
+    rig.take(empty);
     assert_eq!(
         rig.said(EventKind::DrainFinished),
         ["the scheduler says that the node is empty"]
@@ -440,10 +450,13 @@ fn a_drain_that_never_ends_is_cut_off_at_its_deadline_and_says_so() {
             rig.full(&instance, 45);
         }
         for effect in rig.drop_calls() {
-            if let Effect::AskDrained { node, .. } = effect {
+            if let Effect::AskDrained { node, since, .. } = effect {
                 questions += 1;
-                let drained = Ok(false);
-                rig.take(Input::DrainResult { node, drained });
+                rig.take(Input::DrainResult {
+                    node,
+                    since,
+                    drained: Ok(false),
+                });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use navarch_model::{
     AskedBy, Automation, DrainCause, EndCause, EventKind, InstanceId, LaunchCause, NodeId, Phase,
-    PoolName,
+    PoolName, Stamp,
 };
 
 use super::{Rig, yaml};
@@ -270,4 +270,48 @@ fn a_machine_that_is_drained_for_its_fault_is_one_that_goes() {
     assert_eq!(rig.fleet.staying(&main()), 3);
     rig.run(3);
     assert_eq!(rig.fleet.staying(&main()), 3);
+}
+
+#[test]
+fn a_late_word_about_a_drain_that_was_taken_back_says_nothing_of_the_next() {
+    let (mut rig, up) = four();
+    let node = |rig: &Rig| {
+        let drained = up.iter().find(|id| rig.node(id).our_drain().is_some());
+        drained.cloned().expect("one is drained")
+    };
+    let ask = |rig: &mut Rig| {
+        rig.plan();
+        let calls = rig.drop_calls();
+        let mut asked = calls.into_iter().filter_map(|effect| match effect {
+            Effect::AskDrained { node, since, .. } => Some((node, since)),
+            _ => None,
+        });
+        asked.next().expect("the scheduler is asked")
+    };
+    let answer = |rig: &mut Rig, (node, since): (NodeId, Stamp)| {
+        let drained = Ok(true);
+        rig.take(Input::DrainResult {
+            node,
+            since,
+            drained,
+        });
+    };
+    rig.take(scale(3));
+    rig.plan();
+    let first = node(&rig);
+    let early = ask(&mut rig);
+    rig.take(scale(4));
+    rig.plan();
+    assert!(rig.node(&first).our_drain().is_none());
+    rig.pass(1);
+    rig.take(scale(3));
+    rig.plan();
+    assert_eq!(node(&rig), first);
+    answer(&mut rig, early);
+    let (_, hold) = rig.node(&first).our_drain().expect("it goes on");
+    assert_eq!(hold.drained, None);
+    let late = ask(&mut rig);
+    answer(&mut rig, late);
+    rig.plan();
+    assert_eq!(rig.instance(&first).phase, Phase::Terminating);
 }

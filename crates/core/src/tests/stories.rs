@@ -341,8 +341,9 @@ fn without_a_cloud(rig: &mut Rig, seconds: u64) {
                     began,
                     result: Err(failed()),
                 },
-                Effect::AskDrained { node, .. } => Input::DrainResult {
+                Effect::AskDrained { node, since, .. } => Input::DrainResult {
                     node,
+                    since,
                     drained: Ok(true),
                 },
                 other => panic!("{other:?}"),

@@ -192,6 +192,7 @@ impl Fleet {
             attempt: instance.attempt,
             kind,
             until: self.now.core + patience,
+            called_back: false,
         };
         self.calls.insert(instance.id.clone(), call);
         CallKey {
@@ -268,6 +269,9 @@ impl Fleet {
             })
             .collect();
         for key in keys {
+            if let Some(call) = self.calls.get_mut(&key.instance) {
+                call.called_back = true;
+            }
             self.effect(Effect::CancelLaunch { key });
         }
     }
@@ -469,20 +473,20 @@ impl Fleet {
         }
         let limit = self.settings.notifier.call_timeout;
         let now = self.now.core;
+        let since = hold.since;
         self.look_at(node.pool.clone());
         let soft = self.soft.entry(id.clone()).or_default();
         let wait = doubled(ASK_DRAINED.0, soft.drain_questions, ASK_DRAINED.1);
         soft.drain_questions = soft.drain_questions.saturating_add(1);
-        let since = hold.since;
         soft.asking_drained = Some(now + limit * 2);
         soft.ask_drained_at = Some(now + wait);
         self.effect(Effect::AskDrained {
             node: id.clone(),
+            since,
             limit,
         });
         Ok(Reply::Done)
     }
-            since,
 
     pub(crate) fn drain_result(
         &mut self,
@@ -493,10 +497,6 @@ impl Fleet {
         let Ok(mut node) = self.live_node(id) else {
             return;
         };
-        self.look_at(node.pool.clone());
-        let why = match drained {
-            Ok(true) => "the scheduler says that the node is empty",
-            Ok(false) => {
         let now = self.now;
         let knows = self.knows_of_drain(&node);
         // What is said of a drain that was taken back says nothing of one that began since.
@@ -510,9 +510,13 @@ impl Fleet {
         if let Some(soft) = self.soft.get_mut(id) {
             soft.asking_drained = None;
         }
+        self.look_at(node.pool.clone());
+        let why = match drained {
+            Ok(true) if !knows => return,
+            Ok(true) => "the scheduler says that the node is empty",
+            Ok(false) => {
                 self.drain_error(id, String::new());
                 return;
-            Ok(true) if !knows => return,
             }
             Err(why) => {
                 self.drain_error(id, why);
@@ -521,7 +525,7 @@ impl Fleet {
         };
         if hold.drained.is_some() {
             return;
-        };
+        }
         hold.drained = Some(now);
         let subject = self.node_subject(&node);
         self.event(EventKind::DrainFinished, subject, why, []);

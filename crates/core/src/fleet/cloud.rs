@@ -11,6 +11,9 @@ use crate::input::CallKey;
 
 /// After this many launch calls without a machine the intent is given up.
 pub(crate) const MAX_LAUNCH_CALLS: u32 = 5;
+/// After this many launch calls in a row that a cloud did not serve, the offering rests, if its pool
+/// has another. Lower leaves a cloud for trouble of seconds, higher waits for one that is down.
+const UNSERVED_CALLS: u32 = 5;
 /// Complete listings, begun after the launch deadline, that prove a machine absent.
 pub(crate) const PROOF_LISTINGS: u32 = 2;
 
@@ -51,6 +54,8 @@ impl Fleet {
         result: Result<Machine, ProviderError>,
         ids: &mut dyn IdSource,
     ) {
+        let call = self.calls.get(&key.instance);
+        let called_back = call.is_some_and(|call| call.called_back);
         let Some((mut instance, fresh)) = self.answered(key, CallKind::Launch) else {
             if let Ok(machine) = result {
                 self.outlived(&key.provider, &machine);
@@ -66,7 +71,12 @@ impl Fleet {
             Err(error) if !fresh => self.late_launch_error(instance, &error),
             Err(error) => {
                 self.provider_error(&instance, "launch", &error);
-                instance.failures += 1;
+                let transient = matches!(
+                    error.kind,
+                    ProviderErrorKind::RateLimit | ProviderErrorKind::Transient
+                );
+                // A call that was not begun says nothing of the cloud.
+                instance.failures += u32::from(!(transient && called_back));
                 match error.kind {
                     ProviderErrorKind::OutcomeUnknown | ProviderErrorKind::NotFound => {
                         instance.clean = false;
@@ -86,6 +96,9 @@ impl Fleet {
                         instance.clean = true;
                         instance.message = format!("launch will be retried: {error}");
                         self.retry_later(&mut instance, error.retry_after);
+                        if !called_back && self.is_unserved(&instance) {
+                            self.offering_refused(&instance, &error, ids);
+                        }
                         self.put_instance(instance);
                     }
                     ProviderErrorKind::Capacity
@@ -115,6 +128,20 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    /// Whether a cloud did not serve so many launch calls in a row that another one is asked: those
+    /// of this instance, or one that was to find out whether a refusal is over.
+    fn is_unserved(&self, instance: &Instance) -> bool {
+        let settings = self.pool_settings(&instance.pool);
+        if settings.is_none_or(|settings| settings.offerings.len() < 2) {
+            return false;
+        }
+        let memory = self.remembered(&instance.pool, &instance.offering.to_string());
+        let now = self.now.core;
+        let rests = memory.and_then(|memory| memory.retry_at);
+        let refused = memory.is_some_and(|memory| memory.refusals > 0);
+        (refused || instance.failures >= UNSERVED_CALLS) && rests.is_none_or(|at| now >= at)
     }
 
     /// An answer shows a machine whose record is gone: nobody claims it.

@@ -28,6 +28,8 @@ pub(crate) struct Tally {
     pub requested: usize,
     /// Those whose launch call has no answer that settles it.
     pub launching: usize,
+    /// Those of them whose answer was lost.
+    pub unknown: usize,
     /// May be alive, and their nodes are ACTIVE.
     pub active: usize,
     /// May be alive, and their nodes are UNHEALTHY.
@@ -44,6 +46,7 @@ impl AddAssign for Tally {
         self.unproven += other.unproven;
         self.requested += other.requested;
         self.launching += other.launching;
+        self.unknown += other.unknown;
         self.active += other.active;
         self.unhealthy += other.unhealthy;
     }
@@ -59,6 +62,7 @@ impl SubAssign for Tally {
         self.unproven -= other.unproven;
         self.requested -= other.requested;
         self.launching -= other.launching;
+        self.unknown -= other.unknown;
         self.active -= other.active;
         self.unhealthy -= other.unhealthy;
     }
@@ -95,6 +99,7 @@ impl Tally {
                 instance.phase,
                 Phase::Launching | Phase::OutcomeUnknown
             )),
+            unknown: usize::from(instance.phase == Phase::OutcomeUnknown),
             active: usize::from(status == Some(NodeStatus::Active)),
             unhealthy: usize::from(status == Some(NodeStatus::Unhealthy)),
         }

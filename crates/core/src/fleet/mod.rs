@@ -94,6 +94,8 @@ pub(crate) struct UnderWay {
     pub kind: CallKind,
     /// After this moment of fleet time its answer is taken for lost, and it is asked again.
     pub until: Time,
+    /// Whether it is not to be begun any more.
+    pub called_back: bool,
 }
 
 /// What is known of a node and need not survive a restart.

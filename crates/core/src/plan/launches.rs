@@ -58,7 +58,8 @@ impl Fleet {
         }
         self.has_room()?;
         let under_way = self.index.tally(Some(pool));
-        let asking = under_way.requested + under_way.launching + planned;
+        // Nobody knows when the outcome of a lost answer is: others do not wait for it.
+        let asking = under_way.requested + under_way.launching - under_way.unknown + planned;
         let limit = settings.config.placement.parallel_launches;
         if let Some(block) = placement::parallel_launches(asking, limit) {
             return Err(block);

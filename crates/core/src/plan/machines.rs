@@ -182,6 +182,10 @@ impl Planner<'_> {
         let rests = self.fleet.rests_until(instance, self.now.core);
         if let Some(at) = rests {
             self.wake(at);
+            if instance.phase == Phase::Launching && instance.clean {
+                self.launch_later(instance, at);
+                return;
+            }
             // The deadline to register passes while its look-ups rest, and what is gone is gone.
             let gone = instance.phase == Phase::Running && self.fleet.has_vanished(instance);
             if instance.phase != Phase::PendingRegistration && !gone {
@@ -263,15 +267,33 @@ impl Planner<'_> {
         self.look(instance, Some(since.core));
     }
 
-    fn launch(&mut self, instance: &Instance) {
+    /// Gives up an intent that nobody wants any more. Answers whether this one is.
+    fn gives_up(&mut self, instance: &Instance) -> bool {
         let about = instance.id.as_str();
         let unwanted = self.unwanted.get(&instance.pool);
-        if let Some(why) = unwanted.and_then(|all| all.get(&instance.id)).cloned() {
-            let action = Action::GiveUp {
-                instance: instance.id.clone(),
-            };
-            let words = format!("give up the launch of {about}");
-            self.choose(&instance.pool, about, words, why, action);
+        let Some(why) = unwanted.and_then(|all| all.get(&instance.id)).cloned() else {
+            return false;
+        };
+        let action = Action::GiveUp {
+            instance: instance.id.clone(),
+        };
+        let words = format!("give up the launch of {about}");
+        self.choose(&instance.pool, about, words, why, action);
+        true
+    }
+
+    /// The launch call failed, and it is not time to repeat it.
+    fn launch_later(&mut self, instance: &Instance, at: Time) {
+        if !self.gives_up(instance) {
+            let block = Block::new("offering_rest", "retry", instance.message.clone()).until(at);
+            let words = format!("launch {}", instance.id);
+            self.wait(&instance.pool, instance.id.as_str(), &words, &block);
+        }
+    }
+
+    fn launch(&mut self, instance: &Instance) {
+        let about = instance.id.as_str();
+        if self.gives_up(instance) {
             return;
         }
         let words = format!("launch {about}");

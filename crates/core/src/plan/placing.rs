@@ -382,6 +382,9 @@ fn rest(offering: &Offering, name: &str, memory: &OfferingMemory, now: Time) -> 
             };
             format!("{} rests in {place}: {why}", offering.instance_type)
         }
+        Some(ProviderErrorKind::Transient | ProviderErrorKind::RateLimit) => {
+            format!("launches at {name} fail: {why}")
+        }
         _ => format!("{name} refused the last launch: {why}"),
     };
     guards::offering_rest(&words, memory.retry_at, now)

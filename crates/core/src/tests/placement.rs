@@ -481,3 +481,88 @@ fn a_machine_that_is_found_belongs_to_the_offering_that_is_nearest() {
     assert_eq!(zones("r2", "b", "tpu"), "fake/r1/a/gpu", "nothing is");
     assert_eq!(zones("r9", "b", "gpu"), "fake/r1/a/gpu");
 }
+
+#[test]
+fn a_cloud_that_does_not_answer_is_left_for_one_that_does() {
+    for kind in [ProviderErrorKind::Transient, ProviderErrorKind::RateLimit] {
+        let mut rig = Rig::new(&yaml(3, ""));
+        refuse(&mut rig, &[R1], kind);
+        rig.run(30);
+        assert_eq!(bought(&rig), counts([]), "it may be over in a moment");
+        let asked = rig.of(Phase::Launching);
+        assert_eq!(asked.len(), 3);
+        // Until then each is tried again, and the report says when.
+        for id in &asked {
+            assert!(rig.waits().contains(&(id.as_str(), "offering_rest")));
+        }
+        rig.run(1770);
+        assert_eq!(bought(&rig), counts([(R2, 3)]), "{kind:?}");
+        assert_eq!(standings(&rig)[0], "offering_rest refused");
+        for id in &asked {
+            assert_eq!(rig.instance(id).end, Some(EndCause::Moved));
+        }
+        let report = &rig.report.pools.values().next().unwrap().offerings[0];
+        let why = format!("launches at {R1} fail: {}: as ordered", kind.word());
+        assert_eq!(report.standing.block().unwrap().reason, why);
+        // One launch finds that it is over.
+        rig.refusals.clear();
+        rig.configure(&yaml(6, ""));
+        rig.run(600);
+        assert_eq!(standings(&rig)[0], "1");
+    }
+}
+
+#[test]
+fn an_only_cloud_that_does_not_answer_is_asked_again_and_again() {
+    let only = yaml(1, "")
+        .replace("regions: [r1, r2]", "regions: [r1]")
+        .replace(", {name: far, regions: [r3], priority: 1}", "");
+    let mut rig = Rig::new(&only);
+    refuse(&mut rig, &[R1], ProviderErrorKind::Transient);
+    rig.run(1800);
+    assert_eq!(standings(&rig), ["1"], "nothing is gained by a rest");
+    rig.refusals.clear();
+    rig.run(301);
+    assert_eq!(bought(&rig), counts([(R1, 1)]));
+}
+
+#[test]
+fn launches_that_are_called_back_say_nothing_of_their_cloud() {
+    let mut rig = Rig::new(&yaml(0, ""));
+    let size = |rig: &mut Rig, nodes| {
+        rig.take(super::Input::ScalePool {
+            pool: navarch_model::PoolName::new("main"),
+            nodes,
+            reason: String::new(),
+        });
+    };
+    size(&mut rig, 1);
+    rig.plan();
+    let intent = rig.of(Phase::Requested).remove(0);
+    for _ in 0..8 {
+        rig.plan();
+        let (key, _) = rig.launches().pop().unwrap();
+        size(&mut rig, 0);
+        rig.launch_fails(&key, ProviderErrorKind::Transient);
+        size(&mut rig, 1);
+        rig.pass(10);
+    }
+    rig.plan();
+    assert_eq!(rig.instance(&intent).launches, 9);
+    assert_eq!(standings(&rig)[0], "1");
+}
+
+#[test]
+fn launches_whose_outcome_is_unknown_do_not_keep_others_from_being_made() {
+    let mut rig = Rig::new(&yaml(4, "    parallel_launches: 2\n"));
+    rig.plan();
+    rig.plan();
+    let launches = rig.launches();
+    assert_eq!(launches.len(), 2);
+    for (key, _) in &launches {
+        rig.launch_fails(key, ProviderErrorKind::OutcomeUnknown);
+    }
+    assert_eq!(rig.of(Phase::OutcomeUnknown).len(), 2);
+    rig.plan();
+    assert_eq!(rig.of(Phase::Requested).len(), 2);
+}

@@ -301,7 +301,7 @@ impl Book {
             return;
         }
         self.count(now);
-        let why = node.holders();
+        let why = why(node);
         if let Some(record) = self.record.nodes.get_mut(&node.id) {
             (record.status, record.health) = (status, health);
         }
@@ -609,6 +609,23 @@ impl Book {
         open.filter_map(|at| Some((*at, self.record.injections.get(*at)?.kind)))
             .collect()
     }
+}
+
+/// Why a node has its status, in the words of what holds it.
+fn why(node: &Node) -> String {
+    if node.terminated.is_some() {
+        return "its machine is gone".to_owned();
+    }
+    let mut reasons: Vec<&str> = Vec::new();
+    for hold in node.holds.values() {
+        if !hold.reason.is_empty() && !reasons.contains(&hold.reason.as_str()) {
+            reasons.push(&hold.reason);
+        }
+    }
+    if reasons.is_empty() {
+        return "nothing holds it".to_owned();
+    }
+    reasons.join("; ")
 }
 
 fn small(number: u64) -> u32 {

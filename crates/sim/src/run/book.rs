@@ -35,6 +35,11 @@ struct Live {
     lost: Option<String>,
     /// What is broken, as places in the record.
     open: Vec<usize>,
+    /// What the control plane may yet notice. An event, such as a burst of XIDs, and whatever took
+    /// the machine away are over before it does.
+    unnoticed: Vec<usize>,
+    /// What was noticed last.
+    noticed: Option<usize>,
 }
 
 /// A failure whose capacity is not back.
@@ -220,6 +225,7 @@ impl Book {
         self.failures += 1;
         if let Some(live) = self.live.get_mut(&node) {
             live.open.push(at);
+            live.unnoticed.push(at);
         }
         if let Some(record) = self.record.nodes.get_mut(&node) {
             record.failures += 1;
@@ -237,9 +243,12 @@ impl Book {
             return;
         }
         injection.ended = Some(now);
-        let node = injection.node.clone();
+        let (node, lasted) = (injection.node.clone(), injection.at < now);
         if let Some(live) = self.live.get_mut(&node) {
             live.open.retain(|open| *open != at);
+            if healed && lasted {
+                live.unnoticed.retain(|unnoticed| *unnoticed != at);
+            }
         }
         if healed {
             self.recoveries += 1;
@@ -328,14 +337,13 @@ impl Book {
 
     /// The control plane concluded something of a node.
     fn notice(&mut self, node: &NodeId, what: &str, now: Time) {
-        let Some(live) = self.live.get(node) else {
+        let Some(live) = self.live.get_mut(node) else {
             return;
         };
-        for at in &live.open {
-            if let Some(injection) = self.record.injections.get_mut(*at)
-                && injection.noticed.is_none()
-            {
+        for at in std::mem::take(&mut live.unnoticed) {
+            if let Some(injection) = self.record.injections.get_mut(at) {
                 injection.noticed = Some((now, what.to_owned()));
+                live.noticed = Some(at);
             }
         }
     }
@@ -407,11 +415,16 @@ impl Book {
             return;
         }
         let injections = &self.record.injections;
+        let just_noticed = |injection: &&Injection| {
+            let noticed = injection.noticed.as_ref();
+            noticed.is_some_and(|(at, _)| *at == now)
+        };
         let newest = live
             .open
             .iter()
             .filter_map(|at| injections.get(*at))
-            .next_back();
+            .next_back()
+            .or_else(|| injections.get(live.noticed?).filter(just_noticed));
         let cause = match newest {
             Some(injection) => injection.kind.word(),
             None if node.is_held_by_operator() => OPERATOR,

@@ -55,8 +55,8 @@ pub struct Config {
 
 impl Config {
     /// The effective configuration as a file: every key with its value, defaults included. It
-    /// loads to an equal configuration, except for secrets that stand in the file itself: no
-    /// secret is shown.
+    /// loads to an equal configuration, except for secrets and for queries of URLs that stand in
+    /// the file itself: none is shown.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         let options = serde_saphyr::ser_options! {

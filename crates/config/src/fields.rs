@@ -26,6 +26,7 @@ const SECRETS: &[&str] = &[
     "api_key",
     "private_key",
     "headers",
+    "url",
 ];
 
 /// A mapping that is being read. Getters answer `None` when the key is absent or wrong; what is
@@ -297,6 +298,11 @@ impl<'t> Fields<'t> {
         self.at
     }
 
+    /// The value of a key as the file has it, when parts of it come from variables.
+    pub(crate) fn written(&self, key: &str) -> Option<&'t str> {
+        self.scalar_of(key)?.written.as_deref()
+    }
+
     /// Logs that the value of `key` is wrong: `path: problem`.
     pub(crate) fn fail(&self, key: &str, problem: impl AsRef<str>) {
         let message = format!("{}: {}", self.owner(key).path_of(key), problem.as_ref());
@@ -306,12 +312,9 @@ impl<'t> Fields<'t> {
     /// Logs that the value of `key`, as `said`, is wrong in a way that may tell parts of it. Where
     /// it comes from a variable, only what is `expected` is told.
     pub(crate) fn fail_value(&self, key: &str, said: &str, problem: &str, expected: &str) {
-        let written = self
-            .scalar_of(key)
-            .and_then(|scalar| scalar.written.as_ref());
         self.fail(
             key,
-            match written {
+            match self.written(key) {
                 Some(written) => format!("{}: expected {expected}", quoted(written)),
                 None => format!("{said}: {problem}"),
             },

@@ -20,6 +20,7 @@ mod secret;
 mod snippet;
 mod tree;
 mod units;
+mod url;
 
 pub use config::{
     AuthConfig, Autoscaler, Autoscaling, BreakerConfig, CandidateConfig, Clock, Config, Cron,
@@ -36,3 +37,4 @@ pub use navarch_model::{Automation, Role};
 pub use reload::{Change, Reload};
 pub use secret::Secret;
 pub use units::{Budget, Percent, PercentError, Size, SizeError, Threshold};
+pub use url::Url;

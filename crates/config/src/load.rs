@@ -19,6 +19,7 @@ mod notifier;
 mod placement;
 mod scenario;
 mod server;
+mod urls;
 mod windows;
 
 /// The largest number of nodes that any key takes: ten times the fleet that the design aims at.
@@ -149,34 +150,6 @@ fn check_address(text: &str) -> Result<(), String> {
     };
     check_port(port)?;
     check_host(host, true)
-}
-
-/// Checks an `http` or `https` URL without user, query or fragment.
-fn check_url(text: &str) -> Result<(), String> {
-    let Some(rest) = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))
-    else {
-        return Err(format!(
-            "the scheme is missing: begin with http:// or https://, for example http://{}",
-            text.rsplit_once("://").map_or(text, |(_, rest)| rest)
-        ));
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains('@') {
-        return Err("a secret does not belong in this file: remove the user and password".into());
-    }
-    if text.contains(['?', '#']) || text.contains(char::is_whitespace) {
-        return Err("a base URL has no query, fragment or space: remove them".to_owned());
-    }
-    let bracketed = authority.ends_with(']');
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !bracketed => {
-            check_port(port)?;
-            check_host(host, false)
-        }
-        _ => check_host(authority, false),
-    }
 }
 
 fn check_port(port: &str) -> Result<(), String> {

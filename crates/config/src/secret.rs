@@ -24,17 +24,12 @@ impl Secret {
 
     /// A secret of the file; `written` is what the file has in place of its variables.
     pub(crate) fn of_file(text: String, written: Option<&str>) -> Self {
-        // A default, or text beside the variable, may be the secret.
-        let is_variable = |written: &str| {
+        let written = written.filter(|written| {
             let bare = SCHEMES
                 .iter()
-                .find_map(|scheme| written.strip_prefix(scheme))
-                .unwrap_or(written);
-            bare.strip_prefix("${")
-                .and_then(|bare| bare.strip_suffix('}'))
-                .is_some_and(|name| !name.contains(['$', ':', '}']))
-        };
-        let written = written.filter(|written| is_variable(written));
+                .find_map(|scheme| written.strip_prefix(scheme));
+            is_variable(bare.unwrap_or(written))
+        });
         Self {
             text,
             written: written.map(str::to_owned),
@@ -46,6 +41,15 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.text
     }
+}
+
+/// Whether a text of the file is one variable and nothing else: a default, or text beside the
+/// variable, may be the secret.
+pub(crate) fn is_variable(written: &str) -> bool {
+    written
+        .strip_prefix("${")
+        .and_then(|bare| bare.strip_suffix('}'))
+        .is_some_and(|name| !name.contains(['$', ':', '}']))
 }
 
 /// What stands before a secret in a header.

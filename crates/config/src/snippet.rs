@@ -125,10 +125,11 @@ fn secret(line: &str) -> bool {
     for word in HARMLESS {
         line = line.replace(word, "");
     }
+    // A user with a password, with or without a scheme, or a query.
     let url = line
         .split_once("://")
-        .is_some_and(|(_, rest)| rest.contains(['@', '?']));
-    url || SECRETS.iter().any(|word| line.contains(word))
+        .is_some_and(|(_, rest)| rest.contains('?'));
+    url || line.contains('@') || SECRETS.iter().any(|word| line.contains(word))
 }
 
 #[cfg(test)]

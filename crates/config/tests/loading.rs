@@ -103,7 +103,7 @@ server:
   notifier:
     type: webhook
     timeout: 7s
-    webhook: {{cordon_url: 'http://s/c', uncordon_url: 'http://[::1]:8/u', drain_url: 'http://s:1/d?a=b&c=d', drain_status_url: 'https://s/x', secret_env: S}}
+    webhook: {{cordon_url: 'http://s/c', uncordon_url: 'http://[::1]:8/u', drain_url: 'http://s:1/d/', drain_status_url: 'https://s/x', secret_env: S}}
 guards:
   budget: 0
   silence_replace_after: never

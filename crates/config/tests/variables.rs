@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use navarch_config::{Automation, Budget, Config, Percent};
+use navarch_config::{Automation, Budget, Config, Percent, Reload};
 
 fn environment(name: &str) -> Option<OsString> {
     let text = match name {
@@ -18,8 +18,10 @@ fn environment(name: &str) -> Option<OsString> {
         "YAML" => "x, max_nodes: 9}",
         "SECRET" => "hunter2",
         "SECRETS" => "hunter2 hunter2",
+        "SECRETS3" => "hunter3",
         "URL" => "ftp://hunter2.example",
         "USER" => "http://me:hunter2@host",
+        "QUERY" => "http://host/p?t=hunter2#x",
         "DAYS" => "2hunter2",
         "LINES" => "hunter2\nhunter2",
         _ => return None,
@@ -120,7 +122,7 @@ fn wrong_variables_are_all_named_with_their_places() {
 /// snippet shows the line as the file has it, and nothing shows what the variable holds.
 #[test]
 fn what_a_variable_holds_is_never_told() {
-    let variables = ["SECRET", "SECRETS", "URL", "USER", "DAYS", "LINES"];
+    let variables = ["SECRET", "SECRETS", "URL", "USER", "QUERY", "DAYS", "LINES"];
     let mut refused = 0;
     for variable in variables {
         for place in [
@@ -140,6 +142,19 @@ fn what_a_variable_holds_is_never_told() {
             "guards: {budget: \"${V}\", silence_replace_after: \"${V}\"}",
             "guards: {breaker: {threshold: {percent: \"${V}\"}}}",
             "guards: \"${V}\"",
+            "guards: {drain_deadline: {degraded: \"${V}\"}}",
+            "server: {notifier: {type: webhook, webhook: {cordon_url: \"${V}\", uncordon_url: \"${V}\", drain_url: \"${V}\", drain_status_url: \"${V}\"}}}",
+            "server: {notifier: {type: webhook, webhook: {cordon_url: \"http://${V}\", uncordon_url: \"http://h:${V}\", drain_url: \"http://h/${V}#\", drain_status_url: \"ftp://${V}\"}}}",
+            "server: {notifier: {type: webhook, webhook: {cordon_url: \"http://h/ ${V}\", uncordon_url: \"http://h/?${V} \", drain_url: \"http://h/?a=${V}#\", secret_env: \"${V}\", timeout: \"${V}\"}}}",
+            "providers: {fake: {url: \"${V}\"}, other: {type: fake, url: \"http://h?${V}\"}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: queue, source: {http: {url: \"${V}\", pointer: \"${V}\", timeout: \"${V}\", headers: {A: \"${V}\"}}}}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: queue, source: {http: {url: \"http://h/?${V}#\"}}}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: queue, source: {prometheus: {url: \"${V}\", query: \"${V}\"}}}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: queue, source: {prometheus: {url: \"http://h?${V}\", query: \" ${V}\"}}}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: scheduled, timezone: \"${V}\", schedule: [{days: [\"${V}\"], start: \"${V}\", end: \"${V}\", timezone: \"${V}\", min_nodes: \"${V}\"}]}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: scheduled, schedule: [{cron: \"${V}\", duration: \"${V}\", min_nodes: 1}]}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: scheduled, schedule: [{cron: \"* * * ${V} *\", duration: 5m, min_nodes: 1}]}}}",
+            "pools: {a: {provider: fake, instance_type: x, max_nodes: 1, autoscaling: {type: \"${V}\"}, cooldown: {up: \"${V}\"}, strategy: \"${V}\"}}",
             "unknown: \"${V}\"",
             "providers: {a: {type: \"${V}\"}}",
             "pools: {a: {provider: \"${V}\", instance_type: \"${V}\", zone: \"${V}\", max_nodes: \"${V}\", automation: \"${V}\"}}",
@@ -148,7 +163,8 @@ fn what_a_variable_holds_is_never_told() {
         ] {
             let mut text = place.replace("${V}", &format!("${{{variable}}}"));
             for line in POOLS.lines() {
-                if !text.starts_with(line.split(':').next().unwrap()) {
+                let section = line.split(':').next().unwrap();
+                if !text.starts_with(section) {
                     text = format!("{text}\n{line}");
                 }
             }
@@ -159,6 +175,97 @@ fn what_a_variable_holds_is_never_told() {
         }
     }
     assert!(refused > 100, "{refused}");
+}
+
+/// The same of what stands in the file itself where no secret belongs.
+#[test]
+fn a_user_or_a_query_of_a_url_is_never_told() {
+    for url in [
+        "ftp://me:hunter2@h",
+        "me:hunter2@h",
+        "http://me:hunter2@h/p",
+        "ftp://h/p?token=hunter2",
+        "http://h/p?token=hunter2#x",
+        "http://h:x/p?token=hunter2",
+    ] {
+        for place in [
+            "server: {external_address: \"URL\"}",
+            "server:\n  notifier:\n    type: webhook\n    webhook:\n      cordon_url: \"URL\"",
+            "server:\n  notifier:\n    type: webhook\n    webhook:\n      drain_status_url: \"URL\"\n      drain_url: http://h",
+            "more: 1",
+        ] {
+            let text = format!("{}\n{POOLS}", place.replace("URL", url));
+            let text = match place {
+                "more: 1" => format!(
+                    "providers:\n  fake:\n    url: \"{url}\"\npools:\n  dev: {{provider: fake, instance_type: x, max_nodes: 5, autoscaling: {{type: queue, source: {{http: {{\n    url: \"{url}\"}}}}}}}}\n  e: {{provider: fake, instance_type: x, max_nodes: 5, autoscaling: {{type: queue, source: {{prometheus: {{\n    url: \"{url}\", query: x}}}}}}}}\n"
+                ),
+                _ => text,
+            };
+            let error = load(&text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}\n{error}");
+        }
+    }
+}
+
+/// A token in the query of a URL: no output shows it, every comparison sees it.
+#[test]
+fn the_secret_of_a_url_is_used_and_not_shown() {
+    let keys = [
+        "cordon_url",
+        "uncordon_url",
+        "drain_url",
+        "drain_status_url",
+    ];
+    let urls = |url: &str| {
+        let webhook: Vec<String> = keys.iter().map(|key| format!("{key}: \"{url}\"")).collect();
+        format!(
+            "server: {{notifier: {{type: webhook, webhook: {{{}}}}}}}
+providers: {{fake: {{}}}}
+pools:
+  dev: {{provider: fake, instance_type: x, max_nodes: 5, autoscaling: {{type: queue, source: {{http: {{url: \"{url}\"}}}}}}}}
+",
+            webhook.join(", ")
+        )
+    };
+    let running = load(&urls("http://h/")).unwrap();
+    for (url, shown) in [
+        ("http://h/?token=${SECRET}", "http://h/?token=${SECRET}"),
+        ("http://h/${SECRET}", "http://h/${SECRET}"),
+        ("http://h/?token=hunter2", "http://h/?(hidden)"),
+        ("http://h/?c=1&token=${SECRET}", "http://h/?(hidden)"),
+        ("${QUERY:-http://h/?token=hunter2}", ""),
+    ] {
+        let Ok(new) = load(&urls(url)) else {
+            // The variable holds what is refused.
+            assert_eq!(shown, "");
+            continue;
+        };
+        let yaml = new.to_yaml();
+        assert!(
+            !yaml.contains("hunter2") && !format!("{new:?}").contains("hunter2"),
+            "{yaml}"
+        );
+        assert_eq!(yaml.matches(shown).count(), 5, "{yaml}");
+        let changes = Reload::new(&running, &new).live;
+        let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 5, "{text:?}");
+        for change in &text {
+            assert!(
+                change.ends_with(&format!(": http://h/ -> {shown}")),
+                "{change}"
+            );
+        }
+        // Only what is hidden differs.
+        let other = load(&urls(
+            &url.replace("hunter2", "hunter3")
+                .replace("SECRET", "SECRETS3"),
+        ))
+        .unwrap();
+        let changes = Reload::new(&new, &other).live;
+        assert_eq!(changes.len(), 5, "{changes:?}");
+        let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert!(!text.concat().contains("hunter"), "{text:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::schedule::Window;
 use crate::duration;
 use crate::secret::Secret;
+use crate::url::Url;
 
 /// How the size of a pool follows the work, and how fast.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -205,7 +206,7 @@ impl Serialize for Source {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Asked<'a> {
-            url: &'a str,
+            url: &'a Url,
             #[serde(skip_serializing_if = "Option::is_none")]
             pointer: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,24 +242,24 @@ pub enum Question {
     /// A number in a JSON document.
     Http {
         /// Where it is.
-        url: String,
+        url: Url,
         /// Where in the document, as a JSON pointer; empty is the document itself.
         pointer: String,
     },
     /// The answer of a Prometheus server to a query.
     Prometheus {
-        /// The server's root.
-        url: String,
+        /// The server's root, without a query and a closing slash.
+        url: Url,
         /// The query, whose answer is one number.
         query: String,
     },
 }
 
 impl Question {
-    /// Where it is asked, for messages: without what stands after `?`, which may be a secret.
+    /// Where it is asked, for messages; see [`Url::place`].
     #[must_use]
     pub fn place(&self) -> &str {
         let (Self::Http { url, .. } | Self::Prometheus { url, .. }) = self;
-        url.split_once('?').map_or(url, |(place, _)| place)
+        url.place()
     }
 }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::{maybe_path, seconds};
 use crate::duration;
 use crate::secret::Secret;
+use crate::url::Url;
 
 /// The scheduler that is told when a node may or may not take work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +63,16 @@ impl Serialize for NotifierConfig {
 pub struct WebhookConfig {
     /// Where cordons are posted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cordon_url: Option<String>,
+    pub cordon_url: Option<Url>,
     /// Where uncordons are posted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub uncordon_url: Option<String>,
+    pub uncordon_url: Option<Url>,
     /// Where drains are posted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_url: Option<String>,
+    pub drain_url: Option<Url>,
     /// Where it is asked whether a node is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_status_url: Option<String>,
+    pub drain_status_url: Option<Url>,
     /// Longest time for one call.
     #[serde(serialize_with = "duration::serialize")]
     pub timeout: Duration,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::windows::schedule;
-use super::{MOST_NODES, SHORTEST_WAIT, check_url};
+use super::{MOST_NODES, SHORTEST_WAIT, urls};
 use crate::config::{Autoscaler, Autoscaling, Mode, Paces, Question, Source, Steps};
 use crate::fields::{Fields, YEAR};
 use crate::tree::quoted;
@@ -230,7 +230,9 @@ fn source(fields: &Fields<'_>) -> Option<Source> {
         return None;
     }
     let within = sources.section(if http { "http" } else { "prometheus" });
-    let url = source_url(&within);
+    if !within.has("url") && !within.is_broken() {
+        within.fail("url", "required: say where to ask");
+    }
     let headers = within.headers("headers");
     let timeout = within.duration("timeout", SHORTEST_WAIT..=Duration::from_secs(60));
     let question = if http {
@@ -241,14 +243,17 @@ fn source(fields: &Fields<'_>) -> Option<Source> {
                 format!("{} is no JSON pointer: begin with /", quoted(&pointer)),
             );
         }
-        Question::Http { url: url?, pointer }
+        Question::Http {
+            url: urls::endpoint(&within, "url")?,
+            pointer,
+        }
     } else {
         let query = within.text("query");
         if !within.has("query") && !within.is_broken() {
             within.fail("query", "required: say what to ask");
         }
         Question::Prometheus {
-            url: url?,
+            url: urls::root(&within, "url")?,
             query: query?,
         }
     };
@@ -257,32 +262,4 @@ fn source(fields: &Fields<'_>) -> Option<Source> {
         headers,
         timeout: timeout.unwrap_or(Duration::from_secs(5)),
     })
-}
-
-/// A URL that may have a query.
-fn source_url(fields: &Fields<'_>) -> Option<String> {
-    if !fields.has("url") {
-        if !fields.is_broken() {
-            fields.fail("url", "required: say where to ask");
-        }
-        return None;
-    }
-    let text = fields.text("url")?;
-    let (base, query) = text.split_once('?').unwrap_or((&text, ""));
-    let sound = query.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    let problem = match check_url(base) {
-        Err(_) if base.contains('@') => {
-            "a secret does not belong in this file: remove the user and password".to_owned()
-        }
-        Err(problem) => problem,
-        Ok(()) if !sound => "the query has a space or a fragment: encode it".to_owned(),
-        Ok(()) => return Some(text.trim_end_matches('/').to_owned()),
-    };
-    fields.fail_value(
-        "url",
-        "the value",
-        &problem,
-        "an http or https URL without user and fragment",
-    );
-    None
 }

@@ -8,8 +8,8 @@ use navarch_model::Automation;
 use super::autoscaling::{autoscaling, cooldown};
 use super::guards::{MOST_REPEATS, drain_deadline, silence_replace_after};
 use super::placement::{self, Known};
-use super::server::{check_variable, url};
-use super::{MOST_NODES, SHORTEST_WAIT};
+use super::server::check_variable;
+use super::{MOST_NODES, SHORTEST_WAIT, urls};
 use crate::config::{Guards, PoolConfig, PoolHealth, ProviderConfig, ProviderKind, Recovery};
 use crate::error::Position;
 use crate::fields::{Fields, YEAR};
@@ -115,7 +115,7 @@ fn provider(name: &str, fields: &Fields<'_>) -> Option<ProviderConfig> {
     let requests_per_second = fields.count("requests_per_second", 1..=10_000);
     let parallel_requests = fields.count("parallel_requests", 1..=1000);
     let gpu_count = fields.count("gpu_count", 1..=MOST_GPUS).unwrap_or(8);
-    let url = url(fields, "url");
+    let url = urls::base(fields, "url");
     Some(ProviderConfig {
         kind: match provider_type(name, fields)? {
             "fake" => ProviderKind::Fake { gpu_count, url },

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::check_url;
-use super::server::{SHORTEST_INTERVAL, hidden};
+use super::server::SHORTEST_INTERVAL;
+use super::urls;
 use crate::config::{NotifierConfig, WebhookConfig};
 use crate::duration::compact;
 use crate::fields::Fields;
@@ -72,24 +72,7 @@ pub(super) fn notifier(fields: &Fields<'_>, request_timeout: Duration) -> Notifi
 }
 
 fn webhook(fields: &Fields<'_>, is_used: bool) -> WebhookConfig {
-    let url = |key: &str| {
-        let text = fields.text(key)?;
-        // A receiver may tell its calls apart by a query.
-        let (base, query) = text.split_once('?').unwrap_or((&text, ""));
-        let problem = if query.contains('#') || query.contains(char::is_whitespace) {
-            Err("a URL has no fragment or space: remove them".to_owned())
-        } else {
-            check_url(base)
-        };
-        match problem {
-            Ok(()) => Some(text),
-            Err(problem) => {
-                let shown = hidden(text.split('?').next().unwrap_or_default());
-                fields.fail(key, format!("{shown}: {problem}"));
-                None
-            }
-        }
-    };
+    let url = |key: &str| urls::endpoint(fields, key);
     let posts = ["cordon_url", "uncordon_url", "drain_url"];
     let status = "drain_status_url";
     if is_used && !fields.is_broken() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use navarch_model::Role;
 
 use super::notifier::notifier;
-use super::{SHORTEST_WAIT, check_address, check_url};
+use super::{SHORTEST_WAIT, check_address, urls};
 use crate::config::{
     AuthConfig, InstanceManagerConfig, PlannerConfig, RateLimits, RetentionConfig, ServerConfig,
     ServerLimits, StoreConfig, StoreKind, TlsConfig, TokenConfig, TokenSource,
@@ -62,7 +62,7 @@ pub(super) fn server(fields: &Fields<'_>, default: ServerConfig) -> ServerConfig
     }
     let limits = limits(&fields.section("limits"), heartbeat_interval);
     ServerConfig {
-        external_address: url(fields, "external_address"),
+        external_address: urls::base(fields, "external_address"),
         autoscale_interval: fields
             .duration("autoscale_interval", interval)
             .unwrap_or(default.autoscale_interval),
@@ -75,25 +75,6 @@ pub(super) fn server(fields: &Fields<'_>, default: ServerConfig) -> ServerConfig
         heartbeat_interval,
         heartbeat_timeout,
         health_check_interval,
-    }
-}
-
-/// A base URL without its closing slash.
-pub(super) fn url(fields: &Fields<'_>, key: &str) -> Option<String> {
-    let text = fields.text(key)?;
-    if let Err(problem) = check_url(&text) {
-        let expected = "an http or https URL without user, query and fragment";
-        fields.fail_value(key, &hidden(&text), &problem, expected);
-        return None;
-    }
-    Some(text.trim_end_matches('/').to_owned())
-}
-
-/// A URL for a message, without what may be a password.
-pub(super) fn hidden(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((_, host)) => quoted(&format!("…@{host}")),
-        None => quoted(text),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use navarch_config::{Autoscaler, Mode, Paces, Question, Source, Steps};
+use navarch_config::{Autoscaler, Mode, Paces, Question, Source, Steps, Url};
 use navarch_model::Time;
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn at(seconds: i64) -> Time {
 fn source(url: &str) -> Source {
     Source {
         question: Question::Http {
-            url: url.to_owned(),
+            url: Url::new(url.to_owned()),
             pointer: "/depth".to_owned(),
         },
         headers: std::collections::BTreeMap::new(),

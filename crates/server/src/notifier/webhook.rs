@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Error as CallError;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use navarch_api::client::{Connector, connector};
-use navarch_config::{Secret, WebhookConfig};
+use navarch_config::{Secret, Url, WebhookConfig};
 use navarch_core::NotifyOutcome;
 use navarch_model::{NodeId, Notice, NoticeKind};
 use navarch_time::SharedClock;
@@ -58,12 +58,14 @@ enum Failure {
 
 impl Webhook {
     pub(super) fn open(config: &WebhookConfig, clock: SharedClock) -> Result<Self, NotifierError> {
-        let uri = |key: &'static str, url: &Option<String>| {
-            let parse = |url: &String| {
-                url.parse::<Uri>().map_err(|error| NotifierError::Url {
-                    key,
-                    problem: error.to_string(),
-                })
+        let uri = |key: &'static str, url: &Option<Url>| {
+            let parse = |url: &Url| {
+                url.reveal()
+                    .parse::<Uri>()
+                    .map_err(|error| NotifierError::Url {
+                        key,
+                        problem: error.to_string(),
+                    })
             };
             url.as_ref().map(parse).transpose()
         };
@@ -86,7 +88,10 @@ impl Webhook {
             cordon,
             uncordon,
             drain,
-            status: config.drain_status_url.clone(),
+            status: config
+                .drain_status_url
+                .as_ref()
+                .map(|url| url.reveal().to_owned()),
             headers: headers(&config.headers),
             secret: secret(config)?,
             clock,

@@ -69,10 +69,10 @@ fn receiver(status: u16, body: impl Into<Bytes>) -> Receiver {
 
 fn config(url: &str) -> WebhookConfig {
     WebhookConfig {
-        cordon_url: Some(format!("{url}/cordon")),
-        uncordon_url: Some(format!("{url}/uncordon")),
-        drain_url: Some(format!("{url}/drain?cluster=a")),
-        drain_status_url: Some(format!("{url}/status?cluster=a")),
+        cordon_url: Some(Url::new(format!("{url}/cordon"))),
+        uncordon_url: Some(Url::new(format!("{url}/uncordon"))),
+        drain_url: Some(Url::new(format!("{url}/drain?cluster=a"))),
+        drain_status_url: Some(Url::new(format!("{url}/status?cluster=a"))),
         timeout: Duration::from_secs(5),
         headers: BTreeMap::new(),
         secret_file: None,

@@ -27,9 +27,11 @@ const MAX_WORDS: usize = 200;
 /// Says why it can never answer.
 pub(super) fn open(source: &Source) -> Result<Arc<dyn QueueSource>, String> {
     let (url, read) = match &source.question {
-        Question::Http { url, pointer } => (url.clone(), Read::Pointer(pointer.clone())),
+        Question::Http { url, pointer } => {
+            (url.reveal().to_owned(), Read::Pointer(pointer.clone()))
+        }
         Question::Prometheus { url, query } => {
-            let url = format!("{url}/api/v1/query?query={}", encoded(query));
+            let url = format!("{}/api/v1/query?query={}", url.reveal(), encoded(query));
             (url, Read::Prometheus)
         }
     };

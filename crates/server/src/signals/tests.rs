@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use navarch_config::{Question, Secret, Source};
+use navarch_config::{Question, Secret, Source, Url};
 use navarch_time::{RealClock, SharedClock, Tasks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -83,14 +83,14 @@ fn source(question: Question) -> Source {
 
 fn http(address: SocketAddr, pointer: &str) -> Source {
     source(Question::Http {
-        url: format!("http://{address}/jobs?state=all"),
+        url: Url::new(format!("http://{address}/jobs?state=all")),
         pointer: pointer.to_owned(),
     })
 }
 
 fn prometheus(address: SocketAddr) -> Source {
     source(Question::Prometheus {
-        url: format!("http://{address}/prom"),
+        url: Url::new(format!("http://{address}/prom")),
         query: "sum(jobs{state=\"waiting\"}) + 1".to_owned(),
     })
 }

@@ -153,6 +153,9 @@ pub(crate) fn until_revoked<M: Send + 'static>(call: &Call, answers: Answers<M>)
     Box::pin(stream::unfold(Some((answers, known)), step))
 }
 
+/// Tokens that may be let in.
+pub(crate) struct Tokens(Vec<Known>);
+
 /// The tokens that are let in. Without any, everybody may do everything.
 pub struct Gate {
     tokens: RwLock<Arc<[Arc<Known>]>>,
@@ -183,26 +186,32 @@ impl Gate {
         machines: Option<AgentToken>,
         limits: Arc<Limits>,
     ) -> Result<Self, TokenError> {
-        let tokens = read(auth)?;
         let gate = Self {
             tokens: RwLock::new(Arc::from([])),
             anybody: Arc::new(Known::new(ANYBODY, None, String::new())),
             limits,
             machines,
         };
-        gate.replace(tokens)?;
+        let tokens = gate.usable(read(auth)?)?;
+        gate.replace(tokens);
         Ok(gate)
     }
 
-    /// Lets these tokens in and no others, and answers whether they are others than before.
-    /// Streams of tokens that are gone end.
-    fn replace(&self, tokens: Vec<Known>) -> Result<bool, TokenError> {
+    /// The tokens, if the machines of this server have one among them.
+    fn usable(&self, tokens: Vec<Known>) -> Result<Tokens, TokenError> {
+        let for_agents = tokens.is_empty() || agent_token(&tokens).is_some();
+        if self.machines.is_some() && !for_agents {
+            return Err(TokenError::NoAgent);
+        }
+        Ok(Tokens(tokens))
+    }
+
+    /// Lets these tokens in and no others, and answers whether they are others than before. A
+    /// caller whose token is gone is refused from now on, and its streams end; single answers that
+    /// are under way are finished.
+    pub(crate) fn replace(&self, Tokens(tokens): Tokens) -> bool {
         if let Some(machines) = &self.machines {
-            let token = agent_token(&tokens);
-            if token.is_none() && !tokens.is_empty() {
-                return Err(TokenError::NoAgent);
-            }
-            machines.set(token);
+            machines.set(agent_token(&tokens));
         }
         let mut held = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         // What stays the same keeps its place, and with it its streams.
@@ -232,21 +241,29 @@ impl Gate {
         if !new.is_empty() {
             self.anybody.revoked.cancel();
         }
-        Ok(changed)
+        changed
     }
 
-    /// Reads the tokens again, and answers whether any changed. A caller whose token is gone is
-    /// refused from now on, and its streams end; single answers that are under way are finished.
+    /// Reads the tokens of a configuration for a gate that is in force. None is let in yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    pub(crate) fn read(&self, auth: &AuthConfig) -> Result<Tokens, TokenError> {
+        let tokens = read(auth)?;
+        if tokens.is_empty() && self.is_set() {
+            return Err(TokenError::None);
+        }
+        self.usable(tokens)
+    }
+
+    /// Reads the tokens again and lets them in; see [`Gate::replace`].
     ///
     /// # Errors
     ///
     /// See [`TokenError`]; the tokens that were known stay.
     pub fn reload(&self, auth: &AuthConfig) -> Result<bool, TokenError> {
-        let tokens = read(auth)?;
-        if tokens.is_empty() && self.is_set() {
-            return Err(TokenError::None);
-        }
-        self.replace(tokens)
+        Ok(self.replace(self.read(auth)?))
     }
 
     fn tokens(&self) -> Arc<[Arc<Known>]> {

@@ -12,11 +12,12 @@ use navarch_store::Retention;
 use navarch_time::{CancellationToken, SharedClock};
 use tokio::sync::watch;
 
-use crate::access::Gate;
+use crate::access::{Gate, Tokens};
 use crate::app::StartError;
 use crate::fleet::SubmitError;
 use crate::handlers::{ConfigText, Handlers, PolicyText};
 use crate::limits::Limits;
+use crate::notifier::Notifier;
 use crate::tls::Certificate;
 
 /// Seconds of a day.
@@ -64,6 +65,24 @@ pub(crate) struct Watcher {
     pub(crate) text: Arc<RwLock<PolicyText>>,
     pub(crate) effective: Arc<RwLock<ConfigText>>,
     pub(crate) clock: SharedClock,
+}
+
+/// What became of a configuration that was read again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is in force, or refused for what it says.
+    Settled,
+    /// Something else keeps it from being applied for now: it is tried again.
+    Waits,
+}
+
+/// What a configuration names beside itself, read and sound.
+struct Beside {
+    notifier: Arc<dyn Notifier>,
+    /// Other tokens than before, if it names others.
+    tokens: Option<(TokenMarks, Tokens)>,
+    /// Another health policy, if it names another.
+    policy: Option<(Mark, Arc<HealthPolicy>, String)>,
 }
 
 /// What flags of the start say in place of the file. They go on to count when it is read again.
@@ -138,11 +157,14 @@ fn mark(path: Option<&Path>) -> Mark {
     Some((data.modified().ok()?, data.len()))
 }
 
+/// The tokens as configured, and what their files were like.
+type TokenMarks = (AuthConfig, Vec<Mark>);
+
 /// What the watched files were like. Taken before they are read, so that no change between the
 /// reading and the first look is missed.
 pub(crate) struct Marks {
     config: Mark,
-    tokens: (AuthConfig, Vec<Mark>),
+    tokens: TokenMarks,
     certificate: [Mark; 2],
     policy: Mark,
 }
@@ -168,7 +190,7 @@ fn certificate_marks(config: &Config) -> [Mark; 2] {
 }
 
 /// The tokens as configured, and when their files changed.
-fn token_marks(config: &Config) -> (AuthConfig, Vec<Mark>) {
+fn token_marks(config: &Config) -> TokenMarks {
     let auth = config.server.auth.clone();
     let named = auth.tokens.values().map(|token| &token.source);
     let marks = auth
@@ -185,9 +207,8 @@ fn token_marks(config: &Config) -> (AuthConfig, Vec<Mark>) {
 
 impl Watcher {
     pub(crate) async fn run(mut self, closing: CancellationToken) {
-        // What could not be applied is tried again, though the file stays as it is.
-        let mut config_waits = false;
-        let mut policy_waits = false;
+        // What could not be applied is tried again, though its file stays as it is.
+        let (mut config_waits, mut policy_waits) = (false, false);
         loop {
             let asked = tokio::select! {
                 () = closing.cancelled() => return,
@@ -195,9 +216,10 @@ impl Watcher {
                 () = self.clock.sleep(WATCH_FILES) => false,
             };
             let now = mark(self.config_file.as_deref());
-            if asked || config_waits || now != self.marks.config {
+            let anew = asked || now != self.marks.config;
+            if anew || config_waits {
                 self.marks.config = now;
-                config_waits = self.reload_config().await.is_err();
+                config_waits = self.reload_config(anew).await == Outcome::Waits;
             }
             let now = token_marks(&self.config);
             if asked || now != self.marks.tokens {
@@ -267,41 +289,36 @@ impl Watcher {
         }
     }
 
-    /// Reads the configuration again. It applies as a whole or not at all. An error means that it
-    /// could not be applied for now; a file that is refused is none.
-    async fn reload_config(&mut self) -> Result<(), SubmitError> {
+    /// Reads the configuration again. It applies as a whole or not at all. A second look at the
+    /// same file, which is not `anew`, says nothing that was said already.
+    async fn reload_config(&mut self, anew: bool) -> Outcome {
         let Some(path) = &self.config_file else {
-            return Ok(());
+            return Outcome::Settled;
         };
         let (mut new, warnings) = match Config::load(path) {
             Ok(loaded) => loaded,
             Err(errors) => {
-                tracing::error!(%errors, "the new configuration is refused; the old one stays");
                 let problems = errors.errors().iter().map(ToString::to_string);
-                self.refuse_config(problems.collect());
-                return Ok(());
+                self.refuse_config(problems.collect(), anew);
+                return Outcome::Settled;
             }
         };
-        for warning in warnings {
+        for warning in warnings.iter().filter(|_| anew) {
             tracing::warn!(%warning, "configuration");
         }
         self.flags.apply(&mut new);
         let reload = navarch_config::Reload::new(&self.config, &new);
         if reload.is_refused() {
-            for change in &reload.restart {
-                tracing::error!(%change, "the new configuration is refused as a whole; the old one stays");
-            }
             let problems = reload.restart.iter().map(ToString::to_string);
-            self.refuse_config(problems.collect());
-            return Ok(());
+            self.refuse_config(problems.collect(), anew);
+            return Outcome::Settled;
         }
-        // Its secret may be another, though the configuration is the same.
-        let notifier = match self.handlers.notifiers.make(&reload.config.server.notifier) {
-            Ok(notifier) => notifier,
-            Err(error) => {
-                tracing::error!(%error, "the new configuration is refused; the old one stays");
-                self.refuse_config(vec![error.to_string()]);
-                return Ok(());
+        let beside = match self.beside(&reload.config) {
+            Ok(beside) => beside,
+            Err(problems) => {
+                self.refuse_config(problems, anew);
+                // The file that it names may come yet.
+                return Outcome::Waits;
             }
         };
         let providers = &self.handlers.providers;
@@ -313,21 +330,32 @@ impl Watcher {
         // Whoever is told from now on is told by the new one.
         let tells = reload.config.server.notifier.webhook.is_some();
         if tells {
-            self.handlers.notifiers.replace(Arc::clone(&notifier));
+            self.handlers
+                .notifiers
+                .replace(Arc::clone(&beside.notifier));
         }
         let applied = self.apply(Input::Configure(Arc::new(settings))).await;
         if let Err(error) = applied {
-            tracing::error!(%error, "the new configuration could not be applied; trying again");
-            self.refuse_config(vec![format!("it could not be applied yet: {error}")]);
-            return Err(error);
+            self.refuse_config(vec![format!("it could not be applied yet: {error}")], anew);
+            return Outcome::Waits;
         }
-        self.handlers.notifiers.replace(notifier);
+        self.handlers.notifiers.replace(beside.notifier);
         for change in &reload.live {
             tracing::info!(%change, "configuration changed");
         }
         self.config = reload.config;
         self.limits.set(&self.config.server.limits.rates);
         self.keep.send_replace(retention(&self.config));
+        if let Some((marks, tokens)) = beside.tokens {
+            self.marks.tokens = marks;
+            self.gate.replace(tokens);
+            tracing::info!(tokens = ?self.gate, "tokens changed");
+        }
+        if let Some((mark, policy, text)) = beside.policy {
+            let taken = self.take_policy(policy, text).await;
+            // One that could not be taken yet is a change that the next look finds.
+            self.marks.policy = taken.ok().and(mark);
+        }
         let mut held = self
             .effective
             .write()
@@ -337,15 +365,54 @@ impl Watcher {
             held.loaded = self.handlers.time.now();
         }
         held.refused = None;
-        Ok(())
+        Outcome::Settled
     }
 
-    fn refuse_config(&self, problems: Vec<String>) {
+    /// Reads what a new configuration names beside itself, or says all that is wrong with it.
+    fn beside(&self, new: &Config) -> Result<Beside, Vec<String>> {
+        let old = &self.config.server;
+        // Its secret may be another, though the configuration is the same.
+        let notifier = self.handlers.notifiers.make(&new.server.notifier);
+        let tokens = (old.auth != new.server.auth).then(|| {
+            let marks = token_marks(new);
+            let tokens = self.gate.read(&new.server.auth);
+            tokens.map(|tokens| (marks, tokens))
+        });
+        let policy = (old.health_policy != new.server.health_policy).then(|| {
+            let path = new.server.health_policy.as_deref();
+            let mark = mark(path);
+            load_policy(path).map(|(policy, text)| (mark, policy, text))
+        });
+        let mut problems = Vec::new();
+        let notifier = notifier.map_err(|error| problems.push(error.to_string()));
+        let tokens = tokens.transpose();
+        let tokens = tokens.map_err(|error| problems.push(format!("server.auth: {error}")));
+        let policy = policy.transpose();
+        let policy =
+            policy.map_err(|error| problems.push(format!("server.health_policy: {error}")));
+        match (notifier, tokens, policy) {
+            (Ok(notifier), Ok(tokens), Ok(policy)) => Ok(Beside {
+                notifier,
+                tokens,
+                policy,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    fn refuse_config(&self, problems: Vec<String>, anew: bool) {
         let now = self.handlers.time.now();
         let mut held = self
             .effective
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        let told = held.refused.as_ref().map(|(_, told)| told);
+        if !anew && told == Some(&problems) {
+            return;
+        }
+        for problem in &problems {
+            tracing::error!(%problem, "the new configuration is refused as a whole; the old one stays");
+        }
         held.refused = Some((now, problems));
     }
 
@@ -367,6 +434,15 @@ impl Watcher {
                 return told;
             }
         };
+        self.take_policy(policy, text).await
+    }
+
+    /// Puts a health policy in force that was read.
+    async fn take_policy(
+        &self,
+        policy: Arc<HealthPolicy>,
+        text: String,
+    ) -> Result<(), SubmitError> {
         let same = {
             let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
             let same = held.text == text && held.policy.source() == policy.source();

@@ -241,3 +241,54 @@ async fn a_changed_configuration_takes_effect_and_a_broken_one_does_not() {
     plane.pass(Duration::from_secs(2)).await;
     assert_eq!(plane.status("n").await, "UNHEALTHY");
 }
+
+/// A file that names a token file or a policy that cannot be read: nothing of it applies, it is
+/// said what is missing, and it applies as a whole once that is there.
+#[tokio::test]
+async fn a_configuration_waits_for_the_files_that_it_names() {
+    let (home, config, clock) = Plane::start().await.stop().await;
+    let file = home.path().join("config.yaml");
+    std::fs::write(&file, FILE).expect("a file");
+    let config = Plane::fleet_of(config, &file);
+    let plane = Plane::at(home, config, Some(file.clone()), clock).await;
+    plane.settle().await;
+    let beside = |name: &str| plane.home.path().join(name).display().to_string();
+    let with = |keys: &str| {
+        let text = FILE.replace("90s", &format!("90s\n  {keys}"));
+        std::fs::write(&file, text.replace("max_nodes: 1", "max_nodes: 2")).expect("a file");
+    };
+    let is_refused = async |what: &str| {
+        plane
+            .until(what, async || {
+                let said = plane.effective().await;
+                let refused = said.get("refused")?;
+                refused["problems"].to_string().contains(what).then_some(())
+            })
+            .await;
+        let said = plane.effective().await;
+        let text = said["text"].as_str().expect("a text");
+        assert!(text.contains("max_nodes: 1"), "{text}");
+        let pool = plane.ok("FleetService/ListPools", json!({})).await;
+        assert_eq!(pool["pools"][0]["maxNodes"], 1, "{pool}");
+    };
+    let sequence = plane.sequence().await;
+    // Nobody could call any more if the tokens were in force.
+    with(&format!("auth: {{token_file: {}}}", beside("token")));
+    is_refused("server.auth: ").await;
+    with(&format!("health_policy: {}", beside("mine.yaml")));
+    is_refused("server.health_policy: ").await;
+    std::fs::write(beside("mine.yaml"), "rules: 7\n").expect("a file");
+    is_refused("mine.yaml:1:").await;
+    assert_eq!(plane.events_after(sequence).await, [] as [String; 0]);
+    std::fs::write(beside("mine.yaml"), policy(70)).expect("a file");
+    plane
+        .until("all of it applies", async || {
+            let said = plane.effective().await;
+            let text = said["text"].as_str()?;
+            let whole = text.contains("max_nodes: 2") && said.get("refused").is_none();
+            (whole && plane.policy().await["text"] == policy(70)).then_some(())
+        })
+        .await;
+    let told = plane.events_after(sequence).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+}

@@ -149,6 +149,8 @@ impl PoolSettings {
 pub struct NotifierSettings {
     /// Whether there is anybody to tell.
     pub tells: bool,
+    /// Tells one receiver from another, without what leads to it; zero if there is none.
+    pub receiver: u64,
     /// How long an operator's command waits for the scheduler's answer.
     pub timeout: Duration,
     /// Longest time that one call to the scheduler may take.
@@ -225,6 +227,7 @@ impl Settings {
             guards: config.guards.clone(),
             notifier: NotifierSettings {
                 tells: config.server.notifier.webhook.is_some(),
+                receiver: config.server.notifier.receiver(),
                 timeout: config.server.notifier.timeout,
                 call_timeout: config.server.notifier.call_timeout(),
             },

@@ -43,6 +43,8 @@ pub(crate) struct Telling {
     pub until: Time,
     /// Whether the scheduler may have heard it before this attempt.
     pub unsure: bool,
+    /// Who was told.
+    pub receiver: u64,
 }
 
 impl Fleet {
@@ -57,6 +59,9 @@ impl Fleet {
             forget_waiting(&mut node.told);
             return;
         }
+        // Another receiver knows nothing of what this one was told.
+        let stopped = node.told.last != NoticeKind::Uncordon;
+        node.told.doubt |= stopped && node.told.receiver != self.settings.notifier.receiver;
         let under_way = self.telling(&node.id).map(|telling| telling.sequence);
         let mut waiting = std::mem::take(&mut node.told.waiting);
         let commands = waiting.iter().any(|notice| notice.asked.is_some());
@@ -309,6 +314,7 @@ impl Fleet {
             sequence: first.sequence,
             until: self.now.core + limit + PATIENCE,
             unsure: first.unsure,
+            receiver: settings.receiver,
         };
         first.attempts = first.attempts.saturating_add(1);
         first.unsure = true;
@@ -341,16 +347,20 @@ impl Fleet {
         let mut node = Node::clone(node);
         let unsure = telling.is_some_and(|telling| telling.unsure);
         match outcome {
-            NotifyOutcome::Taken => self.notice_taken(&mut node),
+            NotifyOutcome::Taken => {
+                let receiver = telling.map_or(0, |telling| telling.receiver);
+                self.notice_taken(&mut node, receiver);
+            }
             NotifyOutcome::Refused(why) => self.notice_failed(&mut node, &why, unsure),
             NotifyOutcome::Unknown(why) => self.notice_failed(&mut node, &why, true),
         }
         self.put_node(node, "the scheduler answered");
     }
 
-    fn notice_taken(&mut self, node: &mut Node) {
+    fn notice_taken(&mut self, node: &mut Node, receiver: u64) {
         let taken = node.told.waiting.remove(0);
         node.told.last = taken.kind;
+        node.told.receiver = receiver;
         node.told.doubt = false;
         let subject = self.node_subject(node);
         let word = taken.kind.word();

@@ -702,3 +702,47 @@ fn an_agent_has_no_word_about_what_the_scheduler_is_told() {
     );
     assert_eq!(rig.command_state(&cordon), (CommandState::Pending, ""));
 }
+
+#[test]
+fn another_receiver_is_told_what_is_held_and_nothing_else() {
+    let (mut rig, id) = one();
+    let moved = told_yaml(1, 2).replace("http://scheduler/", "http://other/");
+    // Nothing is held: there is nothing to tell.
+    rig.configure(&moved);
+    rig.wait(&id, 5);
+    assert_eq!(rig.sent(), []);
+    rig.order(&id, K::Cordon, "one");
+    let notice = rig.the_notice(C);
+    rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+    rig.wait(&id, 5);
+    assert_eq!(rig.sent(), []);
+    // The same receiver with other times has heard it.
+    rig.configure(&moved.replace("timeout: 4s", "timeout: 5s"));
+    rig.wait(&id, 5);
+    assert_eq!(rig.sent(), []);
+    rig.configure(&told_yaml(1, 2));
+    rig.wait(&id, 1);
+    let again = rig.the_notice(C);
+    assert_eq!((again.reason.as_str(), again.asked.as_ref()), ("one", None));
+    // Who takes it while the configuration changes back is not the one that counts then.
+    rig.configure(&moved);
+    rig.scheduler(&id, &again, NotifyOutcome::Taken);
+    rig.wait(&id, 1);
+    let again = rig.the_notice(C);
+    rig.scheduler(&id, &again, NotifyOutcome::Taken);
+    rig.wait(&id, 300);
+    assert_eq!(rig.sent(), []);
+    // With nobody to tell in between as well.
+    rig.configure(&yaml(1, 2, ""));
+    rig.configure(&told_yaml(1, 2));
+    rig.wait(&id, 1);
+    let again = rig.the_notice(C);
+    rig.scheduler(&id, &again, NotifyOutcome::Taken);
+    // Across a start as well.
+    let mut settings = crate::Settings::clone(&rig.fleet.settings);
+    settings.notifier.receiver += 1;
+    rig.fleet.settings = settings.into();
+    rig.take(Input::Started { epoch: 2 });
+    rig.wait(&id, 1);
+    rig.the_notice(C);
+}

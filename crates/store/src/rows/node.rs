@@ -42,6 +42,8 @@ rows! {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToldRow {
     last: NoticeKindRow,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    receiver: u64,
     doubt: bool,
     sequence: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -50,12 +52,21 @@ pub(crate) struct ToldRow {
     before: BTreeMap<HoldKindRow, HoldRow>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl OnDisk for Told {
     type Row = Option<ToldRow>;
 
     fn to_row(&self) -> Self::Row {
         let Self {
             last,
+            receiver,
             doubt,
             sequence,
             waiting,
@@ -63,6 +74,7 @@ impl OnDisk for Told {
         } = self;
         (*self != Self::default()).then(|| ToldRow {
             last: last.to_row(),
+            receiver: *receiver,
             doubt: *doubt,
             sequence: *sequence,
             waiting: waiting.to_row(),
@@ -73,6 +85,7 @@ impl OnDisk for Told {
     fn from_row(row: Self::Row) -> Self {
         row.map_or_else(Self::default, |row| Self {
             last: NoticeKind::from_row(row.last),
+            receiver: row.receiver,
             doubt: row.doubt,
             sequence: row.sequence,
             waiting: Vec::from_row(row.waiting),

@@ -480,6 +480,7 @@ fn nodes(golden: &mut Golden) {
     };
     let told = Told {
         last: NoticeKind::Cordon,
+        receiver: 0,
         doubt: true,
         sequence: 16,
         waiting: vec![Notice {
@@ -502,7 +503,13 @@ fn nodes(golden: &mut Golden) {
         told,
         ..node.clone()
     };
-    for (name, node) in [("node", node), ("node-told", noticed)] {
+    let mut taken = noticed.clone();
+    taken.told.receiver = 20;
+    for (name, node) in [
+        ("node", node),
+        ("node-told", noticed),
+        ("node-told-by", taken),
+    ] {
         golden.check(name, &node, &encode_row(&NodeRow::new(&node)), |text| {
             Ok(decode_row::<NodeRow>(text)?.into_node(Arc::new(description.clone())))
         });

@@ -402,6 +402,7 @@ impl Random {
         }
         Told {
             last: self.pick(&NoticeKind::ALL),
+            receiver: self.pick(&[0, 1, u64::MAX]),
             doubt: self.yes(),
             sequence: self.pick(&[0, 1, u64::MAX]),
             waiting: self.several(Self::notice),

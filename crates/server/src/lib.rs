@@ -13,6 +13,7 @@ mod limits;
 pub mod meters;
 pub mod metrics;
 pub mod notifier;
+mod outbound;
 pub mod publish;
 pub mod pulses;
 mod reload;

@@ -209,7 +209,7 @@ fn a_command_stands_only_when_the_scheduler_took_it() {
     assert_eq!(heard.body["node_id"], node.as_str());
     assert_eq!(heard.body["reason"], "fan");
     assert_eq!(heard.header("x-site"), "north");
-    assert!(heard.header("navarch-signature").starts_with("sha256="));
+    assert!(heard.header("navarch-signature").starts_with("v2="));
     fleet.ask(&["uncordon", &node]).fine();
     assert_eq!(receiver.paths(), ["/cordon", "/uncordon"]);
     assert_eq!(holds(&fleet, &node), [""; 0]);

@@ -13,6 +13,18 @@ use crate::units::Threshold;
 const MAX_LABEL_BYTES: usize = 256;
 const MAX_HEADER_BYTES: usize = 8192;
 
+/// Headers that the program sets itself, or that belong to the connection.
+const OWN_HEADERS: &[&str] = &[
+    "connection",
+    "content-length",
+    "host",
+    "idempotency-key",
+    "navarch-notice-sequence",
+    "navarch-signature",
+    "navarch-timestamp",
+    "transfer-encoding",
+];
+
 /// The most elements of a list of texts.
 const MAX_TEXTS: usize = 1000;
 
@@ -230,6 +242,8 @@ impl<'t> Fields<'t> {
             }
             let problem = if entry.key.is_empty() || !entry.key.chars().all(legal) {
                 format!("{header}: not the name of a header: use letters, digits and -")
+            } else if OWN_HEADERS.contains(&entry.key.to_ascii_lowercase().as_str()) {
+                format!("{header}: it is set by the program itself: remove it")
             } else if scalar.text.len() > MAX_HEADER_BYTES {
                 format!("{header}: a header has at most {MAX_HEADER_BYTES} bytes")
             } else if !scalar

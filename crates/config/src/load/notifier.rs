@@ -1,6 +1,5 @@
 //! Reading of the section about the notifier.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::server::SHORTEST_INTERVAL;
@@ -8,22 +7,9 @@ use super::urls;
 use crate::config::{NotifierConfig, WebhookConfig};
 use crate::duration::compact;
 use crate::fields::Fields;
-use crate::secret::Secret;
 
 /// The longest that a command or a call may wait for a scheduler.
 const LONGEST: Duration = Duration::from_secs(600);
-
-/// Headers that the notifier sets itself, or that belong to the connection.
-const OWN_HEADERS: &[&str] = &[
-    "connection",
-    "content-length",
-    "host",
-    "idempotency-key",
-    "navarch-notice-sequence",
-    "navarch-signature",
-    "navarch-timestamp",
-    "transfer-encoding",
-];
 
 pub(super) fn notifier(fields: &Fields<'_>, request_timeout: Duration) -> NotifierConfig {
     let default = NotifierConfig::default();
@@ -126,21 +112,8 @@ fn webhook(fields: &Fields<'_>, is_used: bool) -> WebhookConfig {
         timeout: fields
             .duration("timeout", SHORTEST_INTERVAL..=LONGEST)
             .unwrap_or(Duration::from_secs(30)),
-        headers: headers(fields),
+        headers: fields.headers("headers"),
         secret_file,
         secret_env,
     }
-}
-
-fn headers(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
-    let headers = fields.headers("headers");
-    for name in headers.keys() {
-        if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            fields.fail(
-                "headers",
-                format!("{name} is set by the notifier itself: remove it"),
-            );
-        }
-    }
-    headers
 }

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
+use navarch_config::Secret;
 use navarch_model::{Stamp, Time};
 use navarch_time::{RealClock, Tasks};
 
@@ -143,19 +144,61 @@ fn the_node_is_escaped_behind_whatever_query_the_url_has() {
 }
 
 #[test]
-fn a_signature_is_over_time_and_body() {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+fn a_signature_is_over_all_that_tells_notices_apart() {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+    let body = br#"{"event":"cordon"}"#;
+    let expected = "v2=72974116a5773c9abefbb14303f49c6ffc5e683d7f5db55e9a5a8f092eecd7c4";
     assert_eq!(
-        signature(&key, 1_767_225_600, br#"{"event":"cordon"}"#),
-        "sha256=5352e083e978da5c5cc98b9986909b2c8db9b65e2fb6406ed1f188ac6d49290e"
+        signature(&secret, 1_767_225_600, "f/n/17", 17, body),
+        expected
     );
+    for other in [
+        signature(&secret, 1_767_225_601, "f/n/17", 17, body),
+        signature(&secret, 1_767_225_600, "f/n/18", 17, body),
+        signature(&secret, 1_767_225_600, "f/n/17", 18, body),
+        signature(&secret, 1_767_225_600, "f/n/17", 17, b"{}"),
+    ] {
+        assert_ne!(other, expected);
+    }
 }
 
-#[test]
-fn what_a_receiver_says_is_one_short_line() {
-    assert_eq!(words(b" no\r\nroom\0 "), "no  room");
-    assert_eq!(words(&[b'x'; 100_000]).len(), MAX_WORDS);
-    assert_eq!(words(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+/// A receiver whose answer has a status and never ends.
+#[tokio::test]
+async fn an_answer_counts_though_it_does_not_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let node = NodeId::new("node-1");
+    for (status, expected) in [
+        ("200 OK", NotifyOutcome::Taken),
+        (
+            "409 Conflict",
+            NotifyOutcome::Refused("webhook returned 409: ".to_owned()),
+        ),
+        (
+            "500 Oh",
+            NotifyOutcome::Unknown("webhook returned 500: ".to_owned()),
+        ),
+    ] {
+        let tasks = Tasks::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tasks.spawn("stalls", async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 16];
+            stream.read_exact(&mut first).await.unwrap();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: 100\r\n\r\nsome");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let clock = RealClock::new();
+        let called = Webhook::open(&config(&url), Arc::new(clock)).unwrap();
+        let called = async {
+            called
+                .post(&node, &notice(NoticeKind::Cordon, ""), "k")
+                .await
+        };
+        let said = timeout(&clock, Duration::from_secs(20), called).await;
+        assert_eq!(said.ok(), Some(expected));
+    }
 }
 
 #[tokio::test]
@@ -199,7 +242,7 @@ async fn a_notice_has_a_key_a_sequence_a_signature_and_the_configured_headers() 
         .parse()
         .unwrap();
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
-    let expected = signature(&key, time, body.as_bytes());
+    let expected = signature(&key, time, "fleet/rack/7/17", 17, body.as_bytes());
     assert_eq!(headers["navarch-signature"], expected);
     let (line, headers, _) = &heard[1];
     assert_eq!(line, "GET /status?cluster=a&node_id=rack%2F7");

@@ -1,5 +1,7 @@
 //! Signals for autoscalers: gathered every `autoscale_interval` and fed to the Fleet, which decides.
 
+#[cfg(test)]
+mod rounds_tests;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -47,19 +49,23 @@ pub(crate) struct Gatherer {
 type Open = Vec<(Source, Result<Arc<dyn QueueSource>, String>)>;
 
 impl Gatherer {
-    /// Gathers at once, and then every interval.
+    /// Gathers at once, then every interval, and when the interval changes.
     pub async fn run(self, token: CancellationToken) {
         let mut open = Open::new();
+        let mut interval = self.published.autoscale_interval();
         loop {
+            // What changes from here on wakes.
+            interval.mark_unchanged();
             let settings = self.published.settings();
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.round(&settings, &mut open) => {}
             }
-            let interval = self.clock.sleep(settings.autoscale_interval);
+            let next = self.clock.sleep(settings.autoscale_interval);
             tokio::select! {
                 () = token.cancelled() => return,
-                () = interval => {}
+                () = next => {}
+                Ok(()) = interval.changed() => {}
             }
         }
     }
@@ -126,28 +132,36 @@ fn reopen(open: &mut Open, wanted: Vec<Source>) {
     }
 }
 
-/// Asks every source, each within its own time and none longer than `longest`.
+/// Asks every source, each within its own time and all of them within `longest`.
 async fn ask(
     open: &Open,
     longest: Duration,
     clock: &SharedClock,
 ) -> Vec<(Source, Result<f64, String>)> {
+    let until = clock.monotonic() + longest;
     let asked: Vec<_> = open
         .iter()
-        .map(|(source, opened)| ask_one(source.clone(), opened.clone(), longest, Arc::clone(clock)))
+        .map(|(source, opened)| ask_one(source.clone(), opened.clone(), until, Arc::clone(clock)))
         .collect();
-    stream::iter(asked).buffered(AT_ONCE).collect().await
+    stream::iter(asked)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
 }
 
 async fn ask_one(
     source: Source,
     opened: Result<Arc<dyn QueueSource>, String>,
-    longest: Duration,
+    until: Duration,
     clock: SharedClock,
 ) -> (Source, Result<f64, String>) {
-    let limit = source.timeout.min(longest);
+    let left = until.saturating_sub(clock.monotonic());
+    let limit = source.timeout.min(left);
     let told = match opened {
         Err(problem) => Err(problem),
+        Ok(_) if left.is_zero() => {
+            Err("it was not asked in time: too many others are slow to answer".to_owned())
+        }
         Ok(opened) => match timeout(&*clock, limit, opened.depth()).await {
             Ok(told) => told,
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),

@@ -325,6 +325,7 @@ impl Queue {
             self.cloud.config.parallel_requests.max(1) as usize
         ));
         let pace = Duration::from_secs(1) / self.cloud.config.requests_per_second.max(1);
+        let mut next_at = Duration::ZERO;
         loop {
             self.waits
                 .store(self.waiting.calls.len(), Ordering::Relaxed);
@@ -337,9 +338,18 @@ impl Queue {
                 self.take(asked).await;
                 continue;
             }
+            let turn = async {
+                self.time.clock().sleep_until(next_at).await;
+                Arc::clone(&permits).acquire_owned().await
+            };
+            // What is asked meanwhile is counted, and may come first.
             let permit = tokio::select! {
                 () = token.cancelled() => return,
-                permit = Arc::clone(&permits).acquire_owned() => permit,
+                Some(asked) = effects.recv() => {
+                    self.take(asked).await;
+                    continue;
+                }
+                permit = turn => permit,
             };
             let Ok(permit) = permit else { return };
             while let Ok(asked) = effects.try_recv() {
@@ -359,10 +369,7 @@ impl Queue {
                     fleet.tell(input).await;
                 }
             });
-            tokio::select! {
-                () = token.cancelled() => return,
-                () = self.time.clock().sleep(pace) => {}
-            }
+            next_at = self.time.clock().monotonic() + pace;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -283,6 +284,30 @@ fn a_repeat_takes_the_place_of_the_call_that_waits() {
             rig.calls(),
             ["launch one", "terminate m-two", "terminate m-three"]
         );
+    });
+}
+
+#[test]
+fn what_waits_is_counted_while_every_call_hangs() {
+    let clock = VirtualClock::new();
+    clock.run(async {
+        let rig = Rig::new(&clock, 64);
+        for number in 0..10 {
+            rig.effects.begin(launch(&format!("i-{number}"), 600));
+        }
+        let waiting = || {
+            let lengths = rig.effects.lengths();
+            lengths[&ProviderName::new("slow")].load(Ordering::Relaxed)
+        };
+        rig.pass(1).await;
+        assert_eq!((rig.calls().len(), waiting()), (1, 9));
+        // What comes while the one call is under way.
+        rig.effects.begin(terminate("x", 1));
+        rig.pass(1).await;
+        assert_eq!((rig.calls().len(), waiting()), (1, 10));
+        rig.pass(9).await;
+        assert_eq!(rig.calls()[1], "terminate m-x");
+        assert_eq!(waiting(), 9);
     });
 }
 

@@ -162,7 +162,7 @@ impl Owner {
             effects,
         } = self.fleet.apply(input, now, &mut self.ids);
         if let Some(kind) = action {
-            self.published.meters.action(kind, reply.is_ok());
+            self.pending.actions.push((kind, reply.is_ok()));
         }
         self.pending.changes.extend(changes);
         self.pending.effects.extend(effects);
@@ -268,7 +268,7 @@ impl Owner {
         if !turn.changes.is_empty() {
             turn.ticket = Some(self.writer.submit(turn.changes.clone()));
         }
-        if self.release.send(Release::Turn(turn)).await.is_err() {
+        if self.release.send(Release::Turn(Box::new(turn))).await.is_err() {
             tracing::error!("the release task ended before the fleet loop");
         }
     }

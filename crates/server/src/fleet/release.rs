@@ -47,7 +47,7 @@ impl Releaser {
         let mut trouble: Option<Trouble> = None;
         while let Some(release) = turns.recv().await {
             let turn = match release {
-                Release::Turn(turn) => turn,
+                Release::Turn(turn) => *turn,
                 Release::Barrier(done) => {
                     broken = None;
                     // The owner waits for it, unless it was aborted.
@@ -76,6 +76,9 @@ impl Releaser {
                     if let Some(Rules { settings, policy }) = turn.rules {
                         self.published.set_settings(settings);
                         self.published.set_policy(policy);
+                    }
+                    for (kind, taken) in turn.actions {
+                        self.published.meters.action(kind, taken);
                     }
                     if let Some(report) = turn.report {
                         self.published.set_report(report);

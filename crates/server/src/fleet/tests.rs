@@ -132,6 +132,8 @@ fn a_plan_s_report_is_seen_with_the_changes_that_it_led_to() {
         let refused = running.handle.submit(order()).await.unwrap_err();
         assert!(matches!(refused, SubmitError::Unavailable(_)), "{refused}");
         assert!(running.published.report().pools.is_empty());
+        let counted = || running.published.meters.actions();
+        assert!(counted().is_empty(), "{:?}", counted());
         full.store(false, Ordering::Release);
         let seen = async {
             while running.published.report().pools.is_empty() {
@@ -144,5 +146,6 @@ fn a_plan_s_report_is_seen_with_the_changes_that_it_led_to() {
         running.published.read(|state| {
             assert!(state.meta.last_event > 0);
         });
+        assert!(counted().keys().any(|(_, result)| *result == "taken"));
     });
 }

@@ -18,6 +18,8 @@ pub(super) struct Turn {
     pub(super) changes: Vec<Change>,
     pub(super) replies: Vec<(Answer, Result<Reply, Rejection>)>,
     pub(super) effects: Vec<Effect>,
+    /// The planned actions by kind, and whether each was taken.
+    pub(super) actions: Vec<(&'static str, bool)>,
     /// What the plan found whose actions are in this turn.
     pub(super) report: Option<PlanReport>,
     /// By what the turn was decided.
@@ -32,7 +34,7 @@ pub(super) struct Rules {
 }
 
 pub(super) enum Release {
-    Turn(Turn),
+    Turn(Box<Turn>),
     /// Everything before this was released or refused.
     Barrier(oneshot::Sender<()>),
 }
@@ -48,6 +50,7 @@ impl Turn {
             changes: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
+            actions: Vec::new(),
             report: None,
             rules: None,
         }
@@ -57,6 +60,7 @@ impl Turn {
         self.changes.is_empty()
             && self.replies.is_empty()
             && self.effects.is_empty()
+            && self.actions.is_empty()
             && self.report.is_none()
     }
 }

@@ -296,4 +296,4 @@ fn closing() -> ApiError {
 
 #[cfg(test)]
 #[path = "events_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -38,7 +38,7 @@ fn event(sequence: u64) -> Change {
 }
 
 /// Handlers whose store has three events, of which the first is published.
-fn handlers() -> Handlers {
+pub(in crate::handlers) fn handlers() -> Handlers {
     handlers_with(3, 1)
 }
 

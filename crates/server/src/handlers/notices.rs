@@ -31,7 +31,7 @@ impl Handlers {
         // First the news, then the look: nothing that comes between is missed.
         let mut news = self.published.events();
         let known = || self.published.read(|state| state.commands.get(id).cloned());
-        if known().is_none_or(|command| command.state.is_final()) {
+        if known().is_none() {
             return Ok(None);
         }
         let answered = async {
@@ -65,6 +65,61 @@ impl Handlers {
             Command { ref result, .. } => Err(ApiError::internal(format!(
                 "failed to {word} node: {result}"
             ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use navarch_api::ApiError;
+    use navarch_model::{
+        Change, Command, CommandId, CommandState, NodeCommandType, NodeId, Stamp, Time,
+    };
+
+    use crate::handlers::events::tests::handlers;
+
+    #[tokio::test]
+    async fn a_command_that_ended_before_anybody_looked_is_judged_like_any_other() {
+        let node = NodeId::new("a");
+        let at = Stamp {
+            core: Time(1),
+            wall: Time(1),
+        };
+        for (state, expected) in [
+            (CommandState::Succeeded, Ok(())),
+            (CommandState::Failed, Err("failed to cordon node: in use")),
+            (CommandState::Expired, Err("failed to cordon node: in use")),
+        ] {
+            let handlers = handlers();
+            let id = CommandId::new("cmd-1");
+            let command = Command {
+                id: id.clone(),
+                node: node.clone(),
+                kind: NodeCommandType::Cordon,
+                parameters: BTreeMap::new(),
+                state,
+                issued: at,
+                expires: Time(2),
+                changed: at,
+                result: "in use".to_owned(),
+            };
+            let commanded = Change::Command(command.into());
+            handlers.published.apply(&[commanded], at);
+            let answer = handlers
+                .scheduler_answer(&node, NodeCommandType::Cordon, &id)
+                .await;
+            match (answer, expected) {
+                (Ok(_), Ok(())) => {}
+                (Err(ApiError { message, .. }), Err(expected)) => assert_eq!(message, expected),
+                (answer, expected) => panic!("{answer:?}, not {expected:?}"),
+            }
+            let other = CommandId::new("cmd-2");
+            let answer = handlers
+                .scheduler_answer(&node, NodeCommandType::Cordon, &other)
+                .await;
+            assert!(matches!(answer, Ok(None)), "{answer:?}");
         }
     }
 }

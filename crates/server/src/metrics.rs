@@ -94,6 +94,17 @@ fn pools(page: &mut Page, state: &State, report: &PlanReport) {
         );
     }
     page.family(
+        "navarch_pool_advice_nodes",
+        "gauge",
+        "Machines that the autoscaler recommends, by pool; absent while it cannot tell",
+    );
+    for (name, pool) in &report.pools {
+        if let Some(nodes) = pool.advice.as_ref().and_then(|advice| advice.nodes) {
+            let labels = [("pool", name.as_str())];
+            page.sample("navarch_pool_advice_nodes", &labels, f64::from(nodes));
+        }
+    }
+    page.family(
         "navarch_pool_waits",
         "gauge",
         "Actions that wait, by pool and guard",
@@ -341,7 +352,7 @@ fn work(page: &mut Page, sources: &Sources) {
     page.family(
         "navarch_queue_calls",
         "gauge",
-        "Calls that wait for their turn, by provider",
+        "Calls that were asked for and not begun, by provider",
     );
     for (provider, number) in &*sources.calls {
         let labels = [("provider", provider.as_str())];

@@ -83,6 +83,7 @@ pages! {
     runbook_low_disk = "runbooks/low-disk.md",
     runbook_notices_waiting = "runbooks/notices-waiting.md",
     runbook_policy_refused = "runbooks/policy-refused.md",
+    runbook_signals_fail = "runbooks/signals-fail.md",
     runbook_silent_nodes = "runbooks/silent-nodes.md",
     runbook_store_errors = "runbooks/store-errors.md",
     runbook_terminating_too_long = "runbooks/terminating-too-long.md",

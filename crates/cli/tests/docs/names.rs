@@ -156,10 +156,15 @@ fn first_texts(source: &str, call: &str) -> BTreeSet<String> {
 
 /// The names of the guards in the code that asks them.
 fn guards() -> BTreeSet<String> {
-    let mut files = ["policy/src/guards.rs", "policy/src/placement.rs"]
-        .map(|file| Path::new(CRATES).join(file))
+    let mut files = ["guards", "placement", "autoscale"]
+        .map(|file| Path::new(CRATES).join(format!("policy/src/{file}.rs")))
         .to_vec();
-    for folder in ["core/src/plan", "policy/src/guards"] {
+    for folder in [
+        "core/src/plan",
+        "core/src/fleet",
+        "policy/src/guards",
+        "policy/src/autoscale",
+    ] {
         let folder = Path::new(CRATES).join(folder);
         for entry in std::fs::read_dir(folder).expect("the sources") {
             files.push(entry.expect("a file").path());
@@ -189,6 +194,67 @@ fn the_guards_of_the_table_are_those_of_the_code() {
         .map(str::to_owned)
         .collect();
     assert_eq!(listed, guards());
+}
+
+/// Guards that no alert asks for, each with the reason.
+const NOT_ALERTED: &[(&str, &str)] = &[
+    ("breaker", "navarch_breakers_open has an alert"),
+    ("cooldown", "it ends by itself"),
+    ("configuration", "the operator removed the pool"),
+    ("drain", "it ends at its deadline"),
+    ("gate", "it ends by itself, or with an incident"),
+    ("incident", "nothing is due"),
+    ("low_disk", "navarch_store_free_bytes has an alert"),
+    ("minimum_life", "it ends by itself"),
+    ("notifier", "navarch_notices_oldest_seconds has an alert"),
+    (
+        "outcome_unknown",
+        "a look-up ends it, or navarch_listings_suspect has an alert",
+    ),
+    ("pace", "it ends by itself"),
+    ("parallel_launches", "it ends with a launch"),
+    (
+        "proof",
+        "two listings end it, or navarch_listings_suspect has an alert",
+    ),
+    (
+        "replacement",
+        "what keeps the replacement away has an alert",
+    ),
+    (
+        "silence",
+        "navarch_open_incidents of the rule silence has an alert",
+    ),
+    ("size", "the operator chose the limit"),
+    ("small_pool", "it ends with the last replacement"),
+    ("stabilization", "it ends by itself"),
+    ("sweep", "navarch_listings_suspect has an alert"),
+    ("unhealthy_after", "it ends with the next reports"),
+];
+
+/// What waits for ever may wait for somebody who does not know of it.
+#[test]
+fn every_guard_has_an_alert_or_needs_none() {
+    let alerts = Path::new(CRATES).join("../examples/monitoring/alerts.yaml");
+    let alerts = std::fs::read_to_string(alerts).expect("the alerts");
+    let expressions = alerts
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("expr: "));
+    let alerted: BTreeSet<String> = expressions
+        .flat_map(selected)
+        .filter(|(label, _)| label == "guard")
+        .map(|(_, value)| value)
+        .collect();
+    let quiet: BTreeSet<String> = NOT_ALERTED
+        .iter()
+        .map(|(guard, _)| (*guard).to_owned())
+        .collect();
+    let both: Vec<_> = alerted.intersection(&quiet).collect();
+    assert!(both.is_empty(), "{both:?}");
+    assert_eq!(
+        alerted.union(&quiet).cloned().collect::<BTreeSet<_>>(),
+        guards()
+    );
 }
 
 /// The labels and values of the selectors in an expression: `{guard="a"}`, `{guard=~"a|b"}`.

@@ -123,6 +123,7 @@ async fn the_page_of_an_empty_fleet_names_every_metric() {
         ("navarch_invariant_violations", "gauge"),
         ("navarch_pool_target_nodes", "gauge"),
         ("navarch_pool_waits", "gauge"),
+        ("navarch_pool_advice_nodes", "gauge"),
         ("navarch_pool_disruptions", "gauge"),
         ("navarch_guard_blocks", "counter"),
         ("navarch_breakers_open", "gauge"),

@@ -26,6 +26,17 @@ async fn metrics() -> BTreeMap<String, String> {
     types.collect()
 }
 
+/// The metrics that have a value whatever the fleet is like: all others may have no series.
+async fn always_there() -> BTreeSet<String> {
+    let page = Plane::start().await.get("/metrics").await.text();
+    let plain = page.lines().filter(|line| !line.starts_with('#'));
+    let names = plain
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, _)| name);
+    let unlabelled = names.filter(|name| !name.contains('{'));
+    unlabelled.map(str::to_owned).collect()
+}
+
 /// The names of our metrics in an expression.
 fn asked(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -55,7 +66,7 @@ fn wrong(expression: &str, metrics: &BTreeMap<String, String>) -> Vec<String> {
 
 #[tokio::test]
 async fn every_alert_asks_for_a_metric_and_has_the_runbook_that_names_it() {
-    let metrics = metrics().await;
+    let (metrics, always) = (metrics().await, always_there().await);
     let rules: Value = serde_saphyr::from_str(&read("examples/monitoring/alerts.yaml"))
         .expect("the rules are YAML");
     let rules = rules["groups"][0]["rules"].as_array().expect("rules");
@@ -68,6 +79,13 @@ async fn every_alert_asks_for_a_metric_and_has_the_runbook_that_names_it() {
             "{name} asks for nothing of ours"
         );
         assert_eq!(wrong(expression, &metrics), [""; 0], "{name}: {expression}");
+        // Without a series there is no value, and what was once a value is one for all the time.
+        let over_time = expression.contains("_over_time(");
+        let absent: Vec<_> = asked(expression).difference(&always).cloned().collect();
+        assert!(
+            !over_time || absent.is_empty(),
+            "{name}: {absent:?} may have no series"
+        );
         let severity = rule["labels"]["severity"].as_str().expect("a severity");
         assert!(["page", "ticket"].contains(&severity), "{name}: {severity}");
         let summary = rule["annotations"]["summary"].as_str();

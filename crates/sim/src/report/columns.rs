@@ -541,3 +541,38 @@ fn notes(record: &Record) -> Vec<(i64, &str)> {
         .map(|(at, note)| (milliseconds(*at), note.as_str()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(count: i64) -> Vec<Sample> {
+        let sample = |second: i64| Sample {
+            at: Time(second * 1_000_000),
+            // One dip, in the middle of a stretch.
+            healthy: if second == count / 2 + 1 { 3 } else { 9 },
+            ..Sample::default()
+        };
+        (0..count).map(sample).collect()
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_ends_and_its_dips() {
+        let all = samples(20_000);
+        let kept = thinned(&all);
+        assert!(kept.len() <= MOST_SAMPLES, "{}", kept.len());
+        assert!(kept.len() > MOST_SAMPLES / 2, "{}", kept.len());
+        assert_eq!(kept[0].at, all[0].at);
+        assert_eq!(kept[kept.len() - 1].at, all[all.len() - 1].at);
+        assert_eq!(kept.iter().filter(|sample| sample.healthy == 3).count(), 1);
+        assert!(kept.is_sorted_by_key(|sample| sample.at));
+    }
+
+    #[test]
+    fn a_short_run_keeps_everything() {
+        for count in [0, 1, 2, 3, 1500] {
+            let all = samples(count);
+            assert_eq!(thinned(&all).len(), all.len());
+        }
+    }
+}

@@ -173,3 +173,26 @@ pub(super) fn rules(record: &Record) -> Vec<(&str, &RuleHits)> {
     rules.sort_by_key(|(name, rule)| (std::cmp::Reverse(rule.hits), *name));
     rules
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let seconds = |list: &[u64]| -> Vec<Duration> {
+            list.iter()
+                .map(|second| Duration::from_secs(*second))
+                .collect()
+        };
+        let hundred: Vec<u64> = (1..=100).rev().collect();
+        let of = Percentiles::of(seconds(&hundred));
+        let found = [of.p50, of.p90, of.p95, of.p99, of.longest];
+        assert_eq!(found.to_vec(), seconds(&[50, 90, 95, 99, 100]));
+        assert_eq!(of.count, 100);
+
+        let one = Percentiles::of(seconds(&[7]));
+        assert_eq!([one.p50, one.longest].to_vec(), seconds(&[7, 7]));
+        assert_eq!(Percentiles::of(Vec::new()), Percentiles::default());
+    }
+}

@@ -265,6 +265,7 @@ impl Sim {
     fn end(&mut self, why: &str, down: Duration) {
         self.wake_all();
         self.plane.process = None;
+        self.deaths += 1;
         self.note("plane", format_args!("dies {why}"));
         self.queue.push(self.now + down, Event::Start);
     }

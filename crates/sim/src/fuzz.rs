@@ -31,6 +31,8 @@ pub struct Failure {
     pub config: String,
     /// The whole trace.
     pub trace: String,
+    /// How much happened until then, and how often a control plane died.
+    pub steps_and_deaths: (u64, u64),
 }
 
 impl fmt::Display for Failure {
@@ -76,6 +78,7 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
             violations,
             config: shown.clone(),
             trace: sim.trace().to_owned(),
+            steps_and_deaths: sim.steps_and_deaths(),
         })
     };
     let mut sim = Sim::new(seed, config).map_err(|errors| {
@@ -87,6 +90,7 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
             }],
             config: shown.clone(),
             trace: String::new(),
+            steps_and_deaths: (0, 0),
         })
     })?;
     sim.run(Time(0) + Duration::from_secs(60 * minutes));
@@ -131,6 +135,20 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
             return Err(failure(&sim, violations));
         }
     }
+}
+
+/// The fewest simulated minutes of trouble after which a seed that fails after `minutes` still
+/// fails, by halving; fewer minutes that fail again after more that do not are not looked for.
+pub fn shortest(seed: u64, minutes: u64) -> u64 {
+    let (mut passes, mut fails) = (0, minutes);
+    while fails - passes > 1 {
+        let middle = passes + (fails - passes) / 2;
+        match world(seed, Config::drawn(seed), middle) {
+            Ok(_) => passes = middle,
+            Err(_) => fails = middle,
+        }
+    }
+    fails
 }
 
 /// Runs `seeds` worlds from seed `from` on, each with `minutes` of trouble.

@@ -127,6 +127,10 @@ pub struct Sim {
     /// whole state was checked.
     pub(crate) facts: u64,
     pub(crate) checked: u64,
+    /// What was due and happened.
+    pub(crate) steps: u64,
+    /// How often a control plane died.
+    pub(crate) deaths: u64,
     /// The last plan's report.
     pub(crate) report: PlanReport,
     pub(crate) plans: u64,
@@ -197,6 +201,8 @@ impl Sim {
             changed: 0,
             facts: 0,
             checked: 0,
+            steps: 0,
+            deaths: 0,
             report: PlanReport::default(),
             plans: 0,
             load: Load::default(),
@@ -238,6 +244,7 @@ impl Sim {
             return;
         };
         self.now = at;
+        self.steps += 1;
         self.step(event);
         self.schedule_plane();
     }
@@ -286,6 +293,15 @@ impl Sim {
     /// How many changes were made.
     pub const fn changes(&self) -> u64 {
         self.changed
+    }
+
+    /// How much happened, and how often a control plane died on the way.
+    pub fn steps_and_deaths(&self) -> (u64, u64) {
+        let other = self
+            .neighbour
+            .as_ref()
+            .map_or((0, 0), |other| (other.steps, other.deaths));
+        (self.steps + other.0, self.deaths + other.1)
     }
 
     /// How many machines cost money, and how many of those are quiet.

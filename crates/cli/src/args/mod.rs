@@ -6,6 +6,7 @@ mod nodes;
 mod pools;
 mod programs;
 mod record;
+mod sim;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use programs::{
     Agent, Copies, Dev, DevOrder, DevRun, FakeCloud, Inject, Server, ServerOrder, ServerRun,
 };
 pub use record::{Events, Explain, Incident};
+pub use sim::{Sim, SimFuzz, SimRun};
 
 /// Keeps a fleet of GPU machines at the size asked for and fit to run.
 #[derive(Debug, Parser)]
@@ -208,6 +210,9 @@ pub enum Command {
     /// Configuration files.
     #[command(subcommand)]
     Config(Config),
+    /// Fleets in virtual time.
+    #[command(subcommand)]
+    Sim(Sim),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.

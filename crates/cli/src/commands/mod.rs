@@ -14,3 +14,4 @@ pub mod nodes;
 pub mod policy;
 pub mod pools;
 pub mod serve;
+pub mod sim;

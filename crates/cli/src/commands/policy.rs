@@ -97,7 +97,7 @@ pub async fn run(global: &Global, order: Policy) -> Result<(), Failure> {
     }
 }
 
-fn load(file: &Path) -> Result<std::sync::Arc<HealthPolicy>, Failure> {
+pub fn load(file: &Path) -> Result<std::sync::Arc<HealthPolicy>, Failure> {
     if file == Path::new("built-in") {
         return Ok(HealthPolicy::builtin());
     }

@@ -1,0 +1,56 @@
+//! The fleet simulator.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `navarch sim`.
+#[derive(Debug, Subcommand)]
+pub enum Sim {
+    /// Run a scenario in virtual time, and report what came of it.
+    Run(SimRun),
+    /// Check a scenario file: every error and warning, with its place. Nothing runs.
+    Validate {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Run drawn worlds with drawn trouble, and look for broken promises.
+    Fuzz(SimFuzz),
+}
+
+/// `navarch sim run`.
+#[derive(Debug, Args)]
+pub struct SimRun {
+    /// The scenario.
+    pub file: PathBuf,
+    /// The seed, instead of the scenario's [default: one is drawn and printed].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Let time pass as on a clock.
+    #[arg(long)]
+    pub real_time: bool,
+    /// Where the run is written; an empty directory, or one that does not exist yet
+    /// [default: ./sim-runs/TIME].
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+}
+
+/// `navarch sim fuzz`.
+#[derive(Debug, Args)]
+pub struct SimFuzz {
+    /// How many worlds.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub from: u64,
+    /// Simulated minutes of trouble in each world; calm follows until the fleet rests.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_080), value_name = "N")]
+    pub minutes: u64,
+    /// Go on after a failure.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Write the whole trace of a failure to a file.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}

@@ -82,13 +82,11 @@ impl Fleet {
         for id in commands {
             self.put(Change::ForgetCommand(id));
         }
-        self.forget_in_pools();
-        self.forget_pools();
     }
 
     /// Breakers and replacements that no guard reads any more leave the memory of their pools, and
     /// open breakers close that have nothing left to try.
-    fn forget_in_pools(&mut self) {
+    pub(super) fn forget_in_pools(&mut self) {
         let pools: Vec<PoolName> = self.state.pools.keys().cloned().collect();
         for name in pools {
             self.close_idle_breakers(&name);
@@ -143,7 +141,7 @@ impl Fleet {
     /// Pools that left the configuration and have nothing on record are forgotten after a while:
     /// whoever puts one back within that time finds it as it was. What an operator chose for a pool
     /// is never forgotten.
-    fn forget_pools(&mut self) {
+    pub(super) fn forget_pools(&mut self) {
         let now = self.now.core;
         let empty: Vec<PoolName> = self
             .state

@@ -121,9 +121,9 @@ impl Fleet {
         let now = self.now.core;
         let over = |expires: Option<Time>| expires.is_some_and(|at| now >= at);
         let due: Vec<Node> = self
-            .state
-            .nodes
-            .values()
+            .index
+            .timed()
+            .filter_map(|id| self.state.nodes.get(id))
             .filter(|node| node.holds.values().any(|hold| over(hold.expires)))
             .map(|node| Node::clone(node))
             .collect();

@@ -130,6 +130,10 @@ pub(crate) struct Index {
     waiting: BTreeMap<NodeId, BTreeSet<CommandId>>,
     /// Nodes of which the scheduler is yet to hear something.
     noticed: BTreeSet<NodeId>,
+    /// Nodes with a hold that ends by itself.
+    timed: BTreeSet<NodeId>,
+    /// Open incidents that end by themselves.
+    passing: BTreeSet<IncidentId>,
 }
 
 fn put<K: Ord + Clone, V: Ord + Clone>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
@@ -189,17 +193,32 @@ impl Index {
             }
         }
         for node in state.nodes.values() {
-            index.note_notices(node);
+            index.note_node(node);
         }
         index
     }
 
-    fn note_notices(&mut self, node: &Node) {
-        if node.told.waiting.is_empty() {
-            self.noticed.remove(&node.id);
-        } else {
-            self.noticed.insert(node.id.clone());
-        }
+    fn note_node(&mut self, node: &Node) {
+        let mark = |set: &mut BTreeSet<NodeId>, is: bool| {
+            if is {
+                set.insert(node.id.clone());
+            } else {
+                set.remove(&node.id);
+            }
+        };
+        mark(&mut self.noticed, !node.told.waiting.is_empty());
+        let ends = node.holds.values().any(|hold| hold.expires.is_some());
+        mark(&mut self.timed, ends);
+    }
+
+    /// Nodes with a hold that ends by itself.
+    pub(crate) fn timed(&self) -> impl Iterator<Item = &NodeId> {
+        self.timed.iter()
+    }
+
+    /// Open incidents that end by themselves.
+    pub(crate) fn passing(&self) -> impl Iterator<Item = &IncidentId> {
+        self.passing.iter()
     }
 
     /// Nodes of which the scheduler is yet to hear something.
@@ -230,9 +249,10 @@ impl Index {
         }
         match change {
             Change::Incident(incident) => self.add_incident(state, &incident.id),
-            Change::Node(node) => self.note_notices(node),
+            Change::Node(node) => self.note_node(node),
             Change::ForgetNode(id) => {
                 self.noticed.remove(id);
+                self.timed.remove(id);
             }
             Change::Command(command) if command.waits_for_agent() => {
                 put(&mut self.waiting, &command.node, &command.id);
@@ -320,6 +340,9 @@ impl Index {
     fn add_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             put(&mut self.incidents_of_node, &incident.key.node, id);
+            if incident.is_open() && incident.clear_after.is_some() {
+                self.passing.insert(id.clone());
+            }
             if let (Some(pool), Some(hit)) = (&incident.pool, incident.hit_at()) {
                 let signature = incident.signature().to_owned();
                 let hits = self.hits.entry(signature.clone()).or_default();
@@ -333,6 +356,7 @@ impl Index {
     fn remove_incident(&mut self, state: &State, id: &IncidentId) {
         if let Some(incident) = state.incidents.get(id) {
             take(&mut self.incidents_of_node, &incident.key.node, id);
+            self.passing.remove(id);
             if let (Some(pool), Some(hit)) = (&incident.pool, incident.hit_at()) {
                 let signature = incident.signature().to_owned();
                 if let Some(hits) = self.hits.get_mut(&signature) {
@@ -363,6 +387,10 @@ impl Index {
             ("index of replacements", all(&self.replacements)),
             ("index of doubtful machines", self.doubtful.len()),
             ("index of incidents", all(&self.incidents_of_node)),
+            (
+                "index of what ends by itself",
+                self.timed.len() + self.passing.len(),
+            ),
             (
                 "index of hits and signatures",
                 self.hits.len()

@@ -165,6 +165,8 @@ pub struct Fleet {
     /// Free bytes on the disk of the store; none until they were measured.
     pub(crate) disk_free: Option<u64>,
     pub(crate) last_tick: Option<Stamp>,
+    /// When it is looked again for what ended long ago.
+    pub(crate) next_look_back: Time,
     pub(crate) last_meta: Time,
     /// What the next plan has to look at.
     pub(crate) due: Due,
@@ -204,6 +206,7 @@ impl Fleet {
             grace: core_time,
             disk_free: None,
             last_tick: None,
+            next_look_back: core_time,
             last_meta: core_time,
             due: Due {
                 any: true,

@@ -12,6 +12,10 @@ use super::Fleet;
 use super::offerings::Prices;
 use crate::settings::Settings;
 
+/// How often it is looked for what ended long ago: an hour or a day need no second's accuracy, and
+/// each look goes over every record.
+const LOOK_BACK: Duration = Duration::from_secs(30);
+
 /// Fleet time is made durable at least this often.
 const META_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -80,8 +84,13 @@ impl Fleet {
         self.expire_incidents();
         self.expire_holds();
         self.find_stale_reports(ids);
-        self.end_silent_externals();
-        self.forget();
+        self.forget_in_pools();
+        self.forget_pools();
+        if self.now.core >= self.next_look_back {
+            self.next_look_back = self.now.core + LOOK_BACK;
+            self.end_silent_externals();
+            self.forget();
+        }
         if self.now.core.since(self.last_meta) >= META_INTERVAL {
             let meta = Meta {
                 core_time: self.now.core,
@@ -149,9 +158,9 @@ impl Fleet {
 
     fn expire_incidents(&mut self) {
         let due: Vec<Incident> = self
-            .state
-            .incidents
-            .values()
+            .index
+            .passing()
+            .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| {
                 incident.is_open()
                     && incident.clear_after.is_some_and(|after| {
@@ -179,13 +188,12 @@ impl Fleet {
             .nodes
             .values()
             .filter(|node| {
-                node.instance.is_none()
+                node.silent_since
+                    .is_some_and(|since| now.since(since.core) >= EXTERNAL_SILENCE)
+                    && node.instance.is_none()
                     && node.terminated.is_none()
                     && !node.is_held_by_operator()
                     && now >= known
-                    && node
-                        .silent_since
-                        .is_some_and(|since| now.since(since.core) >= EXTERNAL_SILENCE)
             })
             .map(|node| Node::clone(node))
             .collect();

@@ -139,7 +139,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(Threads::One, commands::config::show_server(&global))
         }
         Command::Config(args::Config::Schema) => commands::config::schema(&global),
-        Command::Sim(order) => block_on(Threads::Cores, commands::sim::run(&global, order, std::future::pending())),
+        Command::Sim(order) => block_on(
+            Threads::Cores,
+            commands::sim::run(&global, order, std::future::pending()),
+        ),
         Command::Completion { shell } => {
             output::people_only(global.output, "completion")?;
             // Through a buffer: a reader that went away, such as `head`, is no error.

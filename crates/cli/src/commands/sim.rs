@@ -21,7 +21,11 @@ use crate::commands::serve::told_to_end;
 use crate::output::{counted, for_programs, remark, say};
 
 /// `navarch sim`.
-pub async fn run(global: &Global, order: Sim, log: impl Future<Output = ()>) -> Result<(), Failure> {
+pub async fn run(
+    global: &Global,
+    order: Sim,
+    log: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     match order {
         Sim::Run(asked) => play(asked, log).await,
         Sim::Validate { file } => validate(global, &file),
@@ -89,7 +93,12 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     };
     let directory = Directory::create(out).map_err(failed)?;
     let trace = directory.path().join("trace.jsonl");
-    let sink = File::create(&trace).map_err(|source| failed(ReportError::Write { path: trace, source }))?;
+    let sink = File::create(&trace).map_err(|source| {
+        failed(ReportError::Write {
+            path: trace,
+            source,
+        })
+    })?;
     let name = scenario.name.clone();
     let mut run = Run::new(scenario, text, seed, policy)
         .map_err(|errors| Failure::Said(errors.to_string()))?;

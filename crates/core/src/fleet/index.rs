@@ -371,7 +371,7 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 10] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 11] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }

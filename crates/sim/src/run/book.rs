@@ -1,6 +1,6 @@
 //! Keeps the record of a run: what was broken, what the control plane concluded, what it cost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use navarch_config::scenario::FailureKind;
@@ -78,6 +78,10 @@ pub(crate) struct Book {
     /// Up to when hours and dollars are counted.
     counted: Time,
     lacks: Vec<Lack>,
+    /// Why the place of a node that is to come delivers nothing.
+    inherited: BTreeMap<NodeId, String>,
+    /// The same for machines that pools are to buy, the earliest first.
+    owed: BTreeMap<PoolName, VecDeque<(String, u64)>>,
     incidents: BTreeMap<navarch_model::IncidentId, usize>,
     blocks: BTreeMap<(PoolName, &'static str), usize>,
     starting: u32,
@@ -133,6 +137,7 @@ impl Book {
             spec.node.clone(),
             Live {
                 gpus: spec.gpus,
+                lost: self.inherited.remove(&spec.node),
                 ..Live::default()
             },
         );
@@ -201,8 +206,7 @@ impl Book {
         if let Some(live) = self.live.get_mut(old)
             && let Some(cause) = live.lost.take()
         {
-            let gpus = u64::from(live.gpus);
-            subtract(&mut self.gpus_lost, &cause, gpus);
+            self.inherited.insert(new.clone(), cause);
         }
     }
 
@@ -381,11 +385,24 @@ impl Book {
             return;
         };
         let gpus = u64::from(live.gpus);
-        if let Some(cause) = &live.lost
-            && (active || node.terminated.is_some())
-        {
-            subtract(&mut self.gpus_lost, cause, gpus);
-            live.lost = None;
+        let bought_for = self
+            .record
+            .nodes
+            .get(&node.id)
+            .and_then(|one| one.pool.clone());
+        if active || node.terminated.is_some() {
+            let lost = live.lost.take().map(|cause| (cause, gpus));
+            match (&bought_for, active) {
+                // Its place is empty for the same reason until another machine fills it.
+                (Some(pool), false) => {
+                    self.owed.entry(pool.clone()).or_default().extend(lost);
+                }
+                (Some(pool), true) if lost.is_none() => {
+                    let owed = self.owed.get_mut(pool).and_then(VecDeque::pop_front);
+                    subtract(&mut self.gpus_lost, owed);
+                }
+                _ => subtract(&mut self.gpus_lost, lost),
+            }
         }
         if live.active == active {
             return;
@@ -398,11 +415,7 @@ impl Book {
             self.active -= 1;
             self.gpus_active -= gpus;
         }
-        let pool = self
-            .record
-            .nodes
-            .get(&node.id)
-            .and_then(|one| one.pool.clone());
+        let pool = bought_for;
         if let Some(asks) = pool.as_ref().and_then(|pool| self.pools.get_mut(pool)) {
             asks.active = if active {
                 asks.active + 1
@@ -447,6 +460,14 @@ impl Book {
     fn back(&mut self, node: &NodeId, pool: Option<&PoolName>, now: Time) {
         let whole = pool.and_then(|pool| self.pools.get(pool));
         let whole = whole.is_some_and(|asks| asks.active >= asks.target);
+        if let Some(owed) = pool
+            .filter(|_| whole)
+            .and_then(|pool| self.owed.remove(pool))
+        {
+            for lost in owed {
+                subtract(&mut self.gpus_lost, Some(lost));
+            }
+        }
         let times = &mut self.record.recovery_times;
         self.lacks.retain(|lack| {
             let back = match (&lack.pool, pool) {
@@ -645,8 +666,10 @@ fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn subtract(from: &mut BTreeMap<String, u64>, cause: &str, gpus: u64) {
-    if let Some(lost) = from.get_mut(cause) {
-        *lost = lost.saturating_sub(gpus);
+fn subtract(from: &mut BTreeMap<String, u64>, lost: Option<(String, u64)>) {
+    if let Some((cause, gpus)) = lost
+        && let Some(all) = from.get_mut(&cause)
+    {
+        *all = all.saturating_sub(gpus);
     }
 }

@@ -39,22 +39,6 @@ pub(super) fn processes(chaos: &Chaos) -> Vec<Process> {
     all.filter(|process| process.per_node > 0.0).collect()
 }
 
-fn same(scope: Scope, one: &Place, other: &Place) -> bool {
-    let parts = |place: &Place| match scope {
-        Scope::All => [""; 4].map(str::to_owned),
-        Scope::Provider => [&place.provider, "", "", ""].map(|text: &str| text.to_owned()),
-        Scope::Region => {
-            [&*place.provider, &*place.region, "", ""].map(|text: &str| text.to_owned())
-        }
-        Scope::Zone => {
-            [&*place.provider, &*place.region, &*place.zone, ""].map(|text: &str| text.to_owned())
-        }
-        Scope::Rack => [&*place.provider, &*place.region, &*place.zone, &*place.rack]
-            .map(|text: &str| text.to_owned()),
-    };
-    parts(one) == parts(other)
-}
-
 fn named(scope: Scope, place: &Place) -> &str {
     match scope {
         Scope::Provider => &place.provider,
@@ -145,7 +129,7 @@ impl Sim {
         let Some(story) = &mut self.story else { return };
         let Some(chaos) = &story.chaos else { return };
         let at = story.victims.below(u64::from(story.most_nodes)) as usize;
-        let Some(id) = story.roster.get(at).cloned() else {
+        let Some(id) = story.roster.get(at).map(|seat| seat.id.clone()) else {
             return;
         };
         let Some(host) = self.hosts.get(&id) else {
@@ -238,7 +222,9 @@ impl Sim {
             let ends = now + wait.max(SHORTEST_RECOVERY);
             self.queue.push(ends, Event::Story(Happening::Heal(place)));
         }
-        for rule in chaos.correlated.iter().filter(|rule| rule.trigger == kind) {
+        for rule in chaos.correlated.iter().filter(|rule| {
+            rule.trigger == kind && rule.trigger_xid.is_none_or(|code| xid == Some(code))
+        }) {
             self.respond(rule, place, id, &node, depth);
         }
         let Some(cascading) = chaos.cascading.filter(|one| depth < one.max_depth) else {
@@ -309,16 +295,15 @@ impl Sim {
 
     /// The other machines that share something with one.
     fn near(&self, id: &ProviderInstanceId, scope: Scope) -> Vec<ProviderInstanceId> {
-        let (Some(story), Some(host)) = (&self.story, self.hosts.get(id)) else {
+        let Some(story) = &self.story else {
             return Vec::new();
         };
-        let place = &host.spec.place;
-        let others = story.roster.iter().filter(|other| *other != id);
-        let near = others.filter(|other| {
-            let other = self.hosts.get(*other);
-            other.is_some_and(|other| same(scope, place, &other.spec.place))
-        });
-        near.cloned().collect()
+        let Some(own) = story.seat_of(id) else {
+            return Vec::new();
+        };
+        let others = story.roster.iter().filter(|seat| seat.id != *id);
+        let near = others.filter(|seat| seat.domains[scope as usize] == own[scope as usize]);
+        near.map(|seat| seat.id.clone()).collect()
     }
 
     /// A failure that another one caused comes.
@@ -350,7 +335,8 @@ impl Sim {
     pub(super) fn black_out(&mut self, outage: &Outage) {
         let Some(story) = &mut self.story else { return };
         let mut hit = Vec::new();
-        for id in story.roster.clone() {
+        let there: Vec<_> = story.roster.iter().map(|seat| seat.id.clone()).collect();
+        for id in there {
             let Some(host) = self.hosts.get(&id) else {
                 continue;
             };

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use navarch_config::scenario::{ColdStart, FleetGen, FleetNode, Pattern, Place, Startup};
+use navarch_config::scenario::{
+    ColdStart, FleetGen, FleetNode, Pattern, Place, Startup, usual_instance_type,
+};
 use navarch_model::NodeId;
 
 use crate::machine::Spec;
 use crate::streams::Stream;
-
-/// What GPUs call themselves when a scenario does not say.
-const GPU_TYPE: &str = "NVIDIA H100 80GB HBM3";
 
 /// The nodes that a scenario lists.
 pub(super) fn listed(nodes: &[FleetNode]) -> Vec<Spec> {
@@ -25,13 +24,9 @@ fn spec(node: &FleetNode) -> Spec {
         place: node.place.clone(),
         instance_type: node.instance_type.clone(),
         gpus: node.gpu_count,
-        gpu_type: or(&node.gpu_type, GPU_TYPE),
+        gpu_type: node.gpu_type.clone(),
         labels: node.labels.clone(),
     }
-}
-
-fn or(text: &str, other: &str) -> String {
-    if text.is_empty() { other } else { text }.to_owned()
 }
 
 /// The nodes that a scenario has generated.
@@ -55,13 +50,10 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
         else {
             break;
         };
-        let zones = match fleet.zones.get(region) {
-            Some(zones) if !zones.is_empty() => zones.clone(),
-            _ => ["a", "b", "c", "d"]
-                .map(|zone| format!("{region}-{zone}"))
-                .into(),
-        };
-        let zone = draw.pick(&zones).cloned().unwrap_or_default();
+        let zone = draw
+            .pick(&fleet.zones_of(region))
+            .cloned()
+            .unwrap_or_default();
         let stands = racked.entry((provider.clone(), zone.clone())).or_default();
         let rack = format!("rack-{:03}", *stands / fleet.nodes_per_rack.max(1));
         *stands += 1;
@@ -72,7 +64,7 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
             ("index".to_owned(), index.to_string()),
         ]);
         let gpus = template.gpu_count;
-        let usual = || machine_type(provider, gpus);
+        let usual = || usual_instance_type(provider, gpus);
         specs.push(Spec {
             node: NodeId::new(format!("{provider}-{region}-{}-{index:04}", template.name)),
             instance: None,
@@ -85,7 +77,7 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
             },
             instance_type: template.instance_type.clone().unwrap_or_else(usual),
             gpus,
-            gpu_type: or(&template.gpu_type, GPU_TYPE),
+            gpu_type: template.gpu_type.clone(),
             labels,
         });
     }
@@ -94,17 +86,6 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
 
 fn weights(all: impl Iterator<Item = f64>) -> Vec<(usize, f64)> {
     all.enumerate().collect()
-}
-
-/// The machine type that a provider has for so many GPUs.
-fn machine_type(provider: &str, gpus: u32) -> String {
-    match (provider, gpus) {
-        ("gcp", _) => format!("a3-highgpu-{gpus}g"),
-        ("aws", 8) => "p5.48xlarge".to_owned(),
-        ("aws", _) => "p4d.24xlarge".to_owned(),
-        ("lambda", _) => format!("gpu_{gpus}x_h100"),
-        _ => "generic-gpu".to_owned(),
-    }
 }
 
 /// When each of so many nodes is switched on, from the start of the run.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_config::ConfigErrors;
-use navarch_config::scenario::{Chaos, ColdStart, Event as Step, FailureKind, Scenario};
+use navarch_config::scenario::{Chaos, ColdStart, Event as Step, FailureKind, Place, Scenario};
 use navarch_model::{Change, NodeId, NodeStatus, ProviderInstanceId, Time};
 use navarch_policy::HealthPolicy;
 
@@ -58,6 +58,14 @@ pub(crate) enum Happening {
     PlaneDies,
 }
 
+/// A machine that is there, with the numbers of the provider, region, zone and rack where it stands,
+/// in the order of [`Scope`]; the last stands for all and is the same for all.
+#[derive(Debug)]
+struct Seat {
+    id: ProviderInstanceId,
+    domains: [u32; 5],
+}
+
 /// What a simulated fleet has to do with its scenario.
 #[derive(Debug)]
 pub(crate) struct Story {
@@ -74,7 +82,9 @@ pub(crate) struct Story {
     /// The most machines there can be.
     most_nodes: u32,
     /// The machines that are there, in no order.
-    roster: Vec<ProviderInstanceId>,
+    roster: Vec<Seat>,
+    /// The number of each place in which machines stand, by its names from the provider on.
+    domains: BTreeMap<Vec<String>, u32>,
     seats: BTreeMap<ProviderInstanceId, usize>,
     /// The newest node in the place of one that the scenario names, and how many there were.
     newest: BTreeMap<NodeId, NodeId>,
@@ -89,9 +99,19 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    fn join(&mut self, id: &ProviderInstanceId) {
+    fn join(&mut self, id: &ProviderInstanceId, place: &Place) {
+        let names = [&place.provider, &place.region, &place.zone, &place.rack];
+        let mut domains = [0; 5];
+        for depth in 1..=names.len() {
+            let names: Vec<String> = names[..depth].iter().map(|name| (*name).clone()).collect();
+            let next = self.domains.len() as u32;
+            domains[depth - 1] = *self.domains.entry(names).or_insert(next);
+        }
         self.seats.insert(id.clone(), self.roster.len());
-        self.roster.push(id.clone());
+        self.roster.push(Seat {
+            id: id.clone(),
+            domains,
+        });
     }
 
     fn leave(&mut self, id: &ProviderInstanceId) {
@@ -100,8 +120,13 @@ impl Story {
         };
         self.roster.swap_remove(seat);
         if let Some(moved) = self.roster.get(seat) {
-            self.seats.insert(moved.clone(), seat);
+            self.seats.insert(moved.id.clone(), seat);
         }
+    }
+
+    fn seat_of(&self, id: &ProviderInstanceId) -> Option<[u32; 5]> {
+        let seat = self.roster.get(*self.seats.get(id)?)?;
+        Some(seat.domains)
     }
 
     fn draw_lemon(&mut self) -> bool {
@@ -187,6 +212,7 @@ impl Run {
             processes: Vec::new(),
             most_nodes: (external + pools + pools / 4 + 1).max(1),
             roster: Vec::new(),
+            domains: BTreeMap::new(),
             seats: BTreeMap::new(),
             newest: BTreeMap::new(),
             generations: BTreeMap::new(),
@@ -492,7 +518,7 @@ impl Sim {
         let lemon = story.draw_lemon();
         story.book.powered(&spec, lemon, slot, now);
         let id = ProviderInstanceId::new(spec.node.as_str());
-        story.join(&id);
+        story.join(&id, &spec.place);
         let boots = match story.generations.contains_key(&spec.node) {
             true => Duration::ZERO,
             false => fleet::cold_start(&story.cold, &mut story.startup),
@@ -543,12 +569,11 @@ impl Sim {
         let lemon = story.draw_lemon();
         story.book.powered(&spec, lemon, true, now);
         story.book.bought(micros, now);
-        story.join(id);
+        story.join(id, &spec.place);
         if story.startup.chance(story.never_boots) {
             return Some(Duration::MAX);
         }
-        let told = story.boot != ColdStart::default();
-        told.then(|| fleet::cold_start(&story.boot, &mut story.startup))
+        Some(fleet::cold_start(&story.boot, &mut story.startup))
     }
 
     /// A machine of a pool is gone.

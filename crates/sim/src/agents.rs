@@ -24,7 +24,8 @@ pub(crate) enum Call {
     Beat(NodeId, SessionId),
     Send(Report),
     Poll(NodeId, Option<SessionId>),
-    Acknowledge(NodeId, CommandId),
+    /// What was carried out, and whether all was well.
+    Acknowledge(NodeId, CommandId, bool),
 }
 
 /// The kinds of calls, for their answers.
@@ -331,12 +332,16 @@ impl Sim {
                     _ => done(outcome),
                 }
             }
-            Call::Acknowledge(node, command) => {
+            Call::Acknowledge(node, command, well) => {
                 let input = Input::Acknowledge {
                     node,
                     command,
-                    state: CommandState::Succeeded,
-                    result: "passed".to_owned(),
+                    state: if well {
+                        CommandState::Succeeded
+                    } else {
+                        CommandState::Failed
+                    },
+                    result: if well { "passed" } else { "wrong results" }.to_owned(),
                 };
                 let replies = self.turn(vec![input])?;
                 done(outcome(replies.first()?))
@@ -431,7 +436,7 @@ impl Sim {
             let life = host.life;
             let Some(agent) = &host.agent else { return };
             if !agent.is_new(&command.id) {
-                let call = Call::Acknowledge(host.node(), command.id.clone());
+                let call = Call::Acknowledge(host.node(), command.id.clone(), !host.faults.corrupt);
                 self.send(id, life, call);
                 continue;
             }
@@ -456,13 +461,13 @@ impl Sim {
         let Some(agent) = &mut host.agent else { return };
         agent.finish(command.clone());
         host.running.remove(&command);
-        let node = host.node();
+        let (node, well) = (host.node(), !host.faults.corrupt);
         if !host.done.insert(command.clone()) {
             let what = format!("{command} was carried out twice on {node}");
             self.violated("a command is carried out once", what);
             return;
         }
-        self.send(id, life, Call::Acknowledge(node, command));
+        self.send(id, life, Call::Acknowledge(node, command, well));
     }
 }
 

@@ -34,6 +34,10 @@ pub enum Bug {
     CommandsForgotten,
     /// An agent that starts again does not know what its spool lost.
     LossesForgotten,
+    /// Terminations are never called.
+    TerminationsDropped,
+    /// The first change of a turn is left out of the commit.
+    FirstChangeDropped,
     /// A notice that was refused, or whose answer was lost, is handed over as taken.
     EveryNoticeTaken,
 }
@@ -131,8 +135,10 @@ impl Sim {
                 .is_some_and(|before: &Arc<Node>| before.holds != node.holds),
             _ => false,
         };
+        let skipped = usize::from(self.config.bug == Some(Bug::FirstChangeDropped));
         changes
             .iter()
+            .skip(skipped)
             .filter(|change| !forgets(change))
             .cloned()
             .collect()

@@ -23,6 +23,11 @@ impl Sim {
             }
             return;
         }
+        if self.config.bug == Some(Bug::TerminationsDropped)
+            && matches!(effect, Effect::Terminate { .. })
+        {
+            return;
+        }
         let told = matches!(effect, Effect::Notify { .. } | Effect::AskDrained { .. });
         if told && self.settings.notifier.tells {
             self.call_scheduler(life, effect);

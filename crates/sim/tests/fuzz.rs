@@ -151,3 +151,15 @@ fn an_agent_that_forgets_what_its_spool_lost_is_caught() {
         config.spool_bytes = 1_500;
     });
 }
+
+#[test]
+fn terminations_that_are_never_called_are_caught() {
+    let promises = ["P8 convergence", "P10 bounded"];
+    caught(Bug::TerminationsDropped, 8, &promises, |_| ());
+}
+
+#[test]
+fn commits_without_their_first_change_are_caught() {
+    let promises = ["P3 nothing acknowledged is lost"];
+    caught(Bug::FirstChangeDropped, 8, &promises, crashes);
+}

@@ -77,7 +77,7 @@ fn policy(scenario: &Scenario, file: &Path) -> Result<Arc<HealthPolicy>, Failure
 async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failure> {
     let (scenario, text) = read(&asked.file)?;
     let policy = policy(&scenario, &asked.file)?;
-    let drawn = || OsRng::default().next_u64() >> 32;
+    let drawn = || OsRng.next_u64() >> 32;
     let seed = asked.seed.or(scenario.seed).unwrap_or_else(drawn);
     let copies = scenario.stress.as_ref().map(|stress| {
         [

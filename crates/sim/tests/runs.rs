@@ -1,0 +1,235 @@
+//! Scenarios as the engine runs them: how often things break, and what stays the same.
+
+use navarch_config::scenario::Scenario;
+use navarch_policy::HealthPolicy;
+use navarch_sim::record::{Cause, Outcome, Record};
+use navarch_sim::run::Run;
+
+fn run(text: &str, seed: u64) -> Run {
+    let (scenario, _) = match Scenario::parse("test.yaml", text) {
+        Ok(read) => read,
+        Err(errors) => panic!("{errors}"),
+    };
+    let policy = HealthPolicy::builtin();
+    Run::new(scenario, text.to_owned(), seed, policy).expect("it loads")
+}
+
+fn record(text: &str, seed: u64) -> Record {
+    let mut run = run(text, seed);
+    while run.advance().is_some() {}
+    run.finish(false)
+}
+
+fn stress(nodes: u32, minutes: u32, chaos: &str) -> String {
+    format!(
+        "name: rates
+server: {{heartbeat_interval: 30s, health_check_interval: 60s}}
+stress:
+  duration: {minutes}m
+  metrics_interval: 1m
+  fleet_gen:
+    total_nodes: {nodes}
+    templates: [{{name: gpu, weight: 1, gpu_count: 8}}]
+    startup: {{pattern: instant}}
+  chaos:
+{chaos}"
+    )
+}
+
+/// Counts of independent events lie within five standard deviations of their mean but once in
+/// millions.
+#[track_caller]
+fn about(found: usize, mean: f64) {
+    let off = (found as f64 - mean).abs();
+    assert!(off <= 5.0 * mean.sqrt(), "{found} where {mean} are due");
+}
+
+#[test]
+fn as_much_breaks_as_the_rate_says_however_large_the_fleet_is() {
+    for (nodes, minutes, rate) in [(100, 60, 20.0), (1000, 5, 50.0), (500, 2, 400.0)] {
+        let chaos = format!("    failure_rate: {rate}\n    xid_distribution: {{13: 1}}\n");
+        let record = record(&stress(nodes, minutes, &chaos), 5);
+        assert_eq!(record.outcome, Outcome::Passed);
+        let mean = rate * f64::from(minutes) * f64::from(nodes) / 1000.0;
+        about(record.injections.len(), mean);
+    }
+}
+
+#[test]
+fn rates_by_node_day_weights_and_lemons_are_kept() {
+    let chaos = "    rates:
+      - {type: network, per_1000_node_days: 40000, mean_duration: 1m}
+      - {type: temperature, per_1000_node_days: 10000}
+    lemons: {fraction: 0.1, multiple: 10}
+";
+    let record = record(&stress(100, 60, chaos), 9);
+    let days = 100.0 / 24.0 / 1000.0;
+    let of = |word: &str| {
+        let all = record.injections.iter();
+        all.filter(|one| one.kind.word() == word).count()
+    };
+    let lemons: Vec<_> = record.nodes.iter().filter(|(_, node)| node.lemon).collect();
+    about(lemons.len(), 10.0);
+    // What the lemons add to the ordinary rate.
+    let more = 1.0 + 9.0 * lemons.len() as f64 / 100.0;
+    about(of("network"), 40_000.0 * days * more);
+    about(of("temperature"), 10_000.0 * days * more);
+    let sour: u32 = lemons.iter().map(|(_, node)| node.failures).sum();
+    let share = 10.0 * lemons.len() as f64 / (100.0 * more);
+    about(sour as usize, record.injections.len() as f64 * share);
+}
+
+#[test]
+fn an_outage_hits_the_nodes_of_its_zone_and_no_other_and_ends() {
+    let text = "name: zones
+fleet:
+  - {id: a1, provider: gcp, region: r, zone: r-a, gpu_count: 8}
+  - {id: a2, provider: gcp, region: r, zone: r-a, gpu_count: 8}
+  - {id: b1, provider: gcp, region: r, zone: r-b, gpu_count: 8}
+events:
+  - {at: 0s, action: start_fleet}
+stress:
+  duration: 10m
+  chaos:
+    scheduled_outages:
+      - {name: dark, start_time: 2m, duration: 3m, scope: zone, target: r-a, failure_type: network}
+assertions:
+  - {type: node_status, target: a1, expected: active}
+  - {type: node_status, target: a2, expected: active}
+  - {type: invariants}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let hit: Vec<_> = record
+        .injections
+        .iter()
+        .map(|one| one.node.as_str())
+        .collect();
+    assert_eq!(hit, ["a1", "a2"]);
+    assert!(record.injections.iter().all(|one| one.ended.is_some()));
+    assert_eq!(record.outages[0].nodes, 2);
+}
+
+#[test]
+fn failures_cause_failures_within_their_scope_and_depth() {
+    let chaos = "    failure_rate: 30
+    xid_distribution: {13: 1}
+    cascading: {probability: 1, max_depth: 2, min_delay: 1s, max_delay: 2s, scope: region, max_affected_percent: 0.0001}
+";
+    let record = record(&stress(200, 10, chaos), 3);
+    let place = |at: usize| {
+        let node = &record.injections[at].node;
+        let place = record.nodes[node].place.clone();
+        (place.provider, place.region)
+    };
+    let mut deepest = 0;
+    let (mut own, mut caused) = (0, 0);
+    for (at, injection) in record.injections.iter().enumerate() {
+        let (mut depth, mut cause) = (0, injection.cause.clone());
+        match &injection.cause {
+            Cause::Cascade(of) => {
+                caused += 1;
+                assert_eq!(place(at), place(*of), "{injection:?}");
+            }
+            _ => own += 1,
+        }
+        while let Cause::Cascade(of) = cause {
+            depth += 1;
+            cause = record.injections[of].cause.clone();
+        }
+        deepest = deepest.max(depth);
+    }
+    assert_eq!(deepest, 2);
+    // Each failure above the last generation causes one more; those of the last seconds are not
+    // there yet.
+    assert!(
+        caused >= 2 * own - 6 && caused <= 2 * own,
+        "{own} caused {caused}"
+    );
+}
+
+#[test]
+fn an_external_node_that_is_unhealthy_is_replaced_where_the_scenario_says_so() {
+    let text = "name: replaced
+fleet:
+  - {id: a, gpu_count: 8}
+events:
+  - {at: 1m, action: inject_failure, target: a, params: {failure_type: gpu_lost}}
+stress:
+  duration: 10m
+  chaos:
+    recovery: {probability: 0, mean_time: 1m, replace_fatal: true, replace_cold_start: 45s}
+assertions:
+  - {type: node_status, target: a, expected: active}
+  - {type: time_to_recover, percentile: 100, at_most: 90s}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let names: Vec<_> = record.nodes.keys().map(|node| node.as_str()).collect();
+    assert_eq!(names, ["a", "a-gen2"]);
+    assert_eq!(record.recovery_times.len(), 1);
+}
+
+#[test]
+fn a_pool_replaces_what_breaks_and_the_record_says_what_it_cost() {
+    let text = "name: pool
+pools:
+  main: {provider: fake, instance_type: gpu, region: here, min_nodes: 3, max_nodes: 4, budget: 1}
+providers:
+  fake: {type: fake, gpu_count: 8}
+cloud:
+  prices: {fake: 30}
+events:
+  - {at: 10m, action: inject_failure, target: pool/main/0, params: {failure_type: gpu_lost}}
+stress:
+  duration: 1h
+assertions:
+  - {type: node_count, status: active, expected: \"3\"}
+  - {type: launches, expected: \"4\"}
+  - {type: incidents, at_least: 1}
+  - {type: capacity, at_least: 90}
+  - {type: invariants}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let hours = record.ended.0 as f64 / 3.6e9;
+    let cost = 30.0 * 3.0 * hours;
+    let dollars = record.cost_dollars;
+    assert!(
+        dollars > cost * 0.95 && dollars < cost * 1.2,
+        "{dollars} of about {cost}"
+    );
+    assert_eq!(record.recovery_times.len(), 1);
+    let lost = record
+        .lost_gpu_hours
+        .get("gpu_lost")
+        .copied()
+        .unwrap_or_default();
+    assert!(lost > 0.0 && lost < 8.0, "{:?}", record.lost_gpu_hours);
+}
+
+#[test]
+fn silent_corruption_shows_in_the_result_of_a_diagnostic_alone() {
+    let text = "name: silent
+fleet:
+  - {id: a, gpu_count: 8}
+events:
+  - {at: 0s, action: start_fleet}
+  - {at: 1m, action: inject_failure, target: a, params: {failure_type: silent_corruption}}
+  - {at: 32m, action: issue_command, target: a, params: {command_type: run_diagnostic}}
+  - {at: 36m, action: wait}
+assertions:
+  - {type: incidents, at_most: 0}
+";
+    let mut run = run(text, 1);
+    while run.advance().is_some() {}
+    let results: Vec<String> = run
+        .sim()
+        .state()
+        .commands
+        .values()
+        .map(|command| command.result.clone())
+        .collect();
+    assert_eq!(results, ["wrong results"]);
+    assert_eq!(run.finish(false).outcome, Outcome::Passed);
+}

@@ -86,6 +86,13 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
             ("trace.jsonl", stress.log_file.clone()),
         ]
     });
+    // From here on the process ends in order: its directory has a report.
+    let mut told = std::pin::pin!(told_to_end(log));
+    tokio::select! {
+        biased;
+        ended = &mut told => return ended,
+        () = std::future::ready(()) => {}
+    }
     let clock = RealClock::new();
     let out = match asked.out {
         Some(out) => out,
@@ -106,7 +113,6 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     remark(&format!("Scenario {name}, seed {seed}"));
     let shows = std::io::stderr().is_terminal();
     let begun = clock.monotonic();
-    let mut told = std::pin::pin!(told_to_end(log));
     let mut interrupted = false;
     while let Some(progress) = run.advance() {
         if shows {

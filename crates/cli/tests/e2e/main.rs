@@ -18,5 +18,6 @@ mod output;
 mod placement;
 mod scaling;
 mod secrets;
+mod sim;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,11 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use serde_json::Value;
-use support::{Program, directory, run, until};
+
+use crate::support::{Program, directory, run, until};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scenarios")
@@ -139,16 +137,13 @@ fn an_assertion_that_does_not_hold_fails_the_run_and_the_report_is_written() {
         "name: hopeful\nfleet:\n  - {id: a, gpu_count: 8}\nevents:\n  - {at: 0s, action: start_fleet}\n  - {at: 30s, action: inject_failure, target: a, params: {failure_type: xid_error, xid_code: 79}}\n  - {at: 60s, action: wait}\nassertions:\n  - {type: node_status, target: a, expected: active}\n",
     )
     .expect("a file");
-    let said = run(
-        place.path(),
-        &[],
-        &["sim", "run", "hopeful.yaml", "--out", "out"],
-    )
-    .refused(1);
-    assert!(
-        said.contains("NODE_STATUS_UNHEALTHY, expected NODE_STATUS_ACTIVE"),
-        "{said}"
-    );
+    let arguments = ["sim", "run", "hopeful.yaml", "--out", "out"];
+    let said = run(place.path(), &[], &arguments);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for text in [&said.err, &said.out] {
+        let wrong = "NODE_STATUS_UNHEALTHY, expected NODE_STATUS_ACTIVE";
+        assert!(text.contains(wrong), "{text}");
+    }
     assert!(place.path().join("out/report.json").exists());
 }
 

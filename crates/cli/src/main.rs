@@ -138,7 +138,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(args::Config::Show { file: None }) => {
             block_on(Threads::One, commands::config::show_server(&global))
         }
-        Command::Config(args::Config::Schema) => commands::config::schema(&global),
+        Command::Config(args::Config::Schema) => {
+            commands::config::schema(&global, &navarch_config::schema::json_schema())
+        }
         Command::Sim(order) => block_on(
             Threads::Cores,
             commands::sim::run(&global, order, std::future::pending()),

@@ -14,6 +14,8 @@ pub enum Sim {
         /// The file.
         file: PathBuf,
     },
+    /// Print the JSON Schema of scenario files, for editors.
+    Schema,
     /// Run drawn worlds with drawn trouble, and look for broken promises.
     Fuzz(SimFuzz),
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use navarch_api::v1;
-use navarch_config::schema::json_schema;
 use navarch_config::{Config, ConfigErrors, Warning};
 use serde_json::{Value, json};
 
@@ -132,12 +131,12 @@ pub fn show(global: &Global, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `navarch config schema`.
-pub fn schema(global: &Global) -> Result<(), Failure> {
+/// A schema for editors, as `navarch config schema` and `navarch sim schema` print it.
+pub fn schema(global: &Global, schema: &Value) -> Result<(), Failure> {
     let format = match global.output {
         Format::Yaml => Format::Yaml,
         // It is JSON to begin with.
         Format::Table | Format::Wide | Format::Json => Format::Json,
     };
-    for_programs(format, &json_schema()).map(drop)
+    for_programs(format, schema).map(drop)
 }

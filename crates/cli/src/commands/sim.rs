@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_config::scenario::Scenario;
+use navarch_config::schema::scenario_schema;
 use navarch_policy::HealthPolicy;
 use navarch_sim::record::Outcome;
 use navarch_sim::report::{self, Directory, ReportError, Timing};
@@ -30,13 +31,14 @@ pub async fn run(
         Sim::Run(asked) => play(asked, log).await,
         Sim::Validate { file } => validate(global, &file),
         Sim::Fuzz(asked) => search(&asked, log).await,
+        Sim::Schema => super::config::schema(global, &scenario_schema()),
     }
 }
 
 /// Reads a scenario and tells what is odd about it.
 fn read(file: &Path) -> Result<(Scenario, String), Failure> {
     let (scenario, text, warnings) =
-        Scenario::load(file).map_err(|errors| Failure::Said(errors.to_string()))?;
+        Scenario::load(file).map_err(|errors| Failure::Said(format!("{errors:#}")))?;
     for warning in warnings {
         remark(&format!("Warning: {warning}"));
     }

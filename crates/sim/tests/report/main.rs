@@ -1,7 +1,8 @@
-//! Reports of records that were made up for it.
+//! Reports, of records that were made up for it and of runs.
 
 mod browser;
 mod crowd;
 mod files;
 mod page;
+mod runs;
 mod synthetic;

@@ -19,7 +19,8 @@ use crate::synthetic::small;
 /// Uses the page as a person does, and returns what it saw.
 const CHECK: &str = include_str!("check.js");
 
-const DESK: Window = Window {
+/// A window on a desk.
+pub const DESK: Window = Window {
     width: 1280,
     dark: false,
 };
@@ -30,7 +31,7 @@ const PHONE: Window = Window {
 };
 
 /// The report of a record, in a folder that stays, so that a person can look at it.
-fn written(name: &str, record: &Record) -> PathBuf {
+pub fn written(name: &str, record: &Record) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("reports")
         .join(name);
@@ -52,7 +53,7 @@ fn written(name: &str, record: &Record) -> PathBuf {
 ///
 /// When anything in the page does not work.
 #[track_caller]
-fn used(browser: &mut Browser, report: &Path, window: Window, searches: &[&str]) -> Value {
+pub fn used(browser: &mut Browser, report: &Path, window: Window, searches: &[&str]) -> Value {
     browser.open(&report.join("report.html"), window);
     let result = browser.run(&format!("({CHECK})({})", json!(searches)));
     assert_eq!(

@@ -1,0 +1,75 @@
+//! Reports of runs that really were: the same bytes each time, and a page that works.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use navarch_config::scenario::Scenario;
+use navarch_policy::HealthPolicy;
+use navarch_sim::record::Record;
+use navarch_sim::run::Run;
+
+use crate::browser::Browser;
+use crate::page::{DESK, used, written};
+
+/// Runs one of the scenarios that come with the repository.
+fn run(name: &str) -> Record {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/scenarios")
+        .join(name);
+    let (scenario, text, _) = Scenario::load(&path).expect("the scenario is sound");
+    let mut run =
+        Run::new(scenario, text, 7, HealthPolicy::builtin()).expect("its configuration is sound");
+    while run.advance().is_some() {}
+    run.finish(false)
+}
+
+/// Every file below a directory, by its path.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).expect("the directory is there") {
+        let path = entry.expect("it can be read").path();
+        let name = path.file_name().expect("it has a name").to_string_lossy();
+        if path.is_dir() {
+            let inner = files(&path).into_iter();
+            found.extend(inner.map(|(below, bytes)| (format!("{name}/{below}"), bytes)));
+        } else {
+            let bytes = fs::read(&path).expect("it can be read");
+            found.insert(name.into_owned(), bytes);
+        }
+    }
+    found
+}
+
+#[test]
+fn two_runs_with_one_seed_leave_the_same_files() {
+    let once = files(&written("once", &run("quick-stress.yaml")));
+    let twice = files(&written("twice", &run("quick-stress.yaml")));
+    let names: Vec<&String> = once.keys().filter(|name| !name.contains('/')).collect();
+    assert_eq!(
+        names,
+        ["report.html", "report.json", "scenario.yaml", "timing.json"]
+    );
+    assert!(
+        once.len() > 50,
+        "a log for each of 50 nodes: {}",
+        once.len()
+    );
+    assert_eq!(once.len(), twice.len());
+    for (name, bytes) in &once {
+        assert!(twice[name] == *bytes, "{name} differs");
+    }
+}
+
+#[test]
+fn the_page_of_a_run_with_pools_can_be_used() {
+    let record = run("pools-stock-outs.yaml");
+    let report = written("pools", &record);
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let facts = used(&mut browser, &report, DESK, &["training"]);
+    let nodes = format!("{} nodes", record.nodes.len());
+    assert_eq!(facts["searches"]["training"][0], nodes);
+    assert!(facts["tables"]["Pool training"].is_array(), "{facts}");
+}

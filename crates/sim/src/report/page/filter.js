@@ -115,7 +115,7 @@ function filterBar() {
     choice("provider", "Provider", withCounts(nodes.provider, "All providers")),
     choice("zone", "Zone", withCounts(nodes.zone, "All zones")),
     pools.length > 0 && choice("pool", "Pool", withCounts(nodes.pool, "All pools")),
-    choice("state", "State at the end", [["", "Any state at the end"],
+    choice("state", "State at the end", [["", "Any state"],
       ...states.map((state) => [state, `${state} at the end`])]),
     choice("failures", "Failures", [["", "Any failures"],
       ...Object.entries(FAILURE_CHOICES).map(([key, [text]]) => [key, text])]),

@@ -90,6 +90,7 @@ pages! {
     runbook_unclaimed_machines = "runbooks/unclaimed-machines.md",
     runbook_violations = "runbooks/violations.md",
     runbook_waiting_pools = "runbooks/waiting-pools.md",
+    simulator = "simulator.md",
     runbooks = "runbooks/README.md",
 }
 

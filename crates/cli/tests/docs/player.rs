@@ -46,6 +46,9 @@ pub fn play(page: &Page) {
         place: directory(),
         address: Reserved::new(),
     };
+    // Pages show the files of the repository by their paths in it.
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    std::os::unix::fs::symlink(examples, player.place.path().join("examples")).expect("a link");
     player.set_stage(&page.stage);
     for span in &page.spans {
         player.exists(span);

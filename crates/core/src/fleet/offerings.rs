@@ -44,6 +44,11 @@ impl Prices {
             .unwrap_or(Time(0))
     }
 
+    /// Until when it is believed; none before it came.
+    pub(crate) fn believed_until(&self, max_age: Duration) -> Option<Time> {
+        self.at.map(|at| at + max_age * BELIEVED_TIMES)
+    }
+
     /// Whether nothing is known of it yet and it may come any moment.
     pub(crate) fn awaits_first(&self, now: Time) -> bool {
         let asked = self.asking.is_none_or(|until| now < until);
@@ -52,8 +57,10 @@ impl Prices {
 
     /// What it says of an offering.
     pub(crate) fn listed(&self, offering: &Offering, max_age: Duration, now: Time) -> Listed {
-        let fresh = |at: &Time| now.since(*at) < max_age * BELIEVED_TIMES;
-        if self.at.filter(fresh).is_none() {
+        if self
+            .believed_until(max_age)
+            .is_none_or(|until| now >= until)
+        {
             return Listed::Unknown;
         }
         let Some(offers) = &self.offers else {

@@ -46,13 +46,22 @@ impl Planner<'_> {
         let Some(settings) = fleet.pool_settings(pool) else {
             return;
         };
+        if !settings.needs_listing() {
+            return;
+        }
         let asked = fleet.index.tally(Some(pool));
         let wants =
             asked.requested + asked.launching > 0 || fleet.staying(pool) < fleet.target(pool);
-        if !settings.needs_listing() || !wants {
-            return;
-        }
+        let max_age = fleet.settings.guards.price_max_age;
         for provider in settings.providers() {
+            // What the list opens or closes may be another then.
+            let soft = fleet.providers.get(provider);
+            if let Some(until) = soft.and_then(|soft| soft.prices.believed_until(max_age)) {
+                self.wake(until);
+            }
+            if !wants {
+                continue;
+            }
             let due = fleet.prices_due(provider);
             if due > self.now.core {
                 self.wake(due);

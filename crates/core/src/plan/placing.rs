@@ -211,11 +211,16 @@ impl Fleet {
         if limit.is_none() && !memory.breaker.is_open() && memory.refusals == 0 {
             return Ok(());
         }
-        // Intents that no call was made for wait for each other in the order they were asked for.
+        // Intents without a call that is under way wait for each other in the order they were asked
+        // for.
         let before = |other: &&Instance| {
-            other.id != instance.id
-                && (other.phase != Phase::Requested
-                    || (other.created, &other.id) < (instance.created, &instance.id))
+            let idle = match other.phase {
+                Phase::Requested => true,
+                Phase::Launching => other.clean && self.call_under_way(&other.id, now).is_none(),
+                _ => false,
+            };
+            let earlier = (other.created, &other.id) < (instance.created, &instance.id);
+            other.id != instance.id && (!idle || earlier)
         };
         let asking = self
             .restless(pool)

@@ -280,7 +280,7 @@ impl Fleet {
         let mut instance = self.instance(id)?;
         self.must_be_on(&instance.pool)
             .map_err(|block| blocked(&block))?;
-        let why = self.unwanted(&instance).ok_or_else(|| {
+        let why = self.unwanted(&instance, self.now.core).ok_or_else(|| {
             Rejection::precondition(format!("the launch of instance {id} is still wanted"))
         })?;
         let cause = if self.has_excess(&instance.pool) {
@@ -429,7 +429,7 @@ impl Fleet {
             .map_err(|block| blocked(&block))?;
         // Intents that nobody wants go first.
         if let (DrainCause::Shrink, Some(pool)) = (&cause, &node.pool)
-            && self.excess(pool, self.unwanted_intents(pool).len()) == 0
+            && self.excess(pool, self.unwanted_intents(pool, self.now.core).0.len()) == 0
         {
             return Err(Rejection::precondition(format!(
                 "size: pool {pool} gives intents up first, and needs node {id} then"

@@ -1,6 +1,6 @@
 //! May a machine be bought? Asked once when planning, again when acting.
 
-use std::cell::LazyCell;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Fleet {
 
     /// Whether the launch call of an instance that is on record may be made.
     pub(crate) fn may_launch(&self, instance: &Instance, now: Time) -> Result<(), Block> {
-        if let Some(why) = self.unwanted(instance) {
+        if let Some(why) = self.unwanted(instance, now) {
             return Err(Block::new("size", "unwanted", why));
         }
         self.may_call(instance, now)
@@ -158,8 +158,8 @@ impl Fleet {
 
     /// Why nobody wants the machine of an intent any more, if no call is under way for it and none
     /// made a machine that is known of.
-    pub(crate) fn unwanted(&self, instance: &Instance) -> Option<String> {
-        if !self.can_be_given_up(instance) {
+    pub(crate) fn unwanted(&self, instance: &Instance, now: Time) -> Option<String> {
+        if !self.can_be_given_up(instance, now) {
             return None;
         }
         let pool = &instance.pool;
@@ -171,46 +171,52 @@ impl Fleet {
             let own = turn_to_go(instance);
             let before = self
                 .restless(pool)
-                .filter(|other| self.can_be_given_up(other) && turn_to_go(other) > own)
+                .filter(|other| self.can_be_given_up(other, now) && turn_to_go(other) > own)
                 .count();
             if before < excess {
                 return Some(self.has_too_many(pool));
             }
         }
-        let now = self.now.core;
-        self.moves(instance, settings, || {
-            self.place(pool, settings, &[], now).ok()
-        })
+        let place = || self.place(pool, settings, &[], now).ok();
+        self.moves(instance, settings, place, now)
     }
 
     /// The intents of a pool that nobody wants any more, and why, as [`Fleet::unwanted`] says of
-    /// each.
-    pub(crate) fn unwanted_intents(&self, pool: &PoolName) -> BTreeMap<InstanceId, String> {
+    /// each; and when another offering may open for one that is still wanted.
+    pub(crate) fn unwanted_intents(
+        &self,
+        pool: &PoolName,
+        now: Time,
+    ) -> (BTreeMap<InstanceId, String>, Option<Time>) {
         let intents = self.restless(pool);
-        let intents = intents.filter(|instance| self.can_be_given_up(instance));
+        let intents = intents.filter(|instance| self.can_be_given_up(instance, now));
         let mut intents: Vec<&Instance> = intents.collect();
         let mut unwanted = BTreeMap::new();
         let Some(settings) = self.pool_settings(pool) else {
             let why = format!("pool {pool} is not configured any more");
             unwanted.extend(intents.iter().map(|one| (one.id.clone(), why.clone())));
-            return unwanted;
+            return (unwanted, None);
         };
         if intents.is_empty() {
-            return unwanted;
+            return (unwanted, None);
         }
         intents.sort_unstable_by(|one, other| turn_to_go(other).cmp(&turn_to_go(one)));
         let excess = self.excess(pool, 0).min(intents.len());
         let (go, stay) = intents.split_at(excess);
         let why = self.has_too_many(pool);
         unwanted.extend(go.iter().map(|one| (one.id.clone(), why.clone())));
-        let now = self.now.core;
-        let place = LazyCell::new(|| self.place(pool, settings, &[], now).ok());
+        let found = OnceCell::new();
+        let place = || {
+            let found = found.get_or_init(|| self.place(pool, settings, &[], now));
+            found.as_ref().ok().copied()
+        };
         for instance in stay {
-            if let Some(why) = self.moves(instance, settings, || *place) {
+            if let Some(why) = self.moves(instance, settings, place, now) {
                 unwanted.insert(instance.id.clone(), why);
             }
         }
-        unwanted
+        let nowhere = found.get().and_then(|found| found.as_ref().err());
+        (unwanted, nowhere.and_then(|block| block.until))
     }
 
     fn has_too_many(&self, pool: &PoolName) -> String {
@@ -231,12 +237,10 @@ impl Fleet {
     }
 
     /// Whether an intent may be given up: the launch call was not made, or is to be repeated.
-    pub(super) fn can_be_given_up(&self, instance: &Instance) -> bool {
+    pub(super) fn can_be_given_up(&self, instance: &Instance, now: Time) -> bool {
         match instance.phase {
             Phase::Requested => instance.node.is_none() && instance.sighting.is_none(),
-            Phase::Launching => {
-                instance.clean && self.call_under_way(&instance.id, self.now.core).is_none()
-            }
+            Phase::Launching => instance.clean && self.call_under_way(&instance.id, now).is_none(),
             _ => false,
         }
     }

@@ -132,7 +132,10 @@ impl Planner<'_> {
 
     /// The next call or transition of every machine of a pool that may be alive.
     pub(super) fn machines(&mut self, pool: &PoolName) {
-        let unwanted = self.fleet.unwanted_intents(pool);
+        let (unwanted, opens) = self.fleet.unwanted_intents(pool, self.now.core);
+        if let Some(at) = opens {
+            self.wake(at);
+        }
         self.unwanted.insert(pool.clone(), unwanted);
         for instance in self.fleet.restless(pool) {
             if instance.phase.may_be_alive() {

@@ -251,11 +251,11 @@ impl Fleet {
         instance: &Instance,
         settings: &PoolSettings,
         place: impl FnOnce() -> Option<usize>,
+        now: Time,
     ) -> Option<String> {
         if settings.offerings.len() == 1 && settings.at(&instance.offering).is_some() {
             return None;
         }
-        let now = self.now.core;
         let block = self.may_ask(instance, now).err()?;
         if block.cause == "dropped" {
             return Some(block.reason);

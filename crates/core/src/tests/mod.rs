@@ -202,12 +202,12 @@ impl Rig {
         let all = self.fleet.plan_all(self.now);
         assert_eq!(plan.actions, all.actions, "what changed, and all");
         for pool in self.fleet.settings().pools.keys() {
-            let unwanted = self.fleet.unwanted_intents(pool);
+            let (unwanted, _) = self.fleet.unwanted_intents(pool, self.now.core);
             for instance in self.fleet.pool_instances(pool) {
                 let why = unwanted.get(&instance.id);
                 assert_eq!(
                     why,
-                    self.fleet.unwanted(instance).as_ref(),
+                    self.fleet.unwanted(instance, self.now.core).as_ref(),
                     "{}",
                     instance.id
                 );

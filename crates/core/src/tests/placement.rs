@@ -566,3 +566,57 @@ fn launches_whose_outcome_is_unknown_do_not_keep_others_from_being_made() {
     rig.plan();
     assert_eq!(rig.of(Phase::Requested).len(), 2);
 }
+
+#[test]
+fn a_list_that_is_too_old_to_be_believed_is_a_reason_to_plan() {
+    let mut rig = Rig::new(&yaml(2, "    max_price: 10\n    automation: observe\n"));
+    let fake = vec![offer("r1", 9, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    rig.run(5);
+    assert_eq!(standings(&rig)[0], "1");
+    let down = ProviderError::new(ProviderErrorKind::Transient, "down");
+    rig.offers.insert("fake".to_owned(), Err(down.clone()));
+    rig.offers.insert("far".to_owned(), Err(down));
+    // The rig compares each plan with the plan of every pool.
+    rig.run(1900);
+    assert_eq!(standings(&rig)[0], "max_price unknown");
+}
+
+#[test]
+fn an_intent_moves_when_another_offering_opens() {
+    let mut rig = Rig::new(&yaml(3, ""));
+    refuse(&mut rig, &[R1, R2, R3], ProviderErrorKind::Transient);
+    // The rig compares each plan with the plan of every pool. Plans may be later than the last input.
+    for _ in 0..1800 {
+        rig.pass(1);
+        rig.plan();
+        rig.take(super::Input::Tick);
+        rig.plan();
+        rig.answer();
+    }
+    rig.refusals.remove(R3);
+    rig.run(600);
+    assert_eq!(bought(&rig), counts([(R3, 3)]));
+}
+
+#[test]
+fn launches_that_were_called_back_do_not_wait_for_each_other() {
+    let only = yaml(3, "")
+        .replace("regions: [r1, r2]", "regions: [r1]")
+        .replace(", {name: far, regions: [r3], priority: 1}", "");
+    let mut rig = Rig::new(&only);
+    rig.plan();
+    rig.plan();
+    let launches = rig.launches();
+    for ((key, _), kind) in launches.iter().zip([
+        ProviderErrorKind::Capacity,
+        ProviderErrorKind::Transient,
+        ProviderErrorKind::Transient,
+    ]) {
+        rig.launch_fails(key, kind);
+    }
+    rig.drop_calls();
+    // The rest is a minute at most, and what is not begun is no unknown outcome yet.
+    rig.run(100);
+    assert_eq!(bought(&rig), counts([(R1, 3)]));
+}

@@ -25,10 +25,14 @@ impl Fleet {
 
     /// Notes which pools a change concerns.
     pub(super) fn mark(&mut self, change: &Change) {
-        if !matches!(change, Change::Meta(_) | Change::Event(_)) {
-            self.stale_due = None;
-        }
         let state = &self.state;
+        let about = match change {
+            Change::Node(node) => Some(node.id.clone()),
+            Change::Incident(incident) => Some(incident.key.node.clone()),
+            Change::Instance(instance) => instance.node.clone(),
+            _ => None,
+        };
+        self.stale_unsure.extend(about);
         let pool_of = |id: &InstanceId| state.instances.get(id).map(|one| one.pool.clone());
         let mut pools: Vec<Option<PoolName>> = Vec::new();
         match change {

@@ -156,6 +156,8 @@ pub struct Fleet {
     pub(crate) empty_pools: BTreeMap<PoolName, Time>,
     /// Before this moment no node can be found without full reports; none if that is not known.
     pub(crate) stale_due: Option<Time>,
+    /// Nodes of which that is not known any more.
+    pub(crate) stale_unsure: BTreeSet<NodeId>,
     /// What the autoscaler of each pool goes by.
     pub(crate) scaling: BTreeMap<PoolName, Scaling>,
     /// Reasons on record that still hold.
@@ -201,6 +203,7 @@ impl Fleet {
             unclaimed_asked: BTreeMap::new(),
             empty_pools: BTreeMap::new(),
             stale_due: None,
+            stale_unsure: BTreeSet::new(),
             scaling: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,

@@ -1,6 +1,7 @@
 //! Reports: raw facts in, verdicts, incidents and passed gates out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use navarch_model::{
     Check, CloudStatus, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
@@ -443,14 +444,19 @@ impl Fleet {
             settings.heartbeat_interval,
             settings.heartbeat_timeout,
         );
-        // Reports only move what is due, so that nothing is missed between two scans.
-        if self.stale_due.is_some_and(|due| self.now.core < due) {
-            return;
-        }
-        let could_be: Vec<_> = self
-            .state
-            .nodes
-            .values()
+        // Reports only move what is due, and what else matters to a node is a change of it, so that
+        // nothing is missed between two scans of all.
+        let unsure = std::mem::take(&mut self.stale_unsure);
+        let known = self.stale_due.filter(|due| self.now.core < *due);
+        let nodes: Vec<&Arc<Node>> = match known {
+            Some(_) => unsure
+                .iter()
+                .filter_map(|id| self.state.nodes.get(id))
+                .collect(),
+            None => self.state.nodes.values().collect(),
+        };
+        let could_be: Vec<_> = nodes
+            .into_iter()
             .filter(|node| {
                 node.lifecycle == Lifecycle::Registered
                     && node.silent_since.is_none()
@@ -465,7 +471,7 @@ impl Fleet {
             })
             .map(|node| (self.last_full(node) + limit, node))
             .collect();
-        let next = could_be.iter().map(|(due, _)| *due).min();
+        let next = could_be.iter().map(|(due, _)| *due).chain(known).min();
         let stale: Vec<_> = could_be
             .into_iter()
             .filter(|(due, _)| self.now.core >= *due)

@@ -268,7 +268,12 @@ impl Owner {
         if !turn.changes.is_empty() {
             turn.ticket = Some(self.writer.submit(turn.changes.clone()));
         }
-        if self.release.send(Release::Turn(Box::new(turn))).await.is_err() {
+        if self
+            .release
+            .send(Release::Turn(Box::new(turn)))
+            .await
+            .is_err()
+        {
             tracing::error!("the release task ended before the fleet loop");
         }
     }

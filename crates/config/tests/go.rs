@@ -60,6 +60,16 @@ fn the_old_spellings_mean_the_new_ones() {
         "pools as a list is an old spelling",
         "pools.training.scaling.min_nodes is an old spelling: write pools.training.min_nodes instead",
         "pools.training.health.unhealthy_threshold is an old spelling",
+        "server.coordinator is an old spelling: write server.notifier instead",
+        "defaults.cooldown_period is an old spelling: write defaults.cooldown instead",
+        "pools.training.scaling.cooldown_period is an old spelling: write pools.training.cooldown instead",
+        "pools.training.scaling.autoscaler is an old spelling: write pools.training.autoscaling instead",
+        "pools.inference.autoscaler is an old spelling: write pools.inference.autoscaling instead",
+        "strategies is an old spelling",
+        "scale_up_threshold is an old spelling",
+        "scale_down_threshold is an old spelling",
+        "start_hour is an old spelling",
+        "end_hour is an old spelling",
         "pools.inference.ssh_timeout has no effect: this build has no cloud whose machines are set up over SSH",
     ] {
         let told = said.iter().filter(|line| line.contains(expected)).count();
@@ -78,6 +88,13 @@ fn the_old_spellings_mean_the_new_ones() {
     assert_eq!((training.min_nodes, training.max_nodes), (2, 8));
     assert_eq!((inference.min_nodes, inference.max_nodes), (0, 4));
     assert_eq!(training.health.unhealthy_after, 3);
+    assert_eq!(training.cooldown.up, std::time::Duration::from_secs(180));
+    assert_eq!(inference.cooldown.up, std::time::Duration::from_secs(300));
+    let autoscalers = |pool: &navarch_config::PoolConfig| {
+        let autoscaling = pool.autoscaling.as_ref().expect("it has one");
+        autoscaling.autoscaler.all().len()
+    };
+    assert_eq!((autoscalers(training), autoscalers(inference)), (3, 1));
     assert_eq!(inference.health.unhealthy_after, 2);
     assert_eq!(training.labels["team"], "research");
     assert_eq!(training.labels["workload"], "training");
@@ -92,9 +109,10 @@ defaults:
   health: {auto_replace: false, unhealthy_after: 4, silence_replace_after: never}
   drain_deadline: {unhealthy: 1m, voluntary: 2m}
   labels: {team: red, tier: gold}
+  cooldown: {up: 3m, down: 4m}
 guards:
   recover_after: 3
-  drain_deadline: {degraded: 5h, voluntary: 6h}
+  drain_deadline: {voluntary: 6h}
 providers: {fake: {}}
 pools:
   silent: {provider: fake, instance_type: x, max_nodes: 1}
@@ -105,6 +123,7 @@ pools:
     health: {auto_replace: true}
     drain_deadline: {unhealthy: 7m}
     labels: {team: blue}
+    cooldown: {down: 9m}
   empty: {provider: fake, instance_type: x, max_nodes: 1, health: , labels: {}, drain_deadline: {}}
 ";
     let (config, warnings) = Config::parse("f", text).unwrap();
@@ -128,6 +147,8 @@ pools:
             "{pool}"
         );
         assert_eq!(config.drain_deadline.voluntary, minutes(2), "{pool}");
-        assert_eq!(config.drain_deadline.degraded, minutes(300), "{pool}");
+        let cooldown = (config.cooldown.up, config.cooldown.down);
+        let down = if pool == "partly" { 9 } else { 4 };
+        assert_eq!(cooldown, (minutes(3), minutes(down)), "{pool}");
     }
 }

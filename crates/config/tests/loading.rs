@@ -46,7 +46,13 @@ fn every_example_loads() {
         loaded.push(name);
     }
     loaded.sort();
-    assert!(loaded.len() >= 2, "{loaded:?}");
+    let names = [
+        "autoscaling.yaml",
+        "config.yaml",
+        "go-compat.yaml",
+        "multi-cloud.yaml",
+    ];
+    assert_eq!(loaded, names);
     let (config, _) = Config::load(&folder.join("config.yaml")).unwrap();
     assert_eq!(config.pools.len(), 2);
     assert_eq!(config.pools["inference"].health.recovery, Recovery::Manual);
@@ -421,4 +427,19 @@ proptest! {
         }
         let _ = Config::parse("f", &text);
     }
+}
+
+#[test]
+fn a_scheduler_that_is_waited_for_longer_than_the_command_line_waits_is_warned_of() {
+    let with = |timeout: &str| {
+        let urls = "cordon_url: http://h, uncordon_url: http://h, drain_url: http://h, drain_status_url: http://h";
+        let notifier = format!("type: webhook, timeout: {timeout}, webhook: {{{urls}}}");
+        warnings(&format!("server: {{notifier: {{{notifier}}}}}\n{MINIMAL}"))
+    };
+    assert_eq!(with("25s"), [""; 0]);
+    let told = with("26s").concat();
+    assert!(
+        told.contains("server.notifier.timeout") && told.contains("--timeout"),
+        "{told}"
+    );
 }

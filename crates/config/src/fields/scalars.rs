@@ -146,7 +146,17 @@ impl<'t> Fields<'t> {
                 down: both,
             });
         }
-        let path = self.path_of(key);
+        let owner = self.owner(key);
+        // What this one does not say, the defaults may.
+        let given = self
+            .defaults
+            .as_deref()
+            .filter(|defaults| defaults.has(key));
+        let default = match given.filter(|_| std::ptr::eq(owner, self)) {
+            Some(defaults) => defaults.paces(key, default, bounds.clone())?,
+            None => default,
+        };
+        let path = owner.path_of(key);
         let within = Fields::new(self.log, &schema::PACES, path, entry.at, Some(&entry.node));
         Some(Paces {
             up: within.duration("up", bounds.clone()).unwrap_or(default.up),

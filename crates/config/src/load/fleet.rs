@@ -84,6 +84,7 @@ fn defaults(fields: &Fields<'_>, guards: &Guards, heartbeat_timeout: Duration) -
     health(&fields.section("health"), guards, heartbeat_timeout);
     drain_deadline(&fields.section("drain_deadline"), guards.drain_deadline);
     fields.labels("labels");
+    cooldown(fields);
     ssh(fields);
     fields.log().error_count() == errors && !fields.is_broken()
 }

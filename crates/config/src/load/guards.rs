@@ -188,9 +188,10 @@ pub(super) fn drain_deadline(fields: &Fields<'_>, default: DrainDeadlines) -> Dr
             .duration(key, Duration::ZERO..=YEAR)
             .unwrap_or(default)
     };
+    // Checked, and read by nothing.
+    fields.duration("degraded", Duration::ZERO..=YEAR);
     DrainDeadlines {
         unhealthy: deadline("unhealthy", default.unhealthy),
-        degraded: deadline("degraded", default.degraded),
         voluntary: deadline("voluntary", default.voluntary),
     }
 }

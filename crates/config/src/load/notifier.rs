@@ -11,6 +11,12 @@ use crate::fields::Fields;
 /// The longest that a command or a call may wait for a scheduler.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// How long the command line waits for an answer unless it is told otherwise.
+const CALLER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the way there and back may take beside the scheduler.
+const GAP: Duration = Duration::from_secs(5);
+
 pub(super) fn notifier(fields: &Fields<'_>, request_timeout: Duration) -> NotifierConfig {
     let default = NotifierConfig::default();
     let errors = fields.log().error_count();
@@ -31,6 +37,15 @@ pub(super) fn notifier(fields: &Fields<'_>, request_timeout: Duration) -> Notifi
                 compact(request_timeout)
             ),
         );
+    }
+    if counts && timeout > CALLER_PATIENCE - GAP {
+        let message = format!(
+            "{}: the command line waits {} for an answer: call it with --timeout, or use {} at most",
+            fields.path_of("timeout"),
+            compact(CALLER_PATIENCE),
+            compact(CALLER_PATIENCE - GAP)
+        );
+        fields.log().warn(fields.at("timeout"), message);
     }
     let webhook = webhook(
         &fields.section("webhook"),

@@ -1,7 +1,7 @@
 //! The keys of autoscaling.
 
 use super::keys::{renamed, section, works};
-use super::{Form, Section};
+use super::{Form, Key, Section};
 
 pub(super) static AUTOSCALING: Section = Section {
     about: "How the size of the pool follows the work; absent keeps it at min_nodes, or at the size that an operator asks for.",
@@ -115,6 +115,15 @@ static SOURCE: Section = Section {
     keys: &[section("http", &HTTP), section("prometheus", &PROMETHEUS)],
 };
 
+// Keys that both kinds of sources share.
+const HEADERS: Key = works("headers", Form::Headers, "", "Headers of the request.");
+const TIMEOUT: Key = works(
+    "timeout",
+    Form::Duration,
+    "5s",
+    "Longest wait for the answer.",
+);
+
 static HTTP: Section = Section {
     about: "A number in a JSON document.",
     keys: &[
@@ -125,13 +134,8 @@ static HTTP: Section = Section {
             "",
             "JSON pointer to the number, such as `/queue/depth`; absent means that the document is the number.",
         ),
-        works("headers", Form::Headers, "", "Headers of the request."),
-        works(
-            "timeout",
-            Form::Duration,
-            "5s",
-            "Longest wait for the answer.",
-        ),
+        HEADERS,
+        TIMEOUT,
     ],
 };
 
@@ -150,13 +154,8 @@ static PROMETHEUS: Section = Section {
             "",
             "Required. The query, such as `sum(jobs_waiting) or vector(0)`.",
         ),
-        works("headers", Form::Headers, "", "Headers of the request."),
-        works(
-            "timeout",
-            Form::Duration,
-            "5s",
-            "Longest wait for the answer.",
-        ),
+        HEADERS,
+        TIMEOUT,
     ],
 };
 

@@ -1,8 +1,9 @@
 //! The keys of providers and pools.
 
 use super::autoscaling::AUTOSCALING;
+use super::guards::NO_DEGRADED_DRAIN;
 use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
-use super::{Form, Section};
+use super::{Form, Key, Section};
 
 /// Why the keys of the set-up over SSH do nothing yet.
 const SSH: &str = "this build has no cloud whose machines are set up over SSH";
@@ -93,6 +94,64 @@ pub(super) static PROVIDER: Section = Section {
         ),
     ],
 };
+
+// Keys that pools and their defaults share.
+const SSH_KEYS: Key = no_effect(
+    "ssh_keys",
+    Form::Texts,
+    "",
+    "Names of the SSH keys that the cloud puts on the machines.",
+    SSH,
+);
+
+const SSH_USER: Key = no_effect("ssh_user", Form::Text, "ubuntu", "User of the set-up.", SSH);
+
+const SSH_PRIVATE_KEY_PATH: Key = no_effect(
+    "ssh_private_key_path",
+    Form::Text,
+    "",
+    "File with the private key of the set-up; required with setup_commands.",
+    SSH,
+);
+
+const IP_WAIT_TIMEOUT: Key = no_effect(
+    "ip_wait_timeout",
+    Form::Duration,
+    "15m",
+    "Longest wait for a new machine's address.",
+    SSH,
+);
+
+const SSH_TIMEOUT: Key = no_effect(
+    "ssh_timeout",
+    Form::Duration,
+    "10m",
+    "Longest wait until a new machine takes an SSH connection.",
+    SSH,
+);
+
+const SSH_CONNECT_TIMEOUT: Key = no_effect(
+    "ssh_connect_timeout",
+    Form::Duration,
+    "30s",
+    "Longest wait for one try to connect.",
+    SSH,
+);
+
+const COMMAND_TIMEOUT: Key = no_effect(
+    "command_timeout",
+    Form::Duration,
+    "5m",
+    "Longest time for one of the setup_commands.",
+    SSH,
+);
+
+const COOLDOWN: Key = works(
+    "cooldown",
+    Form::Paces,
+    "5m",
+    "Time after a change of the size before an autoscaler changes it again: growth waits after growth, shrinking after both.",
+);
 
 pub(super) static POOL: Section = Section {
     about: "The pools of machines, by name.",
@@ -193,34 +252,17 @@ pub(super) static POOL: Section = Section {
             "labels",
             Form::Labels,
             "",
-            "Labels of the pool's nodes; pool is always the pool's name.",
+            "Labels of the pool's nodes; pool is always the pool's name. A change counts for machines bought from now on.",
         ),
-        works(
-            "cooldown",
-            Form::Paces,
-            "5m",
-            "Time after a change of the size before an autoscaler changes it again: growth waits after growth, shrinking after both.",
-        ),
+        COOLDOWN,
         section("autoscaling", &AUTOSCALING),
         renamed("cooldown_period", "cooldown"),
         renamed("autoscaler", "autoscaling"),
         section("health", &POOL_HEALTH),
         section("drain_deadline", &POOL_DRAIN),
-        no_effect(
-            "ssh_keys",
-            Form::Texts,
-            "",
-            "Names of the SSH keys that the cloud puts on the machines.",
-            SSH,
-        ),
-        no_effect("ssh_user", Form::Text, "ubuntu", "User of the set-up.", SSH),
-        no_effect(
-            "ssh_private_key_path",
-            Form::Text,
-            "",
-            "File with the private key of the set-up; required with setup_commands.",
-            SSH,
-        ),
+        SSH_KEYS,
+        SSH_USER,
+        SSH_PRIVATE_KEY_PATH,
         no_effect(
             "setup_commands",
             Form::Texts,
@@ -228,34 +270,10 @@ pub(super) static POOL: Section = Section {
             "Commands that set a new machine up.",
             SSH,
         ),
-        no_effect(
-            "ip_wait_timeout",
-            Form::Duration,
-            "15m",
-            "Longest wait for a new machine's address.",
-            SSH,
-        ),
-        no_effect(
-            "ssh_timeout",
-            Form::Duration,
-            "10m",
-            "Longest wait until a new machine takes an SSH connection.",
-            SSH,
-        ),
-        no_effect(
-            "ssh_connect_timeout",
-            Form::Duration,
-            "30s",
-            "Longest wait for one try to connect.",
-            SSH,
-        ),
-        no_effect(
-            "command_timeout",
-            Form::Duration,
-            "5m",
-            "Longest time for one of the setup_commands.",
-            SSH,
-        ),
+        IP_WAIT_TIMEOUT,
+        SSH_TIMEOUT,
+        SSH_CONNECT_TIMEOUT,
+        COMMAND_TIMEOUT,
         renamed("ssh_key_names", "ssh_keys"),
         planned("file_uploads"),
         moved(
@@ -281,11 +299,12 @@ static POOL_DRAIN: Section = Section {
             "guards.drain_deadline.unhealthy",
             "For an unhealthy node.",
         ),
-        works(
+        no_effect(
             "degraded",
             Form::Duration,
-            "guards.drain_deadline.degraded",
+            "",
             "For a degraded node.",
+            NO_DEGRADED_DRAIN,
         ),
         works(
             "voluntary",
@@ -302,50 +321,14 @@ pub(super) static DEFAULTS: Section = Section {
         section("health", &POOL_HEALTH),
         works("labels", Form::Labels, "", "Labels of every pool's nodes."),
         section("drain_deadline", &POOL_DRAIN),
-        no_effect(
-            "ssh_keys",
-            Form::Texts,
-            "",
-            "Names of the SSH keys that the cloud puts on the machines.",
-            SSH,
-        ),
-        no_effect("ssh_user", Form::Text, "ubuntu", "User of the set-up.", SSH),
-        no_effect(
-            "ssh_private_key_path",
-            Form::Text,
-            "",
-            "File with the private key of the set-up.",
-            SSH,
-        ),
-        no_effect(
-            "ip_wait_timeout",
-            Form::Duration,
-            "15m",
-            "Longest wait for a new machine's address.",
-            SSH,
-        ),
-        no_effect(
-            "ssh_timeout",
-            Form::Duration,
-            "10m",
-            "Longest wait until a new machine takes an SSH connection.",
-            SSH,
-        ),
-        no_effect(
-            "ssh_connect_timeout",
-            Form::Duration,
-            "30s",
-            "Longest wait for one try to connect.",
-            SSH,
-        ),
-        no_effect(
-            "command_timeout",
-            Form::Duration,
-            "5m",
-            "Longest time for one of the setup_commands.",
-            SSH,
-        ),
-        planned("cooldown"),
+        SSH_KEYS,
+        SSH_USER,
+        SSH_PRIVATE_KEY_PATH,
+        IP_WAIT_TIMEOUT,
+        SSH_TIMEOUT,
+        SSH_CONNECT_TIMEOUT,
+        COMMAND_TIMEOUT,
+        COOLDOWN,
         renamed("cooldown_period", "cooldown"),
         renamed("ssh_key_names", "ssh_keys"),
         renamed("unhealthy_threshold", "health.unhealthy_after"),

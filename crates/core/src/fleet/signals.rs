@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use navarch_config::Autoscaling;
-use navarch_model::{AskedBy, AskedSize, HoldKind, Instance, NodeStatus, Phase, PoolName, Time};
+use navarch_model::{
+    AskedBy, AskedSize, HoldKind, Instance, NodeId, NodeStatus, Phase, PoolName, Time,
+};
 use navarch_policy::autoscale::{
     self, Decision, Facts, Pace, Past, Recent, Recommendation, Sample,
 };
@@ -25,6 +27,8 @@ const STALE_AFTER: u32 = 3;
 pub(crate) struct Scaling {
     /// When signals last came.
     heard: Option<Time>,
+    /// Use of the nodes that measured it last, in percent.
+    used: BTreeMap<NodeId, u32>,
     /// Utilisation over time, as far back as a trend looks.
     history: VecDeque<Sample>,
     /// What was recommended lately.
@@ -38,7 +42,7 @@ pub(crate) struct Scaling {
 impl Scaling {
     /// How many entries it holds.
     pub fn entries(&self) -> usize {
-        self.history.len() + self.recent.entries()
+        self.used.len() + self.history.len() + self.recent.entries()
     }
 }
 
@@ -91,21 +95,32 @@ impl Fleet {
     /// Takes signals: each pool with an autoscaler gets a recommendation.
     pub(crate) fn hear_signals(&mut self, signals: &Signals) -> Reply {
         let mut busy: BTreeMap<PoolName, Busy> = BTreeMap::new();
+        let mut used: BTreeMap<PoolName, BTreeMap<NodeId, u32>> = BTreeMap::new();
         let nodes: BTreeMap<_, _> = signals.nodes.iter().map(|(id, gpus)| (id, gpus)).collect();
         for (id, gpus) in nodes {
             let Some(node) = self.state.nodes.get(id) else {
                 continue;
             };
             let heard = node.silent_since.is_none() && node.status() == NodeStatus::Active;
-            if let Some(pool) = node.pool.clone().filter(|_| heard) {
-                busy.entry(pool).or_default().add(gpus);
+            let Some(pool) = node.pool.clone().filter(|_| heard) else {
+                continue;
+            };
+            let mut own = Busy::default();
+            own.add(gpus);
+            if let Some(percent) = own.percent() {
+                let nodes = used.entry(pool.clone()).or_default();
+                nodes.insert(node.id.clone(), percent.round() as u32);
             }
+            busy.entry(pool).or_default().add(gpus);
         }
         let settings = std::sync::Arc::clone(&self.settings);
         for (pool, settings) in &settings.pools {
             if let Some(autoscaling) = &settings.config.autoscaling {
                 let busy = busy.get(pool).copied().unwrap_or_default();
                 self.recommend(pool, autoscaling, busy, signals);
+                if let Some(scaling) = self.scaling.get_mut(pool) {
+                    scaling.used = used.remove(pool).unwrap_or_default();
+                }
                 self.look_at(Some(pool.clone()));
             }
         }
@@ -250,6 +265,13 @@ impl Fleet {
     /// What the autoscaler of a pool goes by.
     pub(crate) fn scaling(&self, pool: &PoolName) -> Option<&Scaling> {
         self.scaling.get(pool)
+    }
+
+    /// How busy a node of a pool with an autoscaler is, in percent; none when nobody knows.
+    pub(crate) fn used(&self, pool: &PoolName, node: &NodeId, now: Time) -> Option<u32> {
+        let scaling = self.scaling.get(pool)?;
+        let fresh = now < self.stale_signals_at(scaling.heard);
+        scaling.used.get(node).copied().filter(|_| fresh)
     }
 
     /// When the signals of a pool are too old, if it has an autoscaler.

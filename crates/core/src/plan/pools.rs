@@ -320,7 +320,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Lets machines go that nobody asked for: unhealthy ones first, then held, then the youngest.
+    /// Lets machines go that nobody asked for: unhealthy ones first, then held, then those
+    /// that do least, then the youngest.
     /// The place of one that is only silent is kept for it until something confirms that it is dead:
     /// a healthy one that goes meanwhile would have to be bought again.
     fn shrink(&mut self, pool: &PoolName, repaired: &BTreeSet<NodeId>) {
@@ -342,6 +343,10 @@ impl Planner<'_> {
             (
                 std::cmp::Reverse(node.health()),
                 node.holds.is_empty(),
+                // In steps of ten: less is noise. Whoever measured nothing may be busy.
+                fleet
+                    .used(pool, &node.id, self.now.core)
+                    .map_or(u32::MAX, |percent| percent / 10),
                 std::cmp::Reverse(instance.created),
                 instance.id.clone(),
             )

@@ -1,9 +1,9 @@
 //! Which machines a pool lets go that has more than it needs.
 
-use navarch_model::{EventKind, InstanceId, NodeId, Phase};
+use navarch_model::{EventKind, InstanceId, NodeId, Phase, PoolName};
 
 use super::{Rig, yaml};
-use crate::input::Input;
+use crate::input::{Input, Signals};
 
 /// A pool of so many machines that are old enough to be let go, of which one fewer is asked for from
 /// now on.
@@ -70,4 +70,50 @@ fn a_silent_machine_keeps_no_more_than_its_own_place() {
     let drained = drained(&rig);
     assert_eq!(drained.len(), 1, "{drained:?}");
     assert_ne!(drained[0].as_str(), up[0].as_str());
+}
+
+#[test]
+fn of_machines_that_are_well_the_one_that_does_least_goes_then_the_youngest() {
+    // Percent by machine, the oldest first, and which of them goes.
+    for (used, goes) in [
+        ([Some(90.0), Some(12.0), Some(55.0)], 1),
+        ([Some(12.0), Some(90.0), None], 0),
+        // Nothing but noise is between them.
+        ([Some(41.0), Some(49.0), Some(44.0)], 2),
+        ([None, None, None], 2),
+    ] {
+        let autoscaled = |min| {
+            let reactive = "budget: 1\n    autoscaling: {type: reactive}\n";
+            yaml(min, 6, "").replace("budget: 1\n", reactive)
+        };
+        let mut rig = Rig::new(&autoscaled(3));
+        let mut up = rig.up(3);
+        // Of machines of one moment the first by name goes first.
+        up.sort_by_key(|id| {
+            let instance = &rig.fleet.state().instances[id];
+            (instance.created, std::cmp::Reverse(id.clone()))
+        });
+        for _ in 0..40 {
+            for id in &up {
+                rig.full(id, 45);
+            }
+            rig.run(20);
+        }
+        let measured = |(id, used): (&InstanceId, Option<f64>)| {
+            Some((NodeId::new(id.as_str()), vec![used?; 8]))
+        };
+        let nodes = up.iter().zip(used).filter_map(measured).collect();
+        rig.configure(&autoscaled(1));
+        rig.take(Input::ScalePool {
+            pool: PoolName::new("main"),
+            nodes: 2,
+            reason: String::new(),
+        });
+        rig.take(Input::Signals(Signals {
+            nodes,
+            queues: Vec::new(),
+        }));
+        rig.run(5);
+        assert_eq!(drained(&rig), [NodeId::new(up[goes].as_str())], "{used:?}");
+    }
 }

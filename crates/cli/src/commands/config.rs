@@ -103,12 +103,25 @@ pub async fn show_server(global: &Global) -> Result<(), Failure> {
         Format::Json => {
             let shown: Value = serde_saphyr::from_str(&held.text)
                 .map_err(|error| Failure::Said(error.to_string()))?;
-            for_programs(Format::Json, &shown).map(drop)
+            for_programs(Format::Json, &as_values(shown)).map(drop)
         }
         Format::Table | Format::Wide | Format::Yaml => {
             say(held.text.trim_end());
             Ok(())
         }
+    }
+}
+
+/// The values of a file: `$$` in it is a plain `$`, and variables stay variables.
+fn as_values(file: Value) -> Value {
+    match file {
+        Value::String(text) => Value::String(text.replace("$$", "$")),
+        Value::Array(list) => list.into_iter().map(as_values).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key, as_values(value)))
+            .collect(),
+        other => other,
     }
 }
 
@@ -139,4 +152,25 @@ pub fn schema(global: &Global, schema: &Value) -> Result<(), Failure> {
         Format::Table | Format::Wide | Format::Json => Format::Json,
     };
     for_programs(format, schema).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_for_programs_is_the_same_from_a_server_and_from_a_file() {
+        let variable = |_: &str| Some("held".into());
+        let text = "server: {notifier: {type: webhook, webhook: {cordon_url: 'http://h/?t=${T}'}}}
+providers: {fake: {}}
+pools: {dev: {provider: fake, instance_type: x, max_nodes: 5, labels: {n: '$$5 $${HOME} $$$$'}}}
+";
+        let (config, _) = Config::parse_with("f", text, &variable).unwrap();
+        let file = serde_json::to_value(config.effective()).unwrap();
+        assert_eq!(file["pools"]["dev"]["labels"]["n"], "$5 ${HOME} $$");
+        let url = &file["server"]["notifier"]["webhook"]["cordon_url"];
+        assert_eq!(url, "http://h/?t=${T}");
+        let server: Value = serde_saphyr::from_str(&config.to_yaml()).unwrap();
+        assert_eq!(as_values(server), file);
+    }
 }

@@ -3,6 +3,7 @@
 use navarch_api::{v1, wire};
 use serde_json::Value;
 
+use super::pools::must_be_known;
 use crate::args::{Format, Global, Instance};
 use crate::client::{Doing as _, Failure, connect};
 use crate::output::{for_programs, remark, say, table};
@@ -79,7 +80,7 @@ pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
         }
         Instance::List { pool, provider, .. } => {
             let request = wire::ListInstancesRequest {
-                pool_name: pool,
+                pool_name: pool.clone(),
                 provider,
                 ..Default::default()
             };
@@ -88,6 +89,9 @@ pub async fn run(global: &Global, order: Instance) -> Result<(), Failure> {
                 .await
                 .doing("list instances")?
                 .instances;
+            if found.is_empty() && !pool.is_empty() {
+                must_be_known(&client, pool).await?;
+            }
             if for_programs(
                 global.output,
                 &Value::Array(found.iter().map(values::instance).collect()),

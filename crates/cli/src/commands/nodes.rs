@@ -7,6 +7,7 @@ use navarch_api::{Client, Code, v1, wire};
 use navarch_model::{NodeCommandType, NodeStatus};
 use serde_json::Value;
 
+use super::pools::must_be_known;
 use crate::args::{Format, Global, List, NodeCommand};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::output::{for_programs, remark, say, table};
@@ -78,7 +79,11 @@ pub async fn list(global: &Global, list: List) -> Result<(), Failure> {
         labels: list.labels.into_iter().collect(),
     };
     if !list.watch {
+        let pool = request.pool.clone();
         let nodes = client.list_nodes(request).await.doing("list nodes")?.nodes;
+        if nodes.is_empty() && !pool.is_empty() {
+            must_be_known(&client, pool).await?;
+        }
         return show(global.output, &nodes);
     }
     // Every event may change the list; a quiet fleet still shows its ages anew.

@@ -1,6 +1,6 @@
 //! `navarch pool`, `automation` and `breaker`.
 
-use navarch_api::{convert, v1};
+use navarch_api::{Client, convert, v1};
 use navarch_model::{Automation, Price};
 use serde_json::{Value, json};
 
@@ -9,6 +9,13 @@ use crate::args::{AutomationArgs, AutomationChoice, Breaker, Format, Global, Poo
 use crate::client::{Doing as _, Failure, connect};
 use crate::output::{for_programs, remark, say, table};
 use crate::values;
+
+/// Refuses a list of a pool that nobody knows: it would be as empty as one of a pool at rest.
+pub async fn must_be_known(client: &Client, pool: String) -> Result<(), Failure> {
+    let request = v1::GetPoolStatusRequest { pool };
+    let known = client.get_pool_status(request).await;
+    known.doing("find the pool").map(drop)
+}
 
 /// `navarch pool`.
 pub async fn run(global: &Global, order: Pool) -> Result<(), Failure> {

@@ -218,4 +218,9 @@ fn an_operator_chooses_a_size_within_the_bounds() {
         (&1.into(), &0.into())
     );
     fleet.until_active(0);
+    fleet.ask(&["list", "--pool=p"]).fine();
+    for list in [&["list", "--pool=q"][..], &["instance", "list", "--pool=q"]] {
+        let refused = fleet.ask(list).refused(1);
+        assert!(refused.contains("pool not found: q"), "{refused}");
+    }
 }

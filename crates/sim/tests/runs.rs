@@ -161,6 +161,7 @@ stress:
     recovery: {probability: 0, mean_time: 1m, replace_fatal: true, replace_cold_start: 45s}
 assertions:
   - {type: node_status, target: a, expected: active}
+  - {type: node_count, status: unhealthy, expected: \"0\"}
   - {type: time_to_recover, percentile: 100, at_most: 90s}
 ";
     let record = record(text, 1);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use navarch_config::ConfigErrors;
 use navarch_config::scenario::{Chaos, ColdStart, Event as Step, FailureKind, Place, Scenario};
-use navarch_model::{Change, NodeId, NodeStatus, ProviderInstanceId, Time};
+use navarch_model::{Change, NodeCommandType, NodeId, NodeStatus, ProviderInstanceId, Time};
 use navarch_policy::HealthPolicy;
 
 use crate::config::Config;
@@ -39,6 +39,8 @@ pub(crate) enum Happening {
     Starts(usize),
     /// An external node is replaced.
     Replace(NodeId),
+    /// The owner of a node that was replaced tells the control plane that it is gone.
+    Bury(NodeId),
     /// A failure of a process comes.
     Fails(usize),
     /// A failure that another one caused comes.
@@ -486,6 +488,7 @@ impl Sim {
         match what {
             Happening::Starts(at) => self.starts(at),
             Happening::Replace(node) => self.replace(&node),
+            Happening::Bury(node) => self.bury(node),
             Happening::Fails(process) => self.fails(process),
             Happening::Falls {
                 of,
@@ -537,6 +540,9 @@ impl Sim {
             return;
         };
         self.switch_off(&id, "it is replaced");
+        let silent = now + self.settings.heartbeat_timeout * 2;
+        self.queue
+            .push(silent, Event::Story(Happening::Bury(node.clone())));
         let Some(story) = &mut self.story else { return };
         let known = story.generations.get(node).cloned();
         let (base, generation) = known.unwrap_or_else(|| (node.clone(), 1));
@@ -558,6 +564,22 @@ impl Sim {
         story.fleet.push((spec, false));
         self.queue
             .push(now + wait, Event::Story(Happening::Starts(at)));
+    }
+
+    /// A silent external node ends when its owner says so. Where the control plane is away or does
+    /// not know yet that it is silent, the owner comes back.
+    fn bury(&mut self, node: NodeId) {
+        let Some(known) = self.seen.nodes.get(&node) else {
+            return;
+        };
+        if known.terminated.is_some() {
+            return;
+        }
+        if known.silent_since.is_some() {
+            self.command(node.clone(), NodeCommandType::Terminate);
+        }
+        let again = self.now + self.settings.heartbeat_timeout * 2;
+        self.queue.push(again, Event::Story(Happening::Bury(node)));
     }
 
     /// The cloud made a machine for a pool.

@@ -658,6 +658,21 @@ fn hostile_value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 #[test]
+fn a_stored_count_of_boots_that_is_too_low_gives_a_new_id_all_the_same() {
+    let mut stored = serde_json::to_value(machine("m").state()).unwrap();
+    stored["boots"] = 0.into();
+    let state = serde_json::from_value::<FakeState>(stored).unwrap();
+    let options = FakeOptions {
+        state: Some(state),
+        ..FakeOptions::new("m", clock().shared())
+    };
+    let backend = FakeBackend::new(options).unwrap();
+    let before = backend.boot_id();
+    backend.clear(None);
+    assert_ne!(backend.boot_id(), before);
+}
+
+#[test]
 fn every_boot_has_an_id_of_its_own_however_many_there_were() {
     let mut stored = serde_json::to_value(machine("m").state()).unwrap();
     stored["boots"] = u64::MAX.into();

@@ -99,7 +99,7 @@ impl FakeState {
             gpu_count: gpu_count.min(MAX_GPUS),
             model: model.to_owned(),
             boots: 1,
-            boot_id: boot_id(seed, 1),
+            boot_id: boot_id_of(seed, 1),
             faults: Vec::new(),
             last_repair: None,
         }
@@ -190,7 +190,12 @@ impl FakeState {
         self.faults
             .retain(|record| !kinds.contains(&record.fault.kind()));
         self.boots = self.boots.wrapping_add(1);
-        let boot_id = boot_id(&self.seed, self.boots);
+        let mut boot_id = boot_id_of(&self.seed, self.boots);
+        if boot_id == self.boot_id {
+            // The stored count was one too low.
+            self.boots = self.boots.wrapping_add(1);
+            boot_id = boot_id_of(&self.seed, self.boots);
+        }
         let previous_boot_id = std::mem::replace(&mut self.boot_id, boot_id.clone());
         self.last_repair.insert(Repair {
             wall,
@@ -221,7 +226,7 @@ impl FakeState {
 }
 
 /// The id of one boot of one machine, in the form of Linux's.
-fn boot_id(seed: &str, boots: u64) -> String {
+fn boot_id_of(seed: &str, boots: u64) -> String {
     let high = mix(hash(seed) ^ mix(boots ^ 0xb007_0000_0000_0000));
     let low = mix(high);
     format!(

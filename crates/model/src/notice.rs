@@ -98,7 +98,8 @@ impl Notice {
 pub struct Told {
     /// What it was told last, and took.
     pub last: NoticeKind,
-    /// A fingerprint of the receiver that took it; zero if none is known.
+    /// A fingerprint of the receiver that all of this is about, the one that was told last; zero if
+    /// none is known.
     pub receiver: u64,
     /// Whether it may have heard something else since: it has to be told again.
     pub doubt: bool,

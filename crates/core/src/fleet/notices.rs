@@ -43,8 +43,6 @@ pub(crate) struct Telling {
     pub until: Time,
     /// Whether the scheduler may have heard it before this attempt.
     pub unsure: bool,
-    /// Who was told.
-    pub receiver: u64,
 }
 
 impl Fleet {
@@ -59,10 +57,10 @@ impl Fleet {
             forget_waiting(&mut node.told);
             return;
         }
-        // Another receiver knows nothing of what this one was told.
-        let stopped = node.told.last != NoticeKind::Uncordon;
-        node.told.doubt |= stopped && node.told.receiver != self.settings.notifier.receiver;
         let under_way = self.telling(&node.id).map(|telling| telling.sequence);
+        if self.is_another_receiver(&node.told) {
+            forget_attempts(&mut node.told, under_way);
+        }
         let mut waiting = std::mem::take(&mut node.told.waiting);
         let commands = waiting.iter().any(|notice| notice.asked.is_some());
         let wanted = node.wanted_notice();
@@ -73,19 +71,48 @@ impl Fleet {
                     && wanted.is_some_and(|(kind, _)| kind == notice.kind)
                     && (notice.kind != told.0 || told.1 || notice.unsure))
         };
-        let told = (node.told.last, node.told.doubt);
-        let mut doubt = told.1;
+        let told = self.heard(&node.told);
+        let mut unsure = false;
         waiting.retain(|notice| {
             let kept = keeps(notice, told);
-            doubt |= !kept && notice.unsure;
+            unsure |= !kept && notice.unsure;
             kept
         });
         let fresh = wanted
-            .filter(|(kind, _)| waiting.is_empty() && (*kind != told.0 || doubt))
+            .filter(|(kind, _)| waiting.is_empty() && (*kind != told.0 || told.1 || unsure))
             .map(|(kind, reason)| self.notice(kind, reason, None));
         waiting.extend(fresh);
         node.told.waiting = waiting;
-        node.told.doubt = doubt;
+        node.told.doubt |= unsure;
+    }
+
+    /// Whether what is on record was told to somebody else than the receiver of the settings.
+    fn is_another_receiver(&self, told: &Told) -> bool {
+        told.receiver != 0 && told.receiver != self.settings.notifier.receiver
+    }
+
+    /// What the receiver of the settings was told last and took, and whether it may have heard
+    /// something else since. One that was told nothing is given nothing back: who stopped the node
+    /// there was not us.
+    fn heard(&self, told: &Told) -> (NoticeKind, bool) {
+        if self.is_another_receiver(told) {
+            return (NoticeKind::Uncordon, false);
+        }
+        // Old records do not say who was told.
+        let unknown = told.receiver == 0 && told.last != NoticeKind::Uncordon;
+        (told.last, told.doubt || unknown)
+    }
+
+    /// Whether the scheduler has to hear of an operator's command. A cordon or a drain is always
+    /// told, for it may be repeated because the scheduler forgot it; an uncordon only when it
+    /// changes what the scheduler knows: others may hold the node still.
+    fn must_hear(&self, node: &Node, kind: NoticeKind) -> bool {
+        let (last, doubt) = self.heard(&node.told);
+        match (kind, node.wanted_notice()) {
+            (NoticeKind::Cordon | NoticeKind::Drain, Some(_)) => true,
+            (NoticeKind::Uncordon, Some((wanted, _))) => wanted != last || doubt,
+            (_, None) => false,
+        }
     }
 
     fn notice(&self, kind: NoticeKind, reason: &str, asked: Option<Asked>) -> Notice {
@@ -160,7 +187,7 @@ impl Fleet {
         });
         told.doubt = doubt;
         let busy = !told.waiting.is_empty();
-        if !busy && !must_hear(&node, kind) {
+        if !busy && !self.must_hear(&node, kind) {
             self.put_node(node, &cause);
             return Ok(true);
         }
@@ -237,9 +264,9 @@ impl Fleet {
 
     /// Whether the scheduler knows that a node is to be drained, or there is none to know it.
     pub(crate) fn knows_of_drain(&self, node: &Node) -> bool {
-        let told = &node.told;
         !self.settings.notifier.tells
-            || (told.last == NoticeKind::Drain && !told.doubt && told.waiting.is_empty())
+            || (self.heard(&node.told) == (NoticeKind::Drain, false)
+                && node.told.waiting.is_empty())
     }
 
     /// Tells the scheduler what it is to hear next of a node.
@@ -285,15 +312,15 @@ impl Fleet {
             }
             limit = limit.min(deadline.since(self.now.core));
             // While a gate stands nothing is given back, whatever was tried before.
-            if wanted.is_none() || (!first.unsure && !must_hear(node, asked.kind)) {
+            if wanted.is_none() || (!first.unsure && !self.must_hear(node, asked.kind)) {
                 let done = node.told.waiting.remove(0);
                 node.told.doubt |= done.unsure;
                 self.command_taken(node, &done);
                 return;
             }
         }
+        let (last, doubt) = self.heard(&node.told);
         let told = &mut node.told;
-        let last = told.last;
         let sequence = (told.sequence + 1).max(self.now.wall.0.max(0).cast_unsigned());
         let Some(first) = told.waiting.first_mut() else {
             return;
@@ -303,6 +330,8 @@ impl Fleet {
             Some(_) => wanted.unwrap_or(last),
             None => first.kind,
         };
+        // From here on the record is about who is told now.
+        (told.last, told.doubt, told.receiver) = (last, doubt, settings.receiver);
         if first.attempts == 0 || kind != first.kind {
             told.doubt |= first.unsure;
             first.unsure = false;
@@ -314,7 +343,6 @@ impl Fleet {
             sequence: first.sequence,
             until: self.now.core + limit + PATIENCE,
             unsure: first.unsure,
-            receiver: settings.receiver,
         };
         first.attempts = first.attempts.saturating_add(1);
         first.unsure = true;
@@ -347,20 +375,16 @@ impl Fleet {
         let mut node = Node::clone(node);
         let unsure = telling.is_some_and(|telling| telling.unsure);
         match outcome {
-            NotifyOutcome::Taken => {
-                let receiver = telling.map_or(0, |telling| telling.receiver);
-                self.notice_taken(&mut node, receiver);
-            }
+            NotifyOutcome::Taken => self.notice_taken(&mut node),
             NotifyOutcome::Refused(why) => self.notice_failed(&mut node, &why, unsure),
             NotifyOutcome::Unknown(why) => self.notice_failed(&mut node, &why, true),
         }
         self.put_node(node, "the scheduler answered");
     }
 
-    fn notice_taken(&mut self, node: &mut Node, receiver: u64) {
+    fn notice_taken(&mut self, node: &mut Node) {
         let taken = node.told.waiting.remove(0);
         node.told.last = taken.kind;
-        node.told.receiver = receiver;
         node.told.doubt = false;
         let subject = self.node_subject(node);
         let word = taken.kind.word();
@@ -507,14 +531,16 @@ fn hold_by(holds: &mut BTreeMap<HoldKind, Hold>, kind: NoticeKind, notice: &Noti
     });
 }
 
-/// Whether the scheduler has to hear of an operator's command. A cordon or a drain is always told,
-/// for it may be repeated because the scheduler forgot it; an uncordon only when it changes what
-/// the scheduler knows: others may hold the node still.
-fn must_hear(node: &Node, kind: NoticeKind) -> bool {
-    match (kind, node.wanted_notice()) {
-        (NoticeKind::Cordon | NoticeKind::Drain, Some(_)) => true,
-        (NoticeKind::Uncordon, Some((wanted, _))) => wanted != node.told.last || node.told.doubt,
-        (_, None) => false,
+/// What was sent and not taken may have been heard by who was told before: whoever is told next gets
+/// it as something new.
+fn forget_attempts(told: &mut Told, under_way: Option<u64>) {
+    let others = |notice: &&mut Notice| under_way != Some(notice.sequence);
+    for notice in told.waiting.iter_mut().filter(others) {
+        told.doubt |= notice.unsure;
+        notice.unsure = false;
+        notice.attempts = 0;
+        notice.retry_at = None;
+        notice.error.clear();
     }
 }
 

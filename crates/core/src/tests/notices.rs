@@ -27,6 +27,11 @@ fn told_yaml(min: usize, max: usize) -> String {
     )
 }
 
+/// The same with another scheduler.
+fn moved_yaml() -> String {
+    told_yaml(1, 2).replace("http://scheduler/", "http://other/")
+}
+
 /// One machine that is up, and a scheduler.
 fn one() -> (Rig, InstanceId) {
     let mut rig = Rig::new(&told_yaml(1, 2));
@@ -581,10 +586,14 @@ fn whatever_the_scheduler_does_it_ends_up_knowing_who_holds_a_node() {
             bits % below
         };
         let (mut rig, id) = one();
-        let mut believes = U;
-        let mut stopped = false;
-        let mut newest = 0;
-        let mut flying: Vec<Notice> = Vec::new();
+        // Two receivers, one at a time.
+        let urls = [told_yaml(1, 2), moved_yaml()];
+        let mut here = 0;
+        let mut told_last = 0;
+        let mut believes = [U; 2];
+        let mut stopped = [false; 2];
+        let mut newest = [0; 2];
+        let mut flying: Vec<(usize, Notice)> = Vec::new();
         for step in 0..60 {
             match draw(8) {
                 0 => drop(rig.feed(command(&id, K::Cordon))),
@@ -593,6 +602,10 @@ fn whatever_the_scheduler_does_it_ends_up_knowing_who_holds_a_node() {
                 3 => rig.full(&id, 97),
                 4 => rig.full(&id, 45),
                 5 if step < 40 && draw(4) == 0 => rig.start(),
+                6 if draw(3) == 0 => {
+                    here = 1 - here;
+                    rig.configure(&urls[here]);
+                }
                 _ => {}
             }
             let seconds = 1 + draw(6);
@@ -604,29 +617,30 @@ fn whatever_the_scheduler_does_it_ends_up_knowing_who_holds_a_node() {
             let sent = rig.sent();
             rig.drop_calls();
             for notice in &sent {
-                assert!(notice.kind != U || stopped, "seed {seed}: never stopped");
-                if notice.kind != U {
-                    stopped = true;
-                }
+                let known = notice.kind != U || stopped[here];
+                assert!(known, "seed {seed}: never stopped");
+                stopped[here] |= notice.kind != U;
+                told_last = here;
             }
-            flying.extend(sent);
+            flying.extend(sent.into_iter().map(|notice| (here, notice)));
             if draw(3) == 0 {
                 continue;
             }
-            for notice in std::mem::take(&mut flying) {
+            for (to, notice) in std::mem::take(&mut flying) {
+                let mut hear = || {
+                    if notice.sequence >= newest[to] {
+                        (believes[to], newest[to]) = (notice.kind, notice.sequence);
+                    }
+                };
                 let outcome = match draw(4) {
                     0 => refused(),
                     1 => unknown(),
                     2 => {
-                        if notice.sequence >= newest {
-                            (believes, newest) = (notice.kind, notice.sequence);
-                        }
+                        hear();
                         unknown()
                     }
                     _ => {
-                        if notice.sequence >= newest {
-                            (believes, newest) = (notice.kind, notice.sequence);
-                        }
+                        hear();
                         NotifyOutcome::Taken
                     }
                 };
@@ -639,8 +653,13 @@ fn whatever_the_scheduler_does_it_ends_up_knowing_who_holds_a_node() {
             rig.take(Input::Tick);
             rig.plan();
             for notice in rig.sent() {
-                if notice.sequence >= newest {
-                    (believes, newest) = (notice.kind, notice.sequence);
+                assert!(
+                    notice.kind != U || stopped[here],
+                    "seed {seed}: never stopped"
+                );
+                told_last = here;
+                if notice.sequence >= newest[here] {
+                    (believes[here], newest[here]) = (notice.kind, notice.sequence);
                 }
                 rig.scheduler(&id, &notice, NotifyOutcome::Taken);
             }
@@ -655,7 +674,10 @@ fn whatever_the_scheduler_does_it_ends_up_knowing_who_holds_a_node() {
         }
         assert_eq!(node.told.waiting, [], "seed {seed}");
         let wanted = node.wanted_notice().map(|(kind, _)| kind);
-        assert_eq!(Some(believes), wanted, "seed {seed}");
+        // Who was left for another receiver keeps what it was told, and hears of no end.
+        if wanted != Some(U) || here == told_last {
+            assert_eq!(Some(believes[here]), wanted, "seed {seed}");
+        }
     }
 }
 
@@ -706,7 +728,7 @@ fn an_agent_has_no_word_about_what_the_scheduler_is_told() {
 #[test]
 fn another_receiver_is_told_what_is_held_and_nothing_else() {
     let (mut rig, id) = one();
-    let moved = told_yaml(1, 2).replace("http://scheduler/", "http://other/");
+    let moved = moved_yaml();
     // Nothing is held: there is nothing to tell.
     rig.configure(&moved);
     rig.wait(&id, 5);
@@ -745,4 +767,97 @@ fn another_receiver_is_told_what_is_held_and_nothing_else() {
     rig.take(Input::Started { epoch: 2 });
     rig.wait(&id, 1);
     rig.the_notice(C);
+}
+
+#[test]
+fn a_node_that_another_receiver_was_told_to_stop_is_not_given_back_by_this_one() {
+    for commanded in [true, false] {
+        let (mut rig, id) = one();
+        if commanded {
+            rig.order(&id, K::Drain, "fan");
+            let notice = rig.the_notice(D);
+            rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+        } else {
+            rig.full(&id, 97);
+            rig.plan();
+            let notice = rig.the_notice(C);
+            rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+        }
+        // The first one is gone, and the node is free before the second one hears of it.
+        rig.configure(&moved_yaml());
+        if commanded {
+            let uncordon = rig.order(&id, K::Uncordon, "");
+            assert_eq!(rig.command_state(&uncordon).0, CommandState::Succeeded);
+        } else {
+            rig.full(&id, 45);
+        }
+        assert_eq!(rig.holds(&id), [""; 0]);
+        rig.wait(&id, 300);
+        assert_eq!(rig.sent(), []);
+        // The first one comes back, and is told what it missed.
+        rig.configure(&told_yaml(1, 2));
+        rig.wait(&id, 1);
+        let notice = rig.the_notice(U);
+        rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+        rig.wait(&id, 300);
+        assert_eq!(rig.sent(), []);
+    }
+}
+
+#[test]
+fn a_notice_that_another_receiver_may_have_heard_is_not_undone_at_this_one() {
+    // Its answer comes before the new configuration, after it, or never.
+    for answered in 0..3 {
+        let (mut rig, id) = one();
+        rig.order(&id, K::Drain, "fan");
+        let notice = rig.the_notice(D);
+        if answered == 0 {
+            rig.scheduler(&id, &notice, unknown());
+        }
+        rig.configure(&moved_yaml());
+        if answered == 1 {
+            rig.scheduler(&id, &notice, unknown());
+        }
+        rig.wait(&id, 300);
+        assert_eq!(rig.holds(&id), [""; 0], "{answered}");
+        assert_eq!(rig.sent(), [], "{answered}");
+        rig.configure(&told_yaml(1, 2));
+        rig.wait(&id, 1);
+        rig.the_notice(U);
+    }
+}
+
+#[test]
+fn a_late_word_that_a_notice_was_taken_counts_for_who_was_told() {
+    let (mut rig, id) = one();
+    rig.full(&id, 97);
+    rig.plan();
+    let notice = rig.the_notice(C);
+    // Four seconds for the call and two of patience.
+    rig.pass(7);
+    rig.plan();
+    rig.plan();
+    assert_eq!(rig.waits()[0], (id.as_str(), "notifier"), "it was given up");
+    rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+    assert_eq!(rig.node(&id).told.last, C);
+    for _ in 0..130 {
+        rig.pass(1);
+        rig.plan();
+        assert_eq!(rig.sent(), []);
+    }
+    // Said after another receiver was told it is not that one's word.
+    let (mut rig, id) = one();
+    rig.full(&id, 97);
+    rig.plan();
+    let notice = rig.the_notice(C);
+    rig.pass(7);
+    rig.plan();
+    rig.configure(&moved_yaml());
+    rig.pass(1);
+    rig.plan();
+    let other = rig.the_notice(C);
+    assert!(other.sequence > notice.sequence);
+    rig.scheduler(&id, &notice, NotifyOutcome::Taken);
+    assert_eq!(rig.node(&id).told.waiting.len(), 1);
+    assert_eq!(rig.node(&id).told.last, U);
 }

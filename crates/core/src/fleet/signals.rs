@@ -226,7 +226,9 @@ impl Fleet {
             .pools
             .get(pool)
             .and_then(|pool| pool.asked.as_ref());
+        let chosen = asked.filter(|asked| asked.by == AskedBy::Operator);
         let past = Past {
+            chosen: chosen.map(|asked| asked.at.core),
             raised: asked.and_then(|asked| asked.raised).map(|at| at.core),
             lowered: asked.and_then(|asked| asked.lowered).map(|at| at.core),
             recent: &scaling.recent,
@@ -325,11 +327,16 @@ impl Fleet {
                 lowered
             },
         };
+        self.recommendation_is_old(pool);
+        let (from, to) = self.ask_for(pool, asked, &inputs);
+        Ok(Reply::Sized { from, to })
+    }
+
+    /// A size was asked for: what was recommended before it says nothing of it.
+    pub(super) fn recommendation_is_old(&mut self, pool: &PoolName) {
         if let Some(scaling) = self.scaling.get_mut(pool) {
             scaling.taken = true;
         }
-        let (from, to) = self.ask_for(pool, asked, &inputs);
-        Ok(Reply::Sized { from, to })
     }
 
     /// Forgets what pools went by whose autoscaler is another one now.

@@ -46,6 +46,7 @@ impl Fleet {
             raised: Some(self.now),
             lowered: Some(self.now),
         };
+        self.recommendation_is_old(pool);
         let (from, to) = self.ask_for(pool, asked, "");
         Ok(Reply::Sized { from, to })
     }

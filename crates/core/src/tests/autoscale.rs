@@ -299,6 +299,78 @@ fn an_operator_has_the_word_until_the_cooldowns_are_over() {
 }
 
 #[test]
+fn what_was_recommended_before_an_operator_chose_a_size_does_not_undo_it() {
+    for (depth, chosen) in [(45.0, 2), (5.0, 4)] {
+        let mut rig = pool(0, 5, &[QUEUE, AT_ONCE]);
+        rig.follow(30, None, Ok(25.0));
+        assert_eq!(rig.fleet.target(&main()), 3);
+        rig.signals(None, Ok(depth));
+        rig.take(Input::ScalePool {
+            pool: main(),
+            nodes: chosen,
+            reason: String::new(),
+        });
+        rig.run(20);
+        assert_eq!(rig.fleet.target(&main()), chosen as usize);
+        let asked = rig.fleet.state().pools[&main()].asked.clone();
+        assert_eq!(asked.expect("somebody asked").by, AskedBy::Operator);
+    }
+    // Without a cooldown the next signals count.
+    let mut rig = pool(0, 5, &[QUEUE, AT_ONCE]);
+    rig.follow(30, None, Ok(25.0));
+    rig.take(Input::ScalePool {
+        pool: main(),
+        nodes: 5,
+        reason: String::new(),
+    });
+    rig.signals(None, Ok(45.0));
+    rig.run(1);
+    assert_eq!(rig.fleet.target(&main()), 5);
+    rig.take(Input::ScalePool {
+        pool: main(),
+        nodes: 2,
+        reason: String::new(),
+    });
+    rig.signals(None, Ok(45.0));
+    rig.run(1);
+    assert_eq!(rig.fleet.target(&main()), 5);
+}
+
+#[test]
+fn a_window_moves_what_an_operator_chose_only_after_the_cooldown() {
+    // The clock of the rig begins at midnight.
+    let window = |bound: &str| {
+        format!(
+            "    autoscaling:
+      type: scheduled
+      timezone: UTC
+      schedule: [{{start: '00:00', end: '06:00', {bound}}}]
+    cooldown: {{up: 1m, down: 2m}}
+"
+        )
+    };
+    for (bound, asked, cooldown, then) in [("min_nodes: 4", 2, 60, 4), ("max_nodes: 1", 3, 120, 1)]
+    {
+        let mut rig = Rig::new(&yaml(0, 8, &window(bound)));
+        rig.follow(10, None, Ok(0.0));
+        rig.take(Input::ScalePool {
+            pool: main(),
+            nodes: asked,
+            reason: String::new(),
+        });
+        rig.follow(cooldown - 1, None, Ok(0.0));
+        assert_eq!(rig.fleet.target(&main()), asked as usize, "{bound}");
+        let held = rig.held().expect("the window waits");
+        assert!(
+            held.starts_with("cooldown: an operator chose the size"),
+            "{held}"
+        );
+        rig.follow(2, None, Ok(0.0));
+        assert_eq!(rig.fleet.target(&main()), then, "{bound}");
+    }
+}
+
+#[test]
 fn a_pool_whose_autoscaler_is_taken_away_keeps_its_size() {
     let mut rig = pool(0, 5, &[QUEUE, AT_ONCE]);
     rig.follow(30, None, Ok(35.0));

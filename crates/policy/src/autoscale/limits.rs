@@ -83,6 +83,8 @@ pub struct Past<'a> {
     pub raised: Option<Time>,
     /// When it last fell.
     pub lowered: Option<Time>,
+    /// When an operator chose it; none if somebody else did.
+    pub chosen: Option<Time>,
     /// What was recommended lately.
     pub recent: &'a Recent,
 }
@@ -105,8 +107,9 @@ pub enum Decision {
 
 /// Holds a recommendation against the limits of its pool.
 ///
-/// Bounds, those of a window included, move a size at once. Beyond them, growth waits for its
-/// cooldown and its window, shrinking for both cooldowns and its window, and each goes by steps.
+/// Bounds, those of a window included, move a size at once, unless an operator chose it: then they
+/// wait for the cooldown. Beyond them, growth waits for its cooldown and its window, shrinking for
+/// both cooldowns and its window, and each goes by steps.
 pub fn decide(
     current: u32,
     told: &Recommendation,
@@ -115,6 +118,9 @@ pub fn decide(
     now: Time,
 ) -> Decision {
     let base = within(current, told.bounds);
+    if let Some(block) = chosen(current, base, pace, past, now) {
+        return Decision::Held(block);
+    }
     let wanted = told.size(current);
     let moved = match wanted.cmp(&base) {
         std::cmp::Ordering::Equal => Ok((base, unknown(told))),
@@ -208,6 +214,25 @@ fn stable(
         ));
     }
     Ok(reached)
+}
+
+/// Why bounds do not move a size yet: an operator chose it a moment ago.
+fn chosen(current: u32, base: u32, pace: &Pace, past: &Past<'_>, now: Time) -> Option<Block> {
+    let cooldown = match base.cmp(&current) {
+        std::cmp::Ordering::Equal => return None,
+        std::cmp::Ordering::Greater => pace.cooldown.up,
+        std::cmp::Ordering::Less => pace.cooldown.down,
+    };
+    let chosen = past.chosen?;
+    let over = chosen + cooldown;
+    (now < over).then(|| {
+        let reason = format!(
+            "an operator chose the size {} s ago, and {} s have to pass before it moves to {base}",
+            now.since(chosen).as_secs(),
+            cooldown.as_secs_f64()
+        );
+        Block::new("cooldown", "chosen", reason).until(over)
+    })
 }
 
 fn cooling(last: Option<Time>, cooldown: Duration, how: &'static str, now: Time) -> Option<Block> {

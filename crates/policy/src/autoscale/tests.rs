@@ -89,6 +89,7 @@ fn size(autoscaler: &Autoscaler, facts: &Facts<'_>) -> u32 {
     let past = Past {
         raised: None,
         lowered: None,
+        chosen: None,
         recent: &recent,
     };
     match decide(facts.current, &told, &AT_ONCE, &past, at(0)) {
@@ -482,6 +483,7 @@ fn cooldowns_hold_growth_after_growth_and_shrinking_after_both() {
         let past = Past {
             raised: raised.map(at),
             lowered: lowered.map(at),
+            chosen: None,
             recent: &recent,
         };
         let found = match decide(5, &wish(wanted, (0, 10)), &pace, &past, at(now)) {
@@ -494,6 +496,7 @@ fn cooldowns_hold_growth_after_growth_and_shrinking_after_both() {
     let past = Past {
         raised: Some(at(0)),
         lowered: None,
+        chosen: None,
         recent: &recent,
     };
     let Decision::Held(block) = decide(5, &wish(8, (0, 10)), &pace, &past, at(20)) else {
@@ -513,6 +516,31 @@ fn cooldowns_hold_growth_after_growth_and_shrinking_after_both() {
 }
 
 #[test]
+fn bounds_move_what_an_operator_chose_only_after_its_cooldown() {
+    let pace = Pace {
+        cooldown: seconds(60, 300),
+        ..AT_ONCE
+    };
+    let recent = Recent::default();
+    let past = Past {
+        raised: Some(at(0)),
+        lowered: Some(at(0)),
+        chosen: Some(at(0)),
+        recent: &recent,
+    };
+    for (bounds, over, to) in [((8, 10), 60, 8), ((0, 2), 300, 2)] {
+        let told = wish(to, bounds);
+        let held = decide(5, &told, &pace, &past, at(over - 1));
+        let Decision::Held(block) = held else {
+            panic!("{held:?}")
+        };
+        assert_eq!((block.cause, block.until), ("chosen", Some(at(over))));
+        let moved = decide(5, &told, &pace, &past, at(over));
+        assert_eq!(moved, Decision::Resize { to, rest: None });
+    }
+}
+
+#[test]
 fn steps_limit_one_decision() {
     let pace = Pace {
         step: Steps {
@@ -525,6 +553,7 @@ fn steps_limit_one_decision() {
     let past = Past {
         raised: None,
         lowered: None,
+        chosen: None,
         recent: &recent,
     };
     for (wanted, bounds, decided) in [
@@ -562,6 +591,7 @@ fn a_size_falls_only_to_what_was_recommended_all_through_the_window() {
         let past = Past {
             raised: None,
             lowered: None,
+            chosen: None,
             recent: &recent,
         };
         let decided = match decide(8, &wish(size, (0, 10)), &pace, &past, at(second)) {
@@ -601,6 +631,7 @@ fn a_size_rises_only_to_what_was_recommended_all_through_the_window() {
         let past = Past {
             raised: None,
             lowered: None,
+            chosen: None,
             recent,
         };
         match decide(2, &wish(size, (0, 10)), &pace, &past, at(now)) {
@@ -712,7 +743,7 @@ proptest! {
             };
             let told = recommend(&autoscaler, pace.step, &facts);
             recent.push(told.size(current), now, pace.stabilization);
-            let past = Past { raised, lowered, recent: &recent };
+            let past = Past { raised, lowered, chosen: None, recent: &recent };
             if let Decision::Resize { to, .. } = decide(current, &told, &pace, &past, now) {
                 moves.push(to.cmp(&current));
                 let mark = if to > current { &mut raised } else { &mut lowered };
@@ -744,7 +775,7 @@ proptest! {
                 ..facts(current, (0, 40))
             };
             let told = ask(&autoscaler, &facts);
-            let past = Past { raised: None, lowered: None, recent: &recent };
+            let past = Past { raised: None, lowered: None, chosen: None, recent: &recent };
             if let Decision::Resize { to, .. } = decide(current, &told, &AT_ONCE, &past, at(tick)) {
                 moves.push(to.cmp(&current));
                 current = to;

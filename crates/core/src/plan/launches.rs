@@ -179,10 +179,12 @@ impl Fleet {
         }
         let place = || self.place(pool, settings, &[], now).ok();
         self.moves(instance, settings, place, now)
+            .map(|moved| moved.why)
     }
 
     /// The intents of a pool that nobody wants any more, and why, as [`Fleet::unwanted`] says of
-    /// each; and when another offering may open for one that is still wanted.
+    /// each; and when this may be another answer though no fact changes: another offering may open
+    /// for one that is still wanted, or its own for one that moves.
     pub(crate) fn unwanted_intents(
         &self,
         pool: &PoolName,
@@ -210,13 +212,16 @@ impl Fleet {
             let found = found.get_or_init(|| self.place(pool, settings, &[], now));
             found.as_ref().ok().copied()
         };
+        let mut back = None;
         for instance in stay {
-            if let Some(why) = self.moves(instance, settings, place, now) {
-                unwanted.insert(instance.id.clone(), why);
+            if let Some(moved) = self.moves(instance, settings, place, now) {
+                back = back.into_iter().chain(moved.until).min();
+                unwanted.insert(instance.id.clone(), moved.why);
             }
         }
         let nowhere = found.get().and_then(|found| found.as_ref().err());
-        (unwanted, nowhere.and_then(|block| block.until))
+        let opens = nowhere.and_then(|block| block.until);
+        (unwanted, opens.into_iter().chain(back).min())
     }
 
     fn has_too_many(&self, pool: &PoolName) -> String {

@@ -16,6 +16,15 @@ use crate::settings::{OfferingSettings, PoolSettings};
 /// Offerings that a reason names before it only counts the rest.
 const NAMED: usize = 3;
 
+/// Why an intent is placed anew.
+pub(super) struct Moved {
+    /// The reason, in words.
+    pub why: String,
+    /// When its own offering is worth asking again, in fleet time: it does not move any more then.
+    /// None means when a fact changes.
+    pub until: Option<Time>,
+}
+
 /// What a plan found at one offering of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferingReport {
@@ -252,13 +261,15 @@ impl Fleet {
         settings: &PoolSettings,
         place: impl FnOnce() -> Option<usize>,
         now: Time,
-    ) -> Option<String> {
+    ) -> Option<Moved> {
         if settings.offerings.len() == 1 && settings.at(&instance.offering).is_some() {
             return None;
         }
         let block = self.may_ask(instance, now).err()?;
+        let until = block.until;
         if block.cause == "dropped" {
-            return Some(block.reason);
+            let why = block.reason;
+            return Some(Moved { why, until });
         }
         // These end soon, and whoever was placed here was let in behind others. What may have a
         // machine already is not left for another.
@@ -269,8 +280,10 @@ impl Fleet {
             return None;
         }
         let other = settings.offerings.get(place()?)?;
-        (other.offering != instance.offering)
-            .then(|| format!("{}; {} is asked instead", block.reason, other.name))
+        (other.offering != instance.offering).then(|| {
+            let why = format!("{}; {} is asked instead", block.reason, other.name);
+            Moved { why, until }
+        })
     }
 
     /// A replacement never starts while the pool could not buy its machine: some offering must be

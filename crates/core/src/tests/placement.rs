@@ -620,3 +620,35 @@ fn launches_that_were_called_back_do_not_wait_for_each_other() {
     rig.run(100);
     assert_eq!(bought(&rig), counts([(R1, 3)]));
 }
+
+#[test]
+fn an_intent_that_would_move_waits_for_its_own_offering_once_that_is_open_again() {
+    let mut rig = Rig::new(&yaml(3, ""));
+    rig.plan();
+    rig.plan();
+    let launches = rig.launches();
+    rig.take(super::Input::SetAutomation {
+        pool: None,
+        mode: navarch_model::Automation::Off,
+        reason: String::new(),
+    });
+    let kinds = [ProviderErrorKind::Capacity, ProviderErrorKind::Transient];
+    for ((key, _), kind) in launches.iter().zip(kinds) {
+        rig.launch_fails(key, kind);
+    }
+    rig.plan();
+    let intent = launches[1].0.instance.clone();
+    let says = |rig: &Rig| {
+        let said = rig.explain(&[(&intent, "it")]);
+        let of_it = said.into_iter().find(|line| line.contains(" it waits for"));
+        of_it.unwrap_or_default()
+    };
+    let off = "waits for automation: automation is off";
+    assert_eq!(says(&rig), format!("give up the launch of it {off}"));
+    // No fact changes until the rest is over; the rig compares each plan with the plan of every pool.
+    for _ in 0..61 {
+        rig.pass(1);
+        rig.plan();
+    }
+    assert_eq!(says(&rig), format!("launch it {off}"));
+}

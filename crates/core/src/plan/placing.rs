@@ -287,24 +287,34 @@ impl Fleet {
     }
 
     /// A replacement never starts while the pool could not buy its machine: some offering must be
-    /// neither too dear nor behind an open breaker.
+    /// neither too dear nor behind an open breaker. Once the wait of a breaker is over, the
+    /// replacement is the one launch that is tried, if no other machine is to be bought: the pool
+    /// has its size without the repairs that are already `planned`.
     pub(crate) fn offering_is_open(
         &self,
         pool: &PoolName,
         settings: &PoolSettings,
+        planned: usize,
         now: Time,
     ) -> Result<(), Block> {
+        let lacks = self.staying(pool) < self.target(pool) + planned;
         let mut first = None;
         for one in &settings.offerings {
             let memory = self.remembered(pool, &one.name);
             let breaker = memory.map(|memory| &memory.breaker);
             let block = if let Some(breaker) = breaker.filter(|breaker| breaker.is_open()) {
-                guards::launch_breaker(&one.name, breaker, None, 0, now).or_else(|| {
-                    Some(Block::new(
-                        "launch_breaker",
-                        "probing",
-                        format!("open for {}: a probe first", one.name),
-                    ))
+                let outstanding = self.unproven(pool, &one.offering).count();
+                guards::launch_breaker(&one.name, breaker, None, outstanding, now).or_else(|| {
+                    lacks.then(|| {
+                        Block::new(
+                            "launch_breaker",
+                            "probing",
+                            format!(
+                                "open for {}: a machine that is missing is tried first",
+                                one.name
+                            ),
+                        )
+                    })
                 })
             } else {
                 self.too_dear(one, now)

@@ -32,7 +32,9 @@ impl Fleet {
         let settings = self.known_pool(pool)?;
         self.must_be_on(pool)?;
         let why = match cause {
-            DrainCause::Incident(incident) => self.may_repair(node, incident, settings, now)?,
+            DrainCause::Incident(incident) => {
+                self.may_repair(node, incident, settings, planned, now)?
+            }
             DrainCause::Shrink => self.may_shrink_by(pool, node, now)?,
             DrainCause::Terminating => String::new(),
         };
@@ -43,11 +45,12 @@ impl Fleet {
     }
 
     /// Whether an incident may be repaired by replacing its machine now, budgets aside.
-    pub(super) fn may_repair(
+    fn may_repair(
         &self,
         node: &Node,
         id: &IncidentId,
         settings: &PoolSettings,
+        planned: usize,
         now: Time,
     ) -> Result<String, Block> {
         let Some(incident) = self
@@ -116,7 +119,7 @@ impl Fleet {
         // kept it would only count as the one launch that is tried, which the replacement needs
         // that others wait for.
         if self.has_served(node) {
-            self.offering_is_open(pool, settings, now)?;
+            self.offering_is_open(pool, settings, planned, now)?;
             self.breakers_let_through(pool, incident.signature(), now)?;
             self.small_pool_is_settled(pool, incident.signature(), now)?;
         }

@@ -582,3 +582,56 @@ fn replacements_under_way_do_not_raise_the_budget() {
     assert_eq!((report.capacity, report.leaving), (23, 3));
     assert_eq!(report.budget, (3, 7));
 }
+
+/// Seconds in which nothing new registers and every machine that serves is well but for its faults.
+fn go_unregistered(rig: &mut Rig, seconds: u64) {
+    for second in 0..seconds {
+        rig.run(1);
+        if second % 25 == 0 {
+            well(rig);
+        }
+    }
+}
+
+#[test]
+fn a_repair_in_a_pool_that_has_its_size_is_the_launch_that_an_open_launch_breaker_tries() {
+    let (mut rig, up) = fleet(4);
+    let size = |nodes| Input::ScalePool {
+        pool: PoolName::new("main"),
+        nodes,
+        reason: String::new(),
+    };
+    // Three that are paid for and never register open the breaker of the only offering.
+    rig.take(size(7));
+    while rig.count(EventKind::BreakerOpened) == 0 {
+        go_unregistered(&mut rig, 1);
+    }
+    rig.take(size(4));
+    let bought = |rig: &Rig| rig.fleet.state().instances.len();
+    assert_eq!(bought(&rig), 7);
+    hit(&mut rig, &up[..2]);
+    // It waits for five minutes, and nothing else is to be bought.
+    go_unregistered(&mut rig, 290);
+    assert_eq!((drains(&rig), bought(&rig)), (0, 7));
+    let behind = |rig: &Rig| -> Vec<String> {
+        let waits = rig.report.pools[&PoolName::new("main")].waits.iter();
+        let waits = waits.filter(|wait| wait.guard == "launch_breaker");
+        waits.map(|wait| wait.cause.to_owned()).collect()
+    };
+    assert_eq!(behind(&rig), ["open", "open"]);
+    // Then one repair begins, and the other waits for what comes of it.
+    go_unregistered(&mut rig, 20);
+    assert_eq!((drains(&rig), bought(&rig)), (1, 8));
+    assert_eq!(behind(&rig), ["probing"]);
+    // Nothing does: the sick machine is kept until there is another in its place.
+    go_unregistered(&mut rig, 310);
+    assert_eq!((drains(&rig), bought(&rig)), (1, 8));
+    assert_eq!(rig.of(Phase::Running), up);
+    assert_eq!(behind(&rig), ["open", "open"], "its launch, and the other");
+    // The next is well, and the other repair goes on.
+    go(&mut rig, 1000);
+    assert_eq!((drains(&rig), bought(&rig)), (2, 10));
+    assert_eq!(touched(&rig).len(), 2, "no healthy node");
+    assert_eq!(rig.of(Phase::Running).len(), 4);
+    assert_eq!(behind(&rig), [""; 0]);
+}

@@ -1,6 +1,7 @@
 //! Placement in a fleet: offerings that are sold out, too dear, dropped, and come back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use navarch_model::{
     CapacityKind, EndCause, EventKind, Offer, Phase, Price, ProviderError, ProviderErrorKind,
@@ -363,24 +364,46 @@ fn an_offering_that_leaves_the_settings_keeps_its_machines_and_gets_no_more() {
 fn a_repair_waits_only_while_every_offering_is_behind_an_open_breaker() {
     use navarch_model::{Breaker, Stamp};
     let mut rig = Rig::new(&yaml(1, ""));
-    let open = Breaker {
-        opened: Some(Stamp::default()),
-        ..Breaker::default()
-    };
+    rig.up(1);
     let pool = navarch_model::PoolName::new("main");
     let settings = rig.fleet.settings().clone();
     let settings = &settings.pools[&pool];
-    for (behind, expected) in [(0, true), (1, true), (2, true), (3, false)] {
+    let now = rig.now.core;
+    let (later, over) = (now + Duration::from_secs(1), now);
+    // How many offerings are behind a breaker whose wait is over then, for how many repairs that are
+    // planned already, and whether another may begin.
+    for (behind, probe_at, planned, expected) in [
+        (0, later, 0, true),
+        (1, later, 0, true),
+        (2, later, 1, true),
+        (3, later, 0, false),
+        // The repair is the one launch that is tried.
+        (3, over, 0, true),
+        (3, over, 1, false),
+    ] {
+        let open = Breaker {
+            opened: Some(Stamp::default()),
+            probe_at: Some(probe_at),
+            ..Breaker::default()
+        };
         for one in &settings.offerings[..behind] {
             rig.fleet
                 .change_offerings(&pool, [&one.offering], |memory| {
                     memory.breaker = open.clone();
                 });
         }
-        let found = rig.fleet.offering_is_open(&pool, settings, rig.now.core);
-        assert_eq!(found.is_ok(), expected, "{behind}");
+        let found = rig.fleet.offering_is_open(&pool, settings, planned, now);
+        let may = found.is_ok();
+        assert_eq!(may, expected, "{behind} {probe_at:?} {planned}: {found:?}");
     }
-    rig.run(1);
+    // A machine that is missing is tried first.
+    rig.take(super::Input::ScalePool {
+        pool: pool.clone(),
+        nodes: 2,
+        reason: String::new(),
+    });
+    let found = rig.fleet.offering_is_open(&pool, settings, 0, now);
+    assert_eq!(found.map_err(|block| block.cause), Err("probing"));
 }
 
 #[test]

@@ -116,4 +116,17 @@ impl Told {
     pub fn has_command(&self) -> bool {
         self.waiting.iter().any(|notice| notice.asked.is_some())
     }
+
+    /// Makes this what an older copy of the record knows: the scheduler may have heard anything
+    /// since. What waits goes out as something new, because under its old sequence it would be
+    /// older than what was heard, and what keeps work away is told again. A node that was to take
+    /// work is not told of: it may be another who stopped it.
+    pub fn restored(&mut self) {
+        self.doubt |= self.last != NoticeKind::Uncordon;
+        for notice in &mut self.waiting {
+            notice.attempts = 0;
+            notice.unsure = true;
+            notice.retry_at = None;
+        }
+    }
 }

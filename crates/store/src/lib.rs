@@ -13,6 +13,7 @@
 mod error;
 mod memory;
 mod query;
+mod restored;
 mod retention;
 mod rows;
 mod sqlite;

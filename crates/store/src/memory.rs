@@ -5,11 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use navarch_model::{
-    Automation, AutomationSetting, Change, Command, CommandId, Event, FleetId, Incident,
-    IncidentId, Instance, InstanceId, Meta, Node, NodeId, Stamp, State, Time,
+    Change, Command, CommandId, Event, FleetId, Incident, IncidentId, Instance, InstanceId, Meta,
+    Node, NodeId, State, Time,
 };
 
 use crate::query::clamp;
+use crate::restored::changes_of_restore;
 use crate::{
     EventQuery, History, IncidentCursor, IncidentQuery, Order, Pruned, Retention, Store, StoreError,
 };
@@ -70,21 +71,14 @@ impl MemoryDisk {
     }
 
     /// Turns the disk into one that was restored from a copy: automation is off until a person has
-    /// looked at the fleet.
+    /// looked at the fleet, and what the scheduler knows is in doubt.
     #[must_use]
     pub fn restored(self, wall: Time) -> Self {
         {
             let mut contents = self.contents();
-            let meta = Arc::make_mut(&mut contents.state.meta);
-            meta.automation = AutomationSetting {
-                mode: Automation::Off,
-                reason: "restored from a backup; look at the fleet, then turn automation on"
-                    .to_owned(),
-                since: Some(Stamp {
-                    core: meta.core_time,
-                    wall,
-                }),
-            };
+            for change in changes_of_restore(&contents.state, wall) {
+                contents.make(&change);
+            }
         }
         self
     }
@@ -369,7 +363,7 @@ impl History for MemoryDisk {
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::PoolName;
+    use navarch_model::{Automation, PoolName};
 
     use super::*;
 

@@ -861,3 +861,71 @@ fn a_late_word_that_a_notice_was_taken_counts_for_who_was_told() {
     assert_eq!(rig.node(&id).told.waiting.len(), 1);
     assert_eq!(rig.node(&id).told.last, U);
 }
+
+/// A control plane takes over from a copy that was put back.
+fn restore(rig: &mut Rig, mut copy: State) {
+    for node in copy.nodes.values_mut() {
+        Arc::make_mut(node).told.restored();
+    }
+    let settings = Arc::clone(rig.fleet.settings());
+    let policy = Arc::clone(rig.fleet.policy());
+    rig.fleet = Fleet::new(copy, settings, policy);
+    rig.drop_calls();
+    rig.take(Input::Started { epoch: 2 });
+    rig.plan();
+}
+
+#[test]
+fn a_notice_of_a_restored_copy_is_newer_than_what_was_heard_since() {
+    let (mut rig, id) = one();
+    let drain = drained(&mut rig, &id);
+    let copy = rig.fleet.state().clone();
+    rig.scheduler(&id, &drain, NotifyOutcome::Taken);
+    rig.pass(60);
+    rig.order(&id, K::Cordon, "fan");
+    let heard = rig.the_notice(D);
+    assert!(heard.sequence > drain.sequence);
+    rig.pass(60);
+    restore(&mut rig, copy);
+    let again = rig.the_notice(D);
+    assert!(again.sequence > heard.sequence, "the scheduler believes it");
+    assert_ne!(
+        again.key(&rig.fleet.state().meta.fleet, &NodeId::new(id.as_str())),
+        drain.key(&rig.fleet.state().meta.fleet, &NodeId::new(id.as_str())),
+    );
+    rig.scheduler(&id, &again, NotifyOutcome::Taken);
+    rig.wait(&id, 1);
+    let asked = rig.drop_calls();
+    let asks = |effect: &Effect| matches!(effect, Effect::AskDrained { .. });
+    assert!(asked.iter().any(asks), "the drain goes on: {asked:?}");
+}
+
+#[test]
+fn a_restored_copy_tells_again_what_is_held_and_nothing_of_what_is_not() {
+    let mut rig = Rig::new(&told_yaml(2, 3));
+    let up = rig.up(2);
+    rig.drop_calls();
+    rig.order(&up[0], K::Cordon, "fan");
+    let cordon = rig.the_notice(C);
+    rig.scheduler(&up[0], &cordon, NotifyOutcome::Taken);
+    let copy = rig.fleet.state().clone();
+    rig.pass(60);
+    restore(&mut rig, copy);
+    let sent: Vec<_> = rig
+        .drop_calls()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Notify { node, notice, .. } => Some((node, notice)),
+            _ => None,
+        })
+        .collect();
+    let [(node, again)] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    assert_eq!((node.as_str(), again.kind), (up[0].as_str(), C));
+    assert!(again.sequence > cordon.sequence);
+    let (id, again) = (up[0].clone(), again.clone());
+    rig.scheduler(&id, &again, NotifyOutcome::Taken);
+    rig.wait(&id, 5);
+    assert_eq!(rig.sent(), [], "once is enough");
+}

@@ -9,8 +9,8 @@ use crate::support::{
 };
 use navarch_model::{
     Breaker, CapacityKind, Change, CommandId, Description, DrainCause, Ending, Gpu, HealthStatus,
-    Hold, HoldKind, IdSource, IncidentId, Offering, PoolName, ProviderName, Stamp, State, Time,
-    ids,
+    Hold, HoldKind, IdSource, IncidentId, Notice, NoticeKind, Offering, PoolName, ProviderName,
+    Stamp, State, Time, Told, ids,
 };
 
 #[test]
@@ -390,4 +390,46 @@ fn changes_put_records_in_and_forgetting_takes_them_out() {
     };
     assert_eq!(state, empty, "the fleet itself is never forgotten");
     assert!(full.pools.contains_key(&PoolName::new("pool")));
+}
+
+#[test]
+fn a_copy_that_is_put_back_doubts_what_the_scheduler_was_told_to_stop_and_tells_the_rest_anew() {
+    let notice = |attempts, unsure| Notice {
+        sequence: 7,
+        kind: NoticeKind::Drain,
+        reason: "fan".to_owned(),
+        created: stamp(3),
+        asked: None,
+        attempts,
+        unsure,
+        retry_at: (attempts > 0).then_some(Time(9)),
+        error: "in use".to_owned(),
+    };
+    for (last, doubt, doubted) in [
+        (NoticeKind::Uncordon, false, false),
+        (NoticeKind::Uncordon, true, true),
+        (NoticeKind::Cordon, false, true),
+        (NoticeKind::Drain, false, true),
+    ] {
+        let mut told = Told {
+            last,
+            receiver: 5,
+            doubt,
+            sequence: 8,
+            waiting: vec![notice(2, true), notice(1, false), notice(0, false)],
+            ..Told::default()
+        };
+        told.restored();
+        // None of them was sent, and each may have been heard.
+        let anew = notice(0, true);
+        let expected = Told {
+            last,
+            receiver: 5,
+            doubt: doubted,
+            sequence: 8,
+            waiting: vec![anew.clone(), anew.clone(), anew],
+            ..Told::default()
+        };
+        assert_eq!(told, expected, "{last:?} {doubt}");
+    }
 }

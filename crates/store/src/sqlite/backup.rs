@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use navarch_model::{Automation, AutomationSetting, FleetId, Stamp, Time};
+use navarch_model::{FleetId, Time};
 use rusqlite::{Connection, OpenFlags};
 
 use super::directory::{
@@ -13,9 +13,10 @@ use super::directory::{
 use super::fault::{fault, system};
 use super::open::{BUSY_TIMEOUT, check, inspect, new_file};
 use super::schema::{MIGRATIONS, migrate, version_of};
+use super::write::{self, Described};
 use super::{SqliteStore, load};
 use crate::StoreError;
-use crate::rows::{MetaRow, encode_row};
+use crate::restored::changes_of_restore;
 
 /// What a copy holds, as read back from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,9 @@ impl SqliteStore {
     }
 
     /// Makes the database of a data directory from a copy, with automation off until a person has
-    /// looked: the copy does not know what happened after it was made. `wall` is the present Unix
-    /// time. A copy of an older schema is brought to the present one.
+    /// looked: the copy does not know what happened after it was made, nor what the scheduler heard
+    /// since. `wall` is the present Unix time. A copy of an older schema is brought to the present
+    /// one.
     ///
     /// # Errors
     ///
@@ -89,7 +91,7 @@ impl SqliteStore {
             let failed = |error| fault(&new, "upgrade", error);
             let version = schema_of(&copy).map_err(failed)?;
             migrate(&mut copy, MIGRATIONS, version, |_| Ok(())).map_err(failed)?;
-            pause(&copy, &new, wall)?;
+            put_back(&mut copy, &new, wall)?;
             read_back(&copy, &new)
         })?;
         write_fleet_id(directory, &copied.fleet)?;
@@ -192,21 +194,14 @@ fn read_back(connection: &Connection, path: &Path) -> Result<Copied, StoreError>
     })
 }
 
-/// Sets the automation of the whole fleet to off.
-fn pause(copy: &Connection, path: &Path, wall: Time) -> Result<(), StoreError> {
+/// Makes a copy one that was put back.
+fn put_back(copy: &mut Connection, path: &Path, wall: Time) -> Result<(), StoreError> {
     let state = load::load(copy, path, &fleet_of(copy, path)?)?;
-    let mut meta = (*state.meta).clone();
-    let since = Stamp {
-        core: meta.core_time,
-        wall,
+    let changes = changes_of_restore(&state, wall);
+    let write = |copy: &mut Connection| {
+        let transaction = copy.transaction()?;
+        write::changes(&transaction, &changes, &mut Described::new())?;
+        transaction.commit()
     };
-    meta.automation = AutomationSetting {
-        mode: Automation::Off,
-        reason: "restored from a backup; look at the fleet, then turn automation on".to_owned(),
-        since: Some(since),
-    };
-    let row = encode_row(&MetaRow::new(&meta));
-    copy.execute("UPDATE meta SET row = ?1", [row])
-        .map_err(|error| fault(path, "write", error))?;
-    Ok(())
+    write(copy).map_err(|error| fault(path, "write", error))
 }

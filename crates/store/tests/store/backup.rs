@@ -69,6 +69,9 @@ fn a_copy_made_under_load_is_one_moment_of_the_fleet_and_comes_back_with_automat
         let meta = Arc::make_mut(&mut expected.meta);
         meta.epoch = state.meta.epoch;
         meta.automation = state.meta.automation.clone();
+        for node in expected.nodes.values_mut() {
+            Arc::make_mut(node).told.restored();
+        }
         assert!(state == expected, "the state is not that of {last} commits");
         let automation = &state.meta.automation;
         assert_eq!(automation.mode, Automation::Off);

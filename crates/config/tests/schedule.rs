@@ -1,8 +1,9 @@
-//! Windows of time over a month in which clocks change, in three time zones, minute by minute.
+//! Windows of time over a month in which clocks change, in three time zones, to the minute.
 //!
 //! `UPDATE_GOLDEN=1 cargo test` writes `schedule.txt` anew; read the difference before you keep it.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -28,20 +29,35 @@ fn windows(zone: &str, schedule: &[&str]) -> Vec<Window> {
     schedule.iter().map(window).collect()
 }
 
-/// When a window opens and closes, minute by minute.
-fn seen(window: &Window, from: Timestamp, until: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+/// The step away from a change of clocks: no longer than the shortest time for which a window is open
+/// or closed there.
+const STEP: SignedDuration = SignedDuration::from_mins(15);
+
+/// When a window opens and closes, to the minute. Every minute of `near` is looked at, where windows
+/// may be cut short, and elsewhere those of a step after which the answer is another one.
+fn seen(
+    window: &Window,
+    from: Timestamp,
+    until: Timestamp,
+    near: &Range<Timestamp>,
+) -> Vec<(Timestamp, Timestamp)> {
     let mut found = Vec::new();
-    let (mut at, mut open) = (from, None);
+    let (mut at, mut open) = (from, window.holds(from).then_some(from));
     while at < until {
-        match (window.holds(at), open) {
-            (true, None) => open = Some(at),
-            (false, Some(begun)) => {
-                found.push((begun, at));
-                open = None;
+        let over = at + STEP;
+        let looks = near.contains(&at) || window.holds(over) != open.is_some();
+        while looks && at < over {
+            at += SignedDuration::from_mins(1);
+            match (window.holds(at), open) {
+                (true, None) => open = Some(at),
+                (false, Some(begun)) => {
+                    found.push((begun, at));
+                    open = None;
+                }
+                _ => {}
             }
-            _ => {}
         }
-        at += SignedDuration::from_mins(1);
+        at = over;
     }
     found
 }
@@ -79,13 +95,13 @@ fn windows_keep_to_the_clock_on_the_wall_over_a_month_of_changes() {
             let first = Date::from_str(first).unwrap();
             let midnight = |date: Date| date.to_zoned(rules.clone()).unwrap().timestamp();
             let (from, until) = (midnight(first), midnight(first + 29.days()));
-            let all = seen(&window, from, until);
+            let change = Date::from_str(change).unwrap();
+            let near = midnight(change.yesterday().unwrap())..midnight(change + 2.days());
+            let all = seen(&window, from, until, &near);
             let minutes =
                 |(begun, over): &(Timestamp, Timestamp)| over.duration_since(*begun).as_mins();
             let total: i64 = all.iter().map(minutes).sum();
             let _ = writeln!(told, "{window}: {} times, {total} minutes", all.len());
-            let change = Date::from_str(change).unwrap();
-            let near = midnight(change.yesterday().unwrap())..midnight(change + 2.days());
             for (begun, over) in all.iter().filter(|(begun, _)| near.contains(begun)) {
                 let local = |at: &Timestamp| {
                     let at = at.to_zoned(rules.clone());

@@ -32,7 +32,7 @@ mod sweep;
 mod tokens;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use navarch_config::Config;
@@ -116,6 +116,12 @@ pub(super) fn settings(yaml: &str, idempotency: Idempotency) -> Arc<Settings> {
     Arc::new(Settings::new(&config, |_| idempotency))
 }
 
+/// The built-in policy, compiled once for all rigs of a test.
+fn builtin() -> Arc<HealthPolicy> {
+    static POLICY: OnceLock<Arc<HealthPolicy>> = OnceLock::new();
+    Arc::clone(POLICY.get_or_init(HealthPolicy::builtin))
+}
+
 impl Rig {
     /// A started fleet with nothing in it.
     pub fn new(yaml: &str) -> Self {
@@ -125,7 +131,7 @@ impl Rig {
     pub fn on(yaml: &str, idempotency: Idempotency) -> Self {
         let state = State::new(FleetId::new("fleet-test"));
         let mut rig = Self {
-            fleet: Fleet::new(state, settings(yaml, idempotency), HealthPolicy::builtin()),
+            fleet: Fleet::new(state, settings(yaml, idempotency), builtin()),
             now: Stamp {
                 core: Time(0),
                 wall: Time(WALL),

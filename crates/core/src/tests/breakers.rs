@@ -438,6 +438,11 @@ fn a_probe_in_a_paused_pool_is_named_by_those_that_wait_for_it() {
         let reasons = of_breaker.map(|wait| wait.reason.clone());
         reasons.collect::<Vec<_>>()
     };
+    let causes = |rig: &Rig| {
+        let waits = &rig.report.pools[&PoolName::new("other")].waits;
+        let of_breaker = waits.iter().filter(|wait| wait.guard == "breaker");
+        of_breaker.map(|wait| wait.cause).collect::<BTreeSet<_>>()
+    };
     rig.run(1);
     let running = waits(&rig);
     assert_eq!(running.len(), 2);
@@ -457,6 +462,11 @@ fn a_probe_in_a_paused_pool_is_named_by_those_that_wait_for_it() {
             .map(|reason| format!("{reason}{said}"))
             .collect();
         assert_eq!(waits(&rig), expected);
+        let cause = match mode {
+            Automation::On => "probing",
+            Automation::Off | Automation::Observe => "paused",
+        };
+        assert_eq!(causes(&rig), [cause].into());
     }
     assert_eq!(drained(&rig, &sick), 0);
     go(&mut rig, 900);
@@ -634,4 +644,104 @@ fn a_repair_in_a_pool_that_has_its_size_is_the_launch_that_an_open_launch_breake
     assert_eq!(touched(&rig).len(), 2, "no healthy node");
     assert_eq!(rig.of(Phase::Running).len(), 4);
     assert_eq!(behind(&rig), [""; 0]);
+}
+
+#[test]
+fn a_pool_that_is_hit_no_more_does_not_join_a_breaker_that_opens_elsewhere() {
+    let text = yaml(6, 11, &other(6)).replace("budget: 1\n", "budget: 0\n");
+    let mut rig = Rig::new(&text);
+    let up = rig.up(12);
+    let (main, others): (Vec<_>, Vec<_>) = up
+        .into_iter()
+        .partition(|id| rig.instance(id).pool.as_str() == "main");
+    hit(&mut rig, &main[..1]);
+    go(&mut rig, 600);
+    // Its fault is shown still, and no hit of the window any more.
+    hit(&mut rig, &others[..4]);
+    rig.plan();
+    assert!(breaker(&rig, "other").is_open() && !breaker(&rig, "other").fleet);
+    assert!(!breaker(&rig, "main").is_open());
+}
+
+#[test]
+fn what_was_hit_at_the_moment_of_a_reset_is_forgotten_with_it() {
+    let (mut rig, up) = fleet(8);
+    hit(&mut rig, &up[..4]);
+    rig.plan();
+    assert!(breaker(&rig, "main").is_open());
+    rig.take(Input::ResetBreaker {
+        pool: PoolName::new("main"),
+        signature: None,
+    });
+    rig.plan();
+    assert!(!breaker(&rig, "main").is_open());
+    assert_eq!(rig.count(EventKind::BreakerOpened), 1);
+}
+
+#[test]
+fn a_breaker_of_one_pool_closes_though_another_pool_shows_its_signature() {
+    let never = |text: String| text.replace("budget: 100\n", "budget: 0\n");
+    let mut rig = Rig::new(&never(yaml(6, 11, &other(6))));
+    let up = rig.up(12);
+    let (main, others): (Vec<_>, Vec<_>) = up
+        .into_iter()
+        .partition(|id| rig.instance(id).pool.as_str() == "main");
+    hit(&mut rig, &main[..4]);
+    rig.plan();
+    go(&mut rig, 300);
+    hit(&mut rig, &others[..1]);
+    rig.plan();
+    for (id, incident) in rig.fleet.state().incidents.clone() {
+        if main
+            .iter()
+            .any(|one| incident.key.node.as_str() == one.as_str())
+        {
+            rig.take(Input::CloseIncident {
+                incident: id,
+                reason: String::new(),
+            });
+        }
+    }
+    go(&mut rig, 290);
+    assert!(breaker(&rig, "main").is_open(), "its wait is not over");
+    go(&mut rig, 20);
+    assert!(!breaker(&rig, "main").is_open());
+    assert!(breaker(&rig, "other").is_open(), "it shows it");
+}
+
+#[test]
+fn a_breaker_that_joins_those_of_the_fleet_waits_as_long_as_they_do() {
+    let third = other(6).replace("  other:\n", "  third:\n");
+    let (third, _) = third.split_once("guards:").expect("it has guards");
+    let text = yaml(6, 11, &format!("{third}{}", other(6)));
+    let mut rig = Rig::new(&text.replace("budget: 1\n", "budget: 100\n"));
+    let up = rig.up(18);
+    let of = |rig: &Rig, pool: &str, count: usize| -> Vec<InstanceId> {
+        let here = up
+            .iter()
+            .filter(|id| rig.instance(id).pool.as_str() == pool);
+        here.take(count).cloned().collect()
+    };
+    for pool in ["main", "other"] {
+        let sick = of(&rig, pool, 2);
+        hit(&mut rig, &sick);
+    }
+    rig.plan();
+    assert!(breaker(&rig, "main").fleet && breaker(&rig, "other").fleet);
+    // Two tries did not help: the wait is forty minutes now.
+    for _ in 0..2 {
+        rig.take(Input::Act(crate::Action::JudgeProbe {
+            pool: PoolName::new("main"),
+            signature: RULE.to_owned(),
+            proven: false,
+        }));
+    }
+    let sick = of(&rig, "third", 1);
+    hit(&mut rig, &sick);
+    let last = rig.now.core;
+    rig.plan();
+    let joined = breaker(&rig, "third");
+    assert!(joined.fleet);
+    let waits = joined.probe_at.map(|at| at.since(last).as_secs());
+    assert_eq!((joined.trips, waits), (2, Some(2400)));
 }

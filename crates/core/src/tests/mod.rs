@@ -18,6 +18,7 @@ mod notices;
 mod orphans;
 mod placement;
 mod policy;
+mod proofs;
 mod register;
 mod reports;
 mod restored;

@@ -17,11 +17,13 @@ fn the_first_seeds_keep_every_promise() {
 /// Seeds that found something once: circles of guards that waited for each other, a silence that
 /// an operator closed, a launch that was planned late, a machine that booted while it ran, a list
 /// of prices that got too old unseen, an intent that moved late, launches that waited for each
-/// other.
+/// other, an offering that came back unseen, a launch breaker that nothing tried, a notice that was
+/// older than what was heard.
 #[test]
 fn seeds_that_failed_once_keep_every_promise() {
     for seed in [
-        3049, 8103, 8664, 9046, 10_013, 10_523, 50_250, 51_260, 53_246,
+        1742, 3049, 3583, 8103, 8664, 9046, 9983, 10_013, 10_523, 30_436, 50_250, 51_260, 51_473,
+        53_246,
     ] {
         if let Err(failure) = fuzz::world(seed, Config::drawn(seed), 60) {
             panic!("{failure}");

@@ -74,9 +74,17 @@ pub enum Transition {
 #[derive(Debug, Clone, Default)]
 pub struct Liveness {
     pulses: BTreeMap<NodeId, Pulse>,
+    /// Until then nobody can be silent for the timeout of the last sweep.
+    due: Time,
+    timeout: Duration,
 }
 
 impl Liveness {
+    /// A node that is not taken for silent was heard at a moment.
+    fn expect(&mut self, heard: Time) {
+        self.due = self.due.min(heard + self.timeout);
+    }
+
     /// A node registered, or was loaded: it counts as heard now. `silent` is what the Fleet holds
     /// it for. Of another machine under the id nothing that was known applies.
     pub fn register(
@@ -103,12 +111,20 @@ impl Liveness {
         pulse.heard = now;
         pulse.silent = silent;
         pulse.session = session;
+        if !silent {
+            self.expect(now.core);
+        }
     }
 
     /// Takes over what the Fleet was told, after it was loaded again.
     pub fn told(&mut self, node: &NodeId, silent: bool) {
-        if let Some(pulse) = self.pulses.get_mut(node) {
-            pulse.silent = silent;
+        let Some(pulse) = self.pulses.get_mut(node) else {
+            return;
+        };
+        pulse.silent = silent;
+        let heard = pulse.heard.core;
+        if !silent {
+            self.expect(heard);
         }
     }
 
@@ -139,18 +155,57 @@ impl Liveness {
             pulse.history.add(&sample, now.core);
             pulse.sample = sample;
         }
-        Ok(std::mem::take(&mut pulse.silent).then(|| Transition::Back(node.clone())))
+        if !std::mem::take(&mut pulse.silent) {
+            return Ok(None);
+        }
+        self.expect(now.core);
+        Ok(Some(Transition::Back(node.clone())))
     }
 
-    /// Finds the nodes that went silent. `grace` is the moment since which silence counts at all.
+    /// A node counts as heard until [`doubt`](Self::doubt) ends it: for a driver that knows by
+    /// itself when the node falls silent, and need not tell of each beat. Answers when the node was
+    /// heard last; none if there is nothing to vouch for.
+    pub fn vouch(&mut self, node: &NodeId) -> Option<Stamp> {
+        let pulse = self.pulses.get_mut(node).filter(|pulse| !pulse.silent)?;
+        let heard = pulse.heard;
+        pulse.heard.core = Time::NEVER;
+        Some(heard)
+    }
+
+    /// From now on beats count again. `heard` is the last one until now.
+    pub fn doubt(&mut self, node: &NodeId, heard: Stamp) {
+        let vouched = |pulse: &&mut Pulse| pulse.heard.core == Time::NEVER;
+        if let Some(pulse) = self.pulses.get_mut(node).filter(vouched) {
+            pulse.heard = heard;
+            if pulse.beat.is_some_and(|beat| beat.core < heard.core) {
+                pulse.beat = Some(heard);
+            }
+            self.expect(heard.core);
+        }
+    }
+
+    /// Finds the nodes that went silent. `grace` is the moment since which silence counts at all;
+    /// it never goes back.
     pub fn sweep(&mut self, timeout: Duration, grace: Time, now: Stamp) -> Vec<Transition> {
         let mut found = Vec::new();
+        // Beats and grace only put off when the next node is overdue.
+        if timeout == self.timeout && now.core <= self.due {
+            return found;
+        }
+        let mut next = Time::NEVER;
         for (node, pulse) in &mut self.pulses {
-            if !pulse.silent && now.core.since(pulse.heard.core.max(grace)) > timeout {
+            if pulse.silent {
+                continue;
+            }
+            let since = pulse.heard.core.max(grace);
+            if now.core.since(since) > timeout {
                 pulse.silent = true;
                 found.push(Transition::Silent(node.clone(), pulse.heard));
+            } else {
+                next = next.min(since + timeout);
             }
         }
+        (self.due, self.timeout) = (next, timeout);
         found
     }
 
@@ -237,6 +292,61 @@ mod tests {
             table.beat(&node, None, None, at(301)),
             Ok(Some(Transition::Back(node.clone())))
         );
+    }
+
+    #[test]
+    fn whoever_is_overdue_first_is_found_then_whatever_came_in_between() {
+        let mut table = Liveness::default();
+        let timeout = Duration::from_secs(90);
+        let [a, b, c] = ["a", "b", "c"].map(NodeId::new);
+        table.register(a.clone(), None, 1, false, at(0));
+        table.register(b.clone(), None, 1, false, at(10));
+        assert_eq!(table.sweep(timeout, Time(0), at(50)), []);
+        table.beat(&a, None, None, at(60)).unwrap();
+        table.register(c.clone(), None, 1, true, at(70));
+        table.told(&c, false);
+        assert_eq!(
+            table.sweep(timeout, Time(0), at(101)),
+            [Transition::Silent(b.clone(), at(10))]
+        );
+        assert_eq!(
+            table.beat(&b, None, None, at(102)),
+            Ok(Some(Transition::Back(b.clone())))
+        );
+        assert_eq!(
+            table.sweep(timeout, Time(0), at(193)),
+            [a, b, c].map(|node| {
+                let heard = table.get(&node).unwrap().heard;
+                Transition::Silent(node, heard)
+            })
+        );
+        // A shorter timeout counts at once.
+        let node = NodeId::new("d");
+        table.register(node.clone(), None, 1, false, at(200));
+        assert_eq!(table.sweep(timeout, Time(0), at(220)), []);
+        assert_eq!(
+            table.sweep(Duration::from_secs(10), Time(0), at(221)),
+            [Transition::Silent(node, at(200))]
+        );
+    }
+
+    #[test]
+    fn a_node_that_somebody_vouches_for_is_silent_only_after_that_ended() {
+        let mut table = Liveness::default();
+        let node = NodeId::new("a");
+        let timeout = Duration::from_secs(90);
+        table.register(node.clone(), None, 1, false, at(0));
+        assert_eq!(table.vouch(&node), Some(at(0)));
+        assert_eq!(table.sweep(timeout, Time(0), at(1000)), []);
+        table.doubt(&node, at(950));
+        assert_eq!(table.sweep(timeout, Time(0), at(1040)), []);
+        let silent = Transition::Silent(node.clone(), at(950));
+        assert_eq!(table.sweep(timeout, Time(0), at(1041)), [silent]);
+        assert_eq!(table.vouch(&node), None, "it is silent");
+        // What nobody vouches for is not changed.
+        table.beat(&node, None, None, at(1050)).unwrap();
+        table.doubt(&node, at(10));
+        assert_eq!(table.get(&node).unwrap().heard, at(1050));
     }
 
     #[test]

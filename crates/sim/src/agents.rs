@@ -44,7 +44,7 @@ pub(crate) type Answer = (Outcome, Vec<Arc<Command>>);
 impl Sim {
     pub(crate) fn boot(&mut self, id: &ProviderInstanceId) {
         // One that was repaired twice boots again while it runs.
-        self.wake_up(id, true);
+        self.wake_up(id);
         let (now, bug) = (self.now, self.config.bug);
         let host = match self.hosts.get_mut(id) {
             Some(host) if host.dead => return,
@@ -98,7 +98,7 @@ impl Sim {
     /// A machine is gone, and everything on it.
     pub(crate) fn gone(&mut self, id: &ProviderInstanceId, status: CloudStatus) {
         let now = self.now;
-        self.wake_up(id, true);
+        self.wake_up(id);
         let Some(rented) = self
             .cloud
             .machines
@@ -121,7 +121,7 @@ impl Sim {
     /// An agent starts again on a machine that goes on.
     pub(crate) fn restart_agent(&mut self, id: &ProviderInstanceId) {
         let now = self.now;
-        self.wake_up(id, true);
+        self.wake_up(id);
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.agent.is_some()) else {
             return;
         };
@@ -267,6 +267,8 @@ impl Sim {
 
     /// Serves a call as the handlers do; none when the process died first.
     fn serve(&mut self, from: &ProviderInstanceId, call: Call) -> Option<Answer> {
+        // One that its agent gave up long ago may come while its machine is quiet.
+        self.wake_up(from);
         let done = |outcome| Some((outcome, Vec::new()));
         match call {
             Call::Register(registration) => {
@@ -312,9 +314,6 @@ impl Sim {
                     if let Some(host) = self.hosts.get_mut(from) {
                         host.told(told);
                         host.settled = settled;
-                        if full {
-                            host.last_full = self.now;
-                        }
                     }
                     // The agent's stream stands again: what waits is pushed.
                     if let (Some(node), true) = (node, full) {
@@ -411,7 +410,7 @@ impl Sim {
         if self.plane.process.is_none() || now < self.plane.paused_until {
             return;
         }
-        self.wake_up(id, true);
+        self.wake_up(id);
         let Some(host) = self.hosts.get(id) else {
             return;
         };

@@ -299,9 +299,6 @@ impl Sim {
         process.wakes.remove(&now);
         if now >= process.next_tick {
             process.next_tick = now + self.config.tick;
-            if self.config.bulk {
-                self.hear_quiet();
-            }
             if self.turn(vec![Input::Tick]).is_none() {
                 return;
             }

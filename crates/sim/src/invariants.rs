@@ -111,7 +111,7 @@ impl Sim {
             self.write_down(change);
             self.seen.apply(change);
             if let Change::Node(node) = change {
-                self.wake_node(&node.id, false);
+                self.wake_node(&node.id);
                 let id = self.by_node.get(&node.id);
                 if let Some(host) = id.and_then(|id| self.hosts.get_mut(id)) {
                     host.settled = false;

@@ -71,8 +71,6 @@ pub(crate) struct Host {
     pub(crate) under_way: u32,
     /// Whether the last full report changed nothing, nor anything else the node since.
     pub(crate) settled: bool,
-    /// When the last full report that the control plane was told of reached it.
-    pub(crate) last_full: Time,
     /// Its traffic, while it is quiet.
     pub(crate) quiet: Option<Quiet>,
 }
@@ -141,7 +139,6 @@ impl Host {
             told_by: None,
             under_way: 0,
             settled: false,
-            last_full: Time(0),
             quiet: None,
         }
     }

@@ -1,21 +1,27 @@
 //! Quiet machines: agents that only beat and report what they reported before are advanced in bulk.
 //!
-//! Nothing of their traffic reaches the queue. The agent's core, its randomness and the ways of its
-//! calls are the same as elsewhere; what the control plane would learn, when a machine was last
-//! heard and last reported in full, is told to it before it looks. Whatever concerns the machine,
-//! its node or the control plane wakes it up, with its calls under way back in the queue. Traces
-//! are the same bytes with and without this; a test compares them.
+//! Nothing of their traffic reaches the queue. The control plane takes them for heard and for
+//! reporting the same. Whatever concerns the machine, its node or the control plane wakes it up:
+//! only then its agent's core lives through the time until now, with the same randomness and the
+//! same ways of its calls as elsewhere, the control plane learns when it last heard of it, and what
+//! is under way is back in the queue. Traces are the same bytes with and without this; a test
+//! compares them.
 
 use std::time::Duration;
 
 use navarch_core::agent::{Agent, Outcome, Step};
 use navarch_core::{Action, Input, Report};
-use navarch_model::{HealthStatus, NodeId, ProviderInstanceId, Time};
+use navarch_model::{HealthStatus, NodeId, ProviderInstanceId, Stamp, Time};
 
 use crate::agents::{Call, Kind};
 use crate::machine::Host;
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
+
+/// The longest interval of an agent, with its jitter.
+const LONGEST_INTERVAL: f64 = 1.1;
+/// More than an answer and the next request are under way.
+const WAYS: Duration = Duration::from_millis(100);
 
 /// What comes next at a quiet machine.
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +42,17 @@ pub(crate) struct Quiet {
     /// In no order, and never more than a handful.
     coming: Vec<(Time, u64, Coming)>,
     scheduled: u64,
-    /// The last heartbeat and the last full report that reached the control plane and that it was
-    /// not told of.
+    /// The last heartbeat and the last full report that reached the control plane since.
     beat: Option<Time>,
     report: Option<Time>,
+    /// The last ones before, by the control plane's clock.
+    before: (Stamp, Time),
 }
 
 impl Quiet {
-    fn new(wake: Time) -> Self {
+    fn new(wake: Time, before: (Stamp, Time)) -> Self {
         Self {
+            before,
             coming: vec![(wake, 0, Coming::Wake)],
             scheduled: 0,
             beat: None,
@@ -153,97 +161,60 @@ impl Sim {
             let mut commands = self.seen.commands.values();
             commands.any(|command| command.node == node && !command.state.is_final())
         };
-        if steady && self.by_node.get(&node) == Some(id) && !ordered() {
-            host.quiet = Some(Quiet::new(wake));
-            host.wake = None;
+        let Some(process) = &mut self.plane.process else {
+            return;
+        };
+        if !steady || self.by_node.get(&node) != Some(id) || ordered() {
+            return;
         }
-    }
-
-    /// Tells the control plane what quiet machines let it know, as far as it is about to look.
-    pub(crate) fn hear_quiet(&mut self) {
-        let now = self.now;
+        // A control plane that started since waits for its first report.
+        let Some(report) = process.fleet.vouch_for_reports(&node) else {
+            return;
+        };
+        let stamp = process.stamp(now).core;
+        let heard = process.liveness.vouch(&node);
+        let in_time = |last: Time, interval: Duration, patience: Duration| {
+            stamp.since(last) + interval.mul_f64(LONGEST_INTERVAL) + WAYS < patience
+        };
         let settings = &self.settings;
-        let patience = settings.health_check_interval * settings.guards.stale_report_intervals;
-        // One report before the one that it was told of last is too old.
-        let old = patience.saturating_sub(settings.health_check_interval.mul_f64(1.2));
-        let mut late = Vec::new();
-        let Some(process) = &mut self.plane.process else {
-            return;
-        };
-        for (id, host) in &mut self.hosts {
-            let (session, node) = (host.session(), &host.spec.node);
-            let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) else {
-                continue;
-            };
-            quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
-            if let Some(at) = quiet.beat.take() {
-                let stamp = process.stamp(at);
-                // A quiet machine is known and heard: there is nothing to tell.
-                let _ = process.liveness.beat(node, session.as_ref(), None, stamp);
+        let stale = settings.health_check_interval * settings.guards.stale_report_intervals;
+        match heard {
+            Some(beat)
+                if in_time(
+                    beat.core,
+                    settings.heartbeat_interval,
+                    settings.heartbeat_timeout,
+                ) && in_time(report, settings.health_check_interval, stale) =>
+            {
+                host.quiet = Some(Quiet::new(wake, (beat, report)));
+                host.wake = None;
             }
-            if quiet.report.is_some() && now.since(host.last_full) >= old {
-                late.push(id.clone());
+            Some(beat) => {
+                process.liveness.doubt(&node, beat);
+                process.fleet.doubt_reports(&node, report);
             }
-        }
-        for id in late {
-            self.tell_report(&id);
-        }
-    }
-
-    /// Tells the control plane of a quiet machine's last full report, at the time of that report:
-    /// a reading that finds nothing has the same consequences as the one that found the same.
-    fn tell_report(&mut self, id: &ProviderInstanceId) {
-        let Some(host) = self.hosts.get_mut(id) else {
-            return;
-        };
-        let (node, boot, session) = (host.node(), host.boot(), host.session());
-        let Some(at) = host.quiet.as_mut().and_then(|quiet| quiet.report.take()) else {
-            return;
-        };
-        host.last_full = at;
-        let Some(process) = &mut self.plane.process else {
-            return;
-        };
-        let report = Input::Report(Report {
-            node: Some(node),
-            boot: Some(boot),
-            session,
-            full: true,
-            ..Report::default()
-        });
-        let stamp = process.stamp(at);
-        let applied = process.fleet.apply(report, stamp, &mut self.plane.ids);
-        if !applied.changes.is_empty() || applied.reply.is_err() {
-            let what = format!("the report of {id} led to {:?}", applied.reply);
-            self.violated("a quiet machine changes nothing", what);
+            None => process.fleet.doubt_reports(&node, report),
         }
     }
 
     /// Wakes a machine up: what it sent is known, and what is under way is in the queue.
-    pub(crate) fn wake_up(&mut self, id: &ProviderInstanceId, tell: bool) {
-        let (now, life) = (self.now, self.hosts.get(id).map_or(0, |host| host.life));
+    pub(crate) fn wake_up(&mut self, id: &ProviderInstanceId) {
+        let now = self.now;
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.quiet.is_some()) else {
             return;
         };
-        let session = host.session();
-        if let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) {
-            quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
-            if let (Some(at), Some(process)) = (quiet.beat.take(), &mut self.plane.process) {
-                let stamp = process.stamp(at);
-                let _ = process
-                    .liveness
-                    .beat(&host.spec.node, session.as_ref(), None, stamp);
-            }
-        }
-        if tell {
-            self.tell_report(id);
-        }
-        let Some(host) = self.hosts.get_mut(id) else {
+        let (life, session) = (host.life, host.session());
+        let (Some(mut quiet), Some(agent)) = (host.quiet.take(), &mut host.agent) else {
             return;
         };
-        let Some(mut quiet) = host.quiet.take() else {
-            return;
-        };
+        quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
+        if let Some(process) = &mut self.plane.process {
+            let (beat, report) = quiet.before;
+            let beat = quiet.beat.map_or(beat, |at| process.stamp(at));
+            let report = quiet.report.map_or(report, |at| process.stamp(at).core);
+            process.liveness.doubt(&host.spec.node, beat);
+            process.fleet.doubt_reports(&host.spec.node, report);
+        }
         quiet.coming.sort_by_key(|(at, order, _)| (*at, *order));
         for (at, _, coming) in quiet.coming {
             let event = match coming {
@@ -303,16 +274,16 @@ impl Sim {
         let quiet = self.hosts.iter().filter(|(_, host)| host.quiet.is_some());
         let quiet: Vec<ProviderInstanceId> = quiet.map(|(id, _)| id.clone()).collect();
         for id in quiet {
-            self.wake_up(&id, true);
+            self.wake_up(&id);
         }
     }
 
     /// Wakes the machine of a node up.
-    pub(crate) fn wake_node(&mut self, node: &NodeId, tell: bool) {
+    pub(crate) fn wake_node(&mut self, node: &NodeId) {
         if self.config.bulk
             && let Some(id) = self.by_node.get(node).cloned()
         {
-            self.wake_up(&id, tell);
+            self.wake_up(&id);
         }
     }
 
@@ -341,13 +312,13 @@ impl Sim {
                 | Action::Tell { node }
                 | Action::CancelDrain { node },
             ) => {
-                self.wake_node(&node.clone(), true);
+                self.wake_node(&node.clone());
                 return;
             }
             Input::Act(Action::Terminate { instance, .. })
             | Input::EndInstance { instance, .. } => instance,
             _ => return,
         };
-        self.wake_node(&NodeId::new(instance.as_str()), true);
+        self.wake_node(&NodeId::new(instance.as_str()));
     }
 }

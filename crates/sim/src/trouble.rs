@@ -190,7 +190,7 @@ impl Sim {
     /// Makes trouble for one machine.
     fn harm(&mut self, kind: Trouble, id: &ProviderInstanceId, until: Time, number: u32) {
         let now = self.now;
-        self.wake_up(id, true);
+        self.wake_up(id);
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
@@ -266,7 +266,7 @@ impl Sim {
     /// The kernel log of a machine shows an XID.
     pub(crate) fn xid(&mut self, id: &ProviderInstanceId, code: u32, gpu: u32) {
         let now = self.now;
-        self.wake_up(id, true);
+        self.wake_up(id);
         let watched = |host: &&mut Host| host.agent.is_some();
         let Some(host) = self.hosts.get_mut(id).filter(watched) else {
             return;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use navarch_model::{
     Check, CloudStatus, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
-    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, Phase, Repair,
-    Subject, Time,
+    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, NodeId, Phase,
+    Repair, Subject, Time,
 };
 use navarch_policy::{EventFacts, guards};
 
-use super::Fleet;
 use super::incidents::Finding;
 use super::operator::{is_leaving_external, superseded};
+use super::{Fleet, Soft};
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
@@ -502,6 +502,24 @@ impl Fleet {
             };
             self.find(&mut node, finding, false, ids);
             self.put_node(node, "stale reports");
+        }
+    }
+
+    /// A node counts as reporting in full, each time the same, until
+    /// [`doubt_reports`](Self::doubt_reports) ends it: for a driver that knows by itself when the
+    /// reports change or stay away. Answers when the last one came;
+    /// none if there is nothing to vouch for.
+    pub fn vouch_for_reports(&mut self, node: &NodeId) -> Option<Time> {
+        let last = self.soft.get_mut(node)?.last_full.as_mut()?;
+        Some(std::mem::replace(last, Time::NEVER))
+    }
+
+    /// From now on a node's full reports count again. `last` is when the last one until now came.
+    pub fn doubt_reports(&mut self, node: &NodeId, last: Time) {
+        let vouched = |soft: &&mut Soft| soft.last_full == Some(Time::NEVER);
+        if let Some(soft) = self.soft.get_mut(node).filter(vouched) {
+            soft.last_full = Some(last);
+            self.stale_unsure.insert(node.clone());
         }
     }
 

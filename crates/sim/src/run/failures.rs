@@ -78,7 +78,7 @@ impl Sim {
         failure: &Failure,
         cause: Cause,
     ) -> Option<usize> {
-        self.wake_up(id, true);
+        self.wake_up(id);
         let now = self.now;
         let kind = failure.kind;
         let host = self.hosts.get(id)?;
@@ -211,7 +211,7 @@ impl Sim {
             self.gone(id, CloudStatus::NotFound);
             return;
         }
-        self.wake_up(id, true);
+        self.wake_up(id);
         let Some(host) = self.hosts.remove(id) else {
             return;
         };
@@ -272,7 +272,7 @@ impl Sim {
         let Some(id) = self.by_node.get(node).cloned() else {
             return;
         };
-        self.wake_up(&id, true);
+        self.wake_up(&id);
         let now = self.now;
         let mut boots = false;
         for (place, kind) in open {

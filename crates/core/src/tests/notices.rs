@@ -10,7 +10,7 @@ use crate::NotifyOutcome;
 
 /// The configuration of a fleet with a scheduler that has ten seconds for a command and four for
 /// a call.
-fn told_yaml(min: usize, max: usize) -> String {
+pub(super) fn told_yaml(min: usize, max: usize) -> String {
     yaml(min, max, "").replace(
         "server:\n",
         "server:
@@ -33,7 +33,7 @@ fn moved_yaml() -> String {
 }
 
 /// One machine that is up, and a scheduler.
-fn one() -> (Rig, InstanceId) {
+pub(super) fn one() -> (Rig, InstanceId) {
     let mut rig = Rig::new(&told_yaml(1, 2));
     let up = rig.up(1);
     rig.drop_calls();
@@ -41,7 +41,7 @@ fn one() -> (Rig, InstanceId) {
 }
 
 /// A machine breaks and is drained: the notice of that, sent.
-fn drained(rig: &mut Rig, id: &InstanceId) -> Notice {
+pub(super) fn drained(rig: &mut Rig, id: &InstanceId) -> Notice {
     rig.xid(id, 79, 0);
     rig.plan();
     // The fault comes first, and one notice at a time.
@@ -61,7 +61,12 @@ fn unknown() -> NotifyOutcome {
 }
 
 impl Rig {
-    fn order(&mut self, id: &InstanceId, kind: NodeCommandType, reason: &str) -> CommandId {
+    pub(super) fn order(
+        &mut self,
+        id: &InstanceId,
+        kind: NodeCommandType,
+        reason: &str,
+    ) -> CommandId {
         let reply = self.take(Input::Command {
             node: NodeId::new(id.as_str()),
             kind,
@@ -79,7 +84,7 @@ impl Rig {
     }
 
     /// Takes the notices that were sent and have no answer.
-    fn sent(&mut self) -> Vec<Notice> {
+    pub(super) fn sent(&mut self) -> Vec<Notice> {
         let mut found = Vec::new();
         self.effects.retain(|effect| match effect {
             Effect::Notify { notice, .. } => {
@@ -93,14 +98,14 @@ impl Rig {
 
     /// Takes the one notice that was sent.
     #[track_caller]
-    fn the_notice(&mut self, kind: NoticeKind) -> Notice {
+    pub(super) fn the_notice(&mut self, kind: NoticeKind) -> Notice {
         let sent = self.sent();
         assert_eq!(sent.len(), 1, "{sent:?}");
         assert_eq!(sent[0].kind, kind, "{sent:?}");
         sent[0].clone()
     }
 
-    fn scheduler(&mut self, id: &InstanceId, notice: &Notice, outcome: NotifyOutcome) {
+    pub(super) fn scheduler(&mut self, id: &InstanceId, notice: &Notice, outcome: NotifyOutcome) {
         self.take(Input::NotifyResult {
             node: NodeId::new(id.as_str()),
             sequence: notice.sequence,
@@ -109,7 +114,7 @@ impl Rig {
     }
 
     /// Lets seconds pass with a tick and a plan in each; the cloud answers, the scheduler does not.
-    fn wait(&mut self, id: &InstanceId, seconds: u64) {
+    pub(super) fn wait(&mut self, id: &InstanceId, seconds: u64) {
         for second in 0..seconds {
             if second % 20 == 0 {
                 self.full(id, 45);
@@ -864,72 +869,4 @@ fn a_late_word_that_a_notice_was_taken_counts_for_who_was_told() {
     rig.scheduler(&id, &notice, NotifyOutcome::Taken);
     assert_eq!(rig.node(&id).told.waiting.len(), 1);
     assert_eq!(rig.node(&id).told.last, U);
-}
-
-/// A control plane takes over from a copy that was put back.
-fn restore(rig: &mut Rig, mut copy: State) {
-    for node in copy.nodes.values_mut() {
-        Arc::make_mut(node).told.restored();
-    }
-    let settings = Arc::clone(rig.fleet.settings());
-    let policy = Arc::clone(rig.fleet.policy());
-    rig.fleet = Fleet::new(copy, settings, policy);
-    rig.drop_calls();
-    rig.take(Input::Started { epoch: 2 });
-    rig.plan();
-}
-
-#[test]
-fn a_notice_of_a_restored_copy_is_newer_than_what_was_heard_since() {
-    let (mut rig, id) = one();
-    let drain = drained(&mut rig, &id);
-    let copy = rig.fleet.state().clone();
-    rig.scheduler(&id, &drain, NotifyOutcome::Taken);
-    rig.pass(60);
-    rig.order(&id, K::Cordon, "fan");
-    let heard = rig.the_notice(D);
-    assert!(heard.sequence > drain.sequence);
-    rig.pass(60);
-    restore(&mut rig, copy);
-    let again = rig.the_notice(D);
-    assert!(again.sequence > heard.sequence, "the scheduler believes it");
-    assert_ne!(
-        again.key(&rig.fleet.state().meta.fleet, &NodeId::new(id.as_str())),
-        drain.key(&rig.fleet.state().meta.fleet, &NodeId::new(id.as_str())),
-    );
-    rig.scheduler(&id, &again, NotifyOutcome::Taken);
-    rig.wait(&id, 1);
-    let asked = rig.drop_calls();
-    let asks = |effect: &Effect| matches!(effect, Effect::AskDrained { .. });
-    assert!(asked.iter().any(asks), "the drain goes on: {asked:?}");
-}
-
-#[test]
-fn a_restored_copy_tells_again_what_is_held_and_nothing_of_what_is_not() {
-    let mut rig = Rig::new(&told_yaml(2, 3));
-    let up = rig.up(2);
-    rig.drop_calls();
-    rig.order(&up[0], K::Cordon, "fan");
-    let cordon = rig.the_notice(C);
-    rig.scheduler(&up[0], &cordon, NotifyOutcome::Taken);
-    let copy = rig.fleet.state().clone();
-    rig.pass(60);
-    restore(&mut rig, copy);
-    let sent: Vec<_> = rig
-        .drop_calls()
-        .into_iter()
-        .filter_map(|effect| match effect {
-            Effect::Notify { node, notice, .. } => Some((node, notice)),
-            _ => None,
-        })
-        .collect();
-    let [(node, again)] = &sent[..] else {
-        panic!("{sent:?}");
-    };
-    assert_eq!((node.as_str(), again.kind), (up[0].as_str(), C));
-    assert!(again.sequence > cordon.sequence);
-    let (id, again) = (up[0].clone(), again.clone());
-    rig.scheduler(&id, &again, NotifyOutcome::Taken);
-    rig.wait(&id, 5);
-    assert_eq!(rig.sent(), [], "once is enough");
 }

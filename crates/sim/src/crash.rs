@@ -23,6 +23,11 @@ const PLAN_MICROS: i64 = 100_000;
 /// Time between two removals of what is old from the store.
 const PRUNE: Duration = Duration::from_secs(3600);
 
+/// In a scenario, the whole state is checked so often for each so many nodes of it: that costs more
+/// than a plan.
+const CHECK: Duration = Duration::from_secs(60);
+const CHECKED_NODES: u32 = 10_000;
+
 /// Where a process dies in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Point {
@@ -367,10 +372,11 @@ impl Sim {
             if !inputs.is_empty() {
                 self.turn(inputs);
             }
-            // In a scenario once a minute: a state of thousands of nodes costs more than a plan.
-            let rarely = self.story.is_some() && !full;
-            if !self.config.thorough && self.checked != self.facts && !rarely {
+            let due = self.story.is_none() || now >= self.next_check;
+            if !self.config.thorough && self.checked != self.facts && due {
                 self.check_all();
+                let nodes = u32::try_from(self.seen.nodes.len()).unwrap_or(u32::MAX);
+                self.next_check = now + CHECK * (nodes / CHECKED_NODES).max(1);
             }
         }
     }

@@ -143,6 +143,8 @@ pub struct Sim {
     pub(crate) policy: Arc<HealthPolicy>,
     /// The scenario, if one runs.
     pub(crate) story: Option<Box<Story>>,
+    /// When the whole state is checked again.
+    pub(crate) next_check: Time,
 }
 
 impl fmt::Debug for Sim {
@@ -210,6 +212,7 @@ impl Sim {
             troubled: true,
             policy: HealthPolicy::builtin(),
             story: None,
+            next_check: Time(0),
             config,
         };
         sim.queue.push(Time(0), Event::Start);

@@ -32,7 +32,9 @@ impl Fleet {
             Change::Instance(instance) => instance.node.clone(),
             _ => None,
         };
-        self.stale_unsure.extend(about);
+        if let Some(node) = about {
+            self.stale.doubt(node);
+        }
         let pool_of = |id: &InstanceId| state.instances.get(id).map(|one| one.pool.clone());
         let mut pools: Vec<Option<PoolName>> = Vec::new();
         match change {
@@ -107,7 +109,7 @@ impl Fleet {
 
     /// Notes that everything has to be looked at.
     pub(crate) fn look_at_all(&mut self) {
-        self.stale_due = None;
+        self.stale.doubt_all();
         self.due.any = true;
         self.due.all = true;
     }

@@ -21,6 +21,7 @@ mod report;
 mod signals;
 mod size;
 mod sizes;
+mod stale;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,9 +45,10 @@ pub(crate) use index::{Testimony, Witnesses};
 pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
-pub use report::{SILENCE, STALE_REPORTS};
+pub use report::SILENCE;
 pub(crate) use signals::{Scaling, Sizing};
 pub use size::target;
+pub use stale::STALE_REPORTS;
 
 /// The rule and class of the incidents that stand for those beyond the limit of a node.
 pub const OVERFLOW: &str = "too-many-incidents";
@@ -154,10 +156,8 @@ pub struct Fleet {
     pub(crate) unclaimed_asked: BTreeMap<(ProviderName, ProviderInstanceId), Time>,
     /// Since when pools that left the configuration have had nothing on record.
     pub(crate) empty_pools: BTreeMap<PoolName, Time>,
-    /// Before this moment no node can be found without full reports; none if that is not known.
-    pub(crate) stale_due: Option<Time>,
-    /// Nodes of which that is not known any more.
-    pub(crate) stale_unsure: BTreeSet<NodeId>,
+    /// When full reports are missed.
+    pub(crate) stale: stale::Watch,
     /// What the autoscaler of each pool goes by.
     pub(crate) scaling: BTreeMap<PoolName, Scaling>,
     /// Reasons on record that still hold.
@@ -202,8 +202,7 @@ impl Fleet {
             unlisted: BTreeMap::new(),
             unclaimed_asked: BTreeMap::new(),
             empty_pools: BTreeMap::new(),
-            stale_due: None,
-            stale_unsure: BTreeSet::new(),
+            stale: stale::Watch::default(),
             scaling: BTreeMap::new(),
             notes: BTreeMap::new(),
             grace: core_time,

@@ -10,7 +10,8 @@ use navarch_model::{
 use navarch_policy::{EventFacts, EventVerdict, HealthPolicy};
 
 use super::incidents::{Finding, describe};
-use super::report::{SILENCE, STALE_REPORTS};
+use super::report::SILENCE;
+use super::stale::STALE_REPORTS;
 use super::{Fleet, OVERFLOW};
 
 /// The most characters of a refusal that are put on record.

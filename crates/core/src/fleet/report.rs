@@ -1,24 +1,21 @@
 //! Reports: raw facts in, verdicts, incidents and passed gates out.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use navarch_model::{
     Check, CloudStatus, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
-    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, NodeId, Phase,
-    Repair, Subject, Time,
+    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, Phase, Repair,
+    Subject,
 };
-use navarch_policy::{EventFacts, guards};
+use navarch_policy::EventFacts;
 
+use super::Fleet;
 use super::incidents::Finding;
 use super::operator::{is_leaving_external, superseded};
-use super::{Fleet, Soft};
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
 pub const SILENCE: &str = "silence";
-/// The class of the incident that missing full reports open.
-pub const STALE_REPORTS: &str = "stale-reports";
 /// The watch of incidents that the heartbeat itself ends.
 pub const HEARTBEAT_WATCH: &str = "heartbeat";
 
@@ -397,7 +394,7 @@ impl Fleet {
     }
 
     /// Whether the node's machine is being terminated, which nothing takes back.
-    fn is_leaving(&self, node: &Node) -> bool {
+    pub(super) fn is_leaving(&self, node: &Node) -> bool {
         let instance = node.instance.as_ref();
         instance
             .and_then(|id| self.state.instances.get(id))
@@ -433,103 +430,6 @@ impl Fleet {
             message,
             boot: node.boot.clone(),
         }
-    }
-
-    /// Opens the condition of missing full reports where it is due.
-    pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
-        let settings = &self.settings;
-        let limit = guards::stale_limit(
-            settings.health_check_interval,
-            settings.guards.stale_report_intervals,
-            settings.heartbeat_interval,
-            settings.heartbeat_timeout,
-        );
-        // Reports only move what is due, and what else matters to a node is a change of it, so that
-        // nothing is missed between two scans of all.
-        let unsure = std::mem::take(&mut self.stale_unsure);
-        let known = self.stale_due.filter(|due| self.now.core < *due);
-        let nodes: Vec<&Arc<Node>> = match known {
-            Some(_) => unsure
-                .iter()
-                .filter_map(|id| self.state.nodes.get(id))
-                .collect(),
-            None => self.state.nodes.values().collect(),
-        };
-        let could_be: Vec<_> = nodes
-            .into_iter()
-            .filter(|node| {
-                node.lifecycle == Lifecycle::Registered
-                    && node.silent_since.is_none()
-                    && !self.is_leaving(node)
-                    && node.description.capabilities.full_reports
-                    && !node.open_incidents.keys().any(|id| {
-                        self.state
-                            .incidents
-                            .get(id)
-                            .is_some_and(|incident| incident.key.class == STALE_REPORTS)
-                    })
-            })
-            .map(|node| (self.last_full(node) + limit, node))
-            .collect();
-        let next = could_be.iter().map(|(due, _)| *due).chain(known).min();
-        let stale: Vec<_> = could_be
-            .into_iter()
-            .filter(|(due, _)| self.now.core >= *due)
-            .map(|(_, node)| Node::clone(node))
-            .collect();
-        self.stale_due = Some(next.unwrap_or(Time::NEVER));
-        for mut node in stale {
-            let message = format!(
-                "heartbeats, but no full report for {} s",
-                limit.as_secs_f64()
-            );
-            let evidence = self.own_evidence(&node, message.clone());
-            let finding = Finding {
-                gpu: None,
-                class: STALE_REPORTS.to_owned(),
-                kind: FaultKind::Condition,
-                severity: HealthStatus::Unhealthy,
-                check: Check {
-                    rule: STALE_REPORTS.to_owned(),
-                    watch: HEARTBEAT_WATCH.to_owned(),
-                    gpu: None,
-                },
-                citation: message,
-                required: Repair::Replace,
-                clear_after: None,
-                evidence,
-                count: 1,
-            };
-            self.find(&mut node, finding, false, ids);
-            self.put_node(node, "stale reports");
-        }
-    }
-
-    /// A node counts as reporting in full, each time the same, until
-    /// [`doubt_reports`](Self::doubt_reports) ends it: for a driver that knows by itself when the
-    /// reports change or stay away. Answers when the last one came;
-    /// none if there is nothing to vouch for.
-    pub fn vouch_for_reports(&mut self, node: &NodeId) -> Option<Time> {
-        let last = self.soft.get_mut(node)?.last_full.as_mut()?;
-        Some(std::mem::replace(last, Time::NEVER))
-    }
-
-    /// From now on a node's full reports count again. `last` is when the last one until now came.
-    pub fn doubt_reports(&mut self, node: &NodeId, last: Time) {
-        let vouched = |soft: &&mut Soft| soft.last_full == Some(Time::NEVER);
-        if let Some(soft) = self.soft.get_mut(node).filter(vouched) {
-            soft.last_full = Some(last);
-            self.stale_unsure.insert(node.clone());
-        }
-    }
-
-    /// From when a node's full reports are counted.
-    pub(crate) fn last_full(&self, node: &Node) -> Time {
-        let last = self.soft.get(&node.id).and_then(|soft| soft.last_full);
-        self.graced(
-            last.unwrap_or(node.registered.core)
-                .max(node.fresh_since.core),
-        )
     }
 }
 

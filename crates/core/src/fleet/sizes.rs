@@ -23,6 +23,7 @@ impl Fleet {
             ("unclaimed machines", state.unclaimed.len()),
             ("calls", self.calls.len()),
             ("soft state of nodes", self.soft.len()),
+            ("nodes whose reports are watched", self.stale.len()),
             ("soft state of providers", self.providers.len()),
             ("alerted instances", self.alerted.len()),
             ("unlisted intents", self.unlisted.len()),

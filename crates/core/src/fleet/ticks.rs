@@ -12,9 +12,9 @@ use super::Fleet;
 use super::offerings::Prices;
 use crate::settings::Settings;
 
-/// How often it is looked for what ended long ago: an hour or a day need no second's accuracy, and
-/// each look goes over every record.
-const LOOK_BACK: Duration = Duration::from_secs(30);
+/// How often it is looked for what ended long ago, at most, and how many times in the time that it
+/// is kept: each look goes over every record.
+const LOOK_BACK: (Duration, u32) = (Duration::from_secs(300), 12);
 
 /// Fleet time is made durable at least this often.
 const META_INTERVAL: Duration = Duration::from_secs(60);
@@ -87,7 +87,9 @@ impl Fleet {
         self.forget_in_pools();
         self.forget_pools();
         if self.now.core >= self.next_look_back {
-            self.next_look_back = self.now.core + LOOK_BACK;
+            let kept = self.settings.ended_kept;
+            let kept = kept.min(self.settings.guards.repeat_fault_window);
+            self.next_look_back = self.now.core + LOOK_BACK.0.min(kept / LOOK_BACK.1);
             self.end_silent_externals();
             self.forget();
         }

@@ -178,7 +178,7 @@ fn external_nodes_that_are_silent_for_a_day_leave_unless_an_operator_holds_them(
         rig.fleet.state().nodes[&gone].lifecycle,
         Lifecycle::Registered
     );
-    for _ in 0..30 {
+    for _ in 0..80 {
         rig.pass(4);
         rig.take(Input::Tick);
     }

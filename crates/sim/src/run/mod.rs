@@ -276,6 +276,12 @@ impl Run {
         self.sim.stream_json(to);
     }
 
+    /// Makes every call of every machine by itself from now on: nothing is advanced in bulk. The
+    /// trace and the record stay the same, and a run takes several times as long.
+    pub const fn call_by_call(&mut self) {
+        self.sim.config.bulk = false;
+    }
+
     /// Brings the fleet up: a stress run's start-up, and the pools of one.
     fn bring_up(&mut self) {
         let scripted = self

@@ -1,0 +1,87 @@
+//! The small example scenarios, each with a golden trace that a person can read.
+//!
+//! A line is what happened, with the time since the start in hours, minutes and seconds. Below the
+//! trace stands what became of every node, and whether the scenario found what it expects.
+//! `NAVARCH_BLESS=1` writes the traces anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use navarch_config::scenario::Scenario;
+use navarch_policy::HealthPolicy;
+use navarch_sim::record::Outcome;
+use navarch_sim::run::Run;
+
+/// The seed of scenarios that name none.
+const SEED: u64 = 7;
+/// More lines than this nobody reads.
+const MOST_LINES: usize = 600;
+
+/// Plays an example and compares it with its golden trace.
+#[track_caller]
+fn golden(name: &str) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = here.join("../../examples/scenarios").join(name);
+    let (scenario, text, _) = Scenario::load(&path).unwrap_or_else(|errors| panic!("{errors:#}"));
+    let seed = scenario.seed.unwrap_or(SEED);
+    let mut run = Run::new(scenario, text, seed, HealthPolicy::builtin()).expect("it loads");
+    while run.advance().is_some() {}
+    let mut shown = run.sim().trace().to_owned();
+    let record = run.finish(false);
+    shown.push_str("\nin the end\n");
+    for (id, node) in &record.nodes {
+        let _ = writeln!(
+            shown,
+            "{id}: {}, {}, {} failures, {} recoveries",
+            node.status.short(),
+            node.health.short(),
+            node.failures,
+            node.recoveries
+        );
+    }
+    let _ = writeln!(shown, "{:?}", record.outcome);
+    assert_eq!(record.outcome, Outcome::Passed, "{name}:\n{shown}");
+    let lines = shown.lines().count();
+    assert!(lines <= MOST_LINES, "{name} has {lines} lines");
+    let golden = here
+        .join("tests/golden/examples")
+        .join(name)
+        .with_extension("txt");
+    if std::env::var_os("NAVARCH_BLESS").is_some() {
+        std::fs::write(&golden, &shown).expect("the golden trace is written");
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    for (at, (shown, expected)) in shown.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(shown, expected, "{name}, line {}", at + 1);
+    }
+    assert!(
+        shown == expected,
+        "{name} has {lines} lines, and its golden trace {}; bless it if it is right",
+        expected.lines().count()
+    );
+}
+
+#[test]
+fn a_basic_fleet() {
+    golden("basic-fleet.yaml");
+}
+
+#[test]
+fn a_gpu_failure() {
+    golden("gpu-failure.yaml");
+}
+
+#[test]
+fn a_classification_of_xids() {
+    golden("xid-classification.yaml");
+}
+
+#[test]
+fn a_cordon_and_a_drain() {
+    golden("cordon-drain.yaml");
+}
+
+#[test]
+fn a_quick_stress_run() {
+    golden("quick-stress.yaml");
+}

@@ -1,4 +1,5 @@
-//! A fixed set of seeds in every run, and the planted bugs that they must catch.
+//! A fixed set of seeds in every run, some fresh ones under CI, and the planted bugs that they must
+//! catch.
 
 use std::time::Duration;
 
@@ -6,6 +7,8 @@ use navarch_sim::{Bug, Config, Trouble, fuzz};
 
 /// Minutes of trouble in each world.
 const MINUTES: u64 = 30;
+/// Fresh seeds of a run. More would find more, and every gate would wait for it.
+const FRESH: u64 = 20;
 
 #[test]
 fn the_first_seeds_keep_every_promise() {
@@ -27,6 +30,28 @@ fn seeds_that_failed_once_keep_every_promise() {
     ] {
         if let Err(failure) = fuzz::world(seed, Config::drawn(seed), 60) {
             panic!("{failure}");
+        }
+    }
+}
+
+/// Seeds that no build had before, where `NAVARCH_FRESH_SEEDS` says from which on: `scripts/test`
+/// takes it from the commit under CI, so that each commit has its own and the same ones again.
+#[test]
+fn fresh_seeds_keep_every_promise() {
+    let Some(from) = std::env::var_os("NAVARCH_FRESH_SEEDS") else {
+        return;
+    };
+    let from = from.to_string_lossy();
+    let Ok(from) = from.parse::<u64>() else {
+        panic!("NAVARCH_FRESH_SEEDS={from} is no seed: write a whole number");
+    };
+    for seed in from..from.saturating_add(FRESH) {
+        if let Err(failure) = fuzz::world(seed, Config::drawn(seed), MINUTES) {
+            panic!(
+                "{failure}\nA fresh seed breaks a promise that the fixed ones keep. It is a bug, in \
+                 this commit or in an older one. To replay it with the whole trace:\n  \
+                 navarch sim fuzz --from {seed} --seeds 1 --minutes {MINUTES} --trace seed-{seed}.txt"
+            );
         }
     }
 }

@@ -18,6 +18,7 @@ mod planning;
 mod process;
 mod raw;
 mod restart;
+mod simulator;
 mod store;
 
 use std::io::Write as _;
@@ -69,6 +70,8 @@ enum Bench {
     Memory(memory::Settings),
     /// How long a plan of the whole fleet takes
     Planning(planning::Settings),
+    /// How long scenarios and fuzzing take
+    Simulator(simulator::Settings),
     /// Every benchmark with its usual settings
     All(All),
     /// Serve the yardstick of `heartbeats`
@@ -138,6 +141,7 @@ async fn run(bench: Bench) -> Result<()> {
         Bench::Restart(settings) => show(&restart::run(settings).await?),
         Bench::Memory(settings) => show(&memory::run(settings).await?),
         Bench::Planning(settings) => show(&planning::run(settings)?),
+        Bench::Simulator(settings) => show(&simulator::run(settings).await?),
         Bench::Noop => Ok(()),
         Bench::All(all) => every(all).await,
     }
@@ -195,6 +199,7 @@ async fn fill(tables: &mut Vec<Table>) -> Result<()> {
     tables.push(restart::run(usual()?).await.map_err(named("restart"))?);
     tables.push(memory::run(usual()?).await.map_err(named("memory"))?);
     tables.push(planning::run(usual()?).map_err(named("planning"))?);
+    tables.push(simulator::run(usual()?).await.map_err(named("simulator"))?);
     Ok(())
 }
 
@@ -258,5 +263,6 @@ mod tests {
         usual::<restart::Settings>().expect("restart");
         usual::<memory::Settings>().expect("memory");
         usual::<planning::Settings>().expect("planning");
+        usual::<simulator::Settings>().expect("simulator");
     }
 }

@@ -126,14 +126,26 @@ impl Program {
             if let (Some(address), true) = (line, said.ends_with('\n')) {
                 return Ok(address.trim().parse()?);
             }
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("it ended with {status}: {said}").into());
+            if let Some(ended) = self.ended()? {
+                return Err(ended.err().unwrap_or(said).into());
             }
             if clock.monotonic() - began > PATIENCE {
                 return Err(format!("it does not listen: {said}").into());
             }
             clock.sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether it ended by itself: well, or with what it said.
+    pub fn ended(&mut self) -> Result<Option<Result<(), String>>> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(None);
+        };
+        if status.success() {
+            return Ok(Some(Ok(())));
+        }
+        let said = std::fs::read_to_string(&self.output)?;
+        Ok(Some(Err(format!("it ended with {status}: {said}"))))
     }
 
     pub fn pid(&self) -> u32 {

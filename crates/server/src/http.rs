@@ -129,7 +129,12 @@ impl Connection {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
         let Some(tls) = self.tls.clone() else {
-            return self.converse(stream).await;
+            let first = tokio::select! {
+                first = is_http1(&stream) => first,
+                () = self.closing.cancelled() => return,
+                () = self.clock.sleep(FIRST_REQUEST) => return,
+            };
+            return self.converse(stream, first).await;
         };
         let peer = self.peer;
         let shaken = tokio::select! {
@@ -139,12 +144,13 @@ impl Connection {
         };
         match shaken {
             // In a place of its own, so that connections without TLS do not pay for its room.
-            Ok(stream) => Box::pin(self.converse(stream)).await,
+            Ok(stream) => Box::pin(self.converse(stream, false)).await,
             Err(error) => tracing::debug!(%peer, %error, "no TLS with a caller"),
         }
     }
 
-    async fn converse<S>(self, stream: S)
+    /// Answers requests. `http1` says that the peer is known to speak nothing else.
+    async fn converse<S>(self, stream: S, http1: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -164,6 +170,9 @@ impl Connection {
             })
         });
         let mut builder = Builder::new(TokioExecutor::new());
+        if http1 {
+            builder = builder.http1_only();
+        }
         builder
             .http1()
             // Headers that do not come to their end are no request: the limit on idle connections
@@ -228,6 +237,14 @@ impl Connection {
             wait = self.limits.idle / IDLE_LOOKS;
         }
     }
+}
+
+/// Whether a peer's first bytes can be nothing but HTTP/1. hyper finds out as well, but it takes a
+/// few bytes out of the stream to do so, and the short read that this makes doubles the buffer
+/// that each connection keeps.
+async fn is_http1(stream: &TcpStream) -> bool {
+    let mut first = [0; 3];
+    matches!(stream.peek(&mut first).await, Ok(3) if first != *b"PRI")
 }
 
 /// What answers requests.

@@ -9,7 +9,12 @@ use navarch_model::{HealthStatus, NodeCommandType, NodeStatus};
 
 use crate::config::Config;
 
+mod cloud;
+mod load;
 pub mod presets;
+
+pub use cloud::{Cloud, CloudFault, Traits};
+pub use load::{Curve, Daily, Load};
 
 /// A scenario file, read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,10 @@ pub struct Scenario {
     pub stress: Option<Stress>,
     /// The simulated cloud.
     pub cloud: Cloud,
+    /// The work of pools, by their names; others have none.
+    pub load: BTreeMap<String, Load>,
+    /// How long what runs on a node needs to end, once its scheduler drains it.
+    pub drain: ColdStart,
     /// How often a call between agents and control plane is lost, from 0 to 1.
     pub lost_calls: f64,
     /// The seed, the one of the stress section included; none for one that is drawn and printed.
@@ -144,6 +153,8 @@ pub enum Action {
     Cloud {
         /// What.
         fault: CloudFault,
+        /// Where, as `PROVIDER/REGION/ZONE`; empty for everywhere.
+        place: String,
         /// For how long.
         lasts: Duration,
     },
@@ -174,50 +185,6 @@ pub enum Target {
     },
     /// Every node: `*`.
     All,
-}
-
-/// What the cloud does wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloudFault {
-    /// Launches fail for lack of capacity.
-    Capacity,
-    /// Launches fail because a quota is used up.
-    Quota,
-    /// Launches fail for lack of permission.
-    Auth,
-    /// Calls are refused because there are too many.
-    RateLimit,
-    /// Launches succeed and their answers are lost.
-    LostAnswers,
-    /// Machines that are launched never boot.
-    NeverBoots,
-    /// Look-ups, listings and terminations fail.
-    Outage,
-    /// Calls take longer than their deadline.
-    Slow,
-    /// Listings are empty and claim to be complete.
-    EmptyListings,
-    /// Listings lack machines and say so.
-    PartialListings,
-    /// Listings show the past.
-    StaleListings,
-}
-
-impl CloudFault {
-    /// Every fault with its word.
-    pub const WORDS: [(&'static str, Self); 11] = [
-        ("capacity", Self::Capacity),
-        ("quota", Self::Quota),
-        ("auth", Self::Auth),
-        ("rate_limit", Self::RateLimit),
-        ("lost_answers", Self::LostAnswers),
-        ("never_boots", Self::NeverBoots),
-        ("outage", Self::Outage),
-        ("slow", Self::Slow),
-        ("empty_listings", Self::EmptyListings),
-        ("partial_listings", Self::PartialListings),
-        ("stale_listings", Self::StaleListings),
-    ];
 }
 
 /// What breaks.
@@ -575,7 +542,7 @@ pub struct Cascading {
     pub max_affected: f64,
 }
 
-/// A failure that brings another kind along, on the same node.
+/// A failure that brings another kind along, on the same node or on others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Correlated {
     /// What it is called.
@@ -590,7 +557,7 @@ pub struct Correlated {
     pub probability: f64,
     /// After how long.
     pub delay: Duration,
-    /// Which nodes beside the first.
+    /// What the others share with the node that it hits; none for the node itself.
     pub scope: Option<Scope>,
 }
 
@@ -659,29 +626,4 @@ pub enum Domain {
     Named(Scope, String),
     /// A share of all, from 0 to 1.
     Fraction(f64),
-}
-
-impl Cloud {
-    /// How long machines boot when the scenario does not say it: most ready within two minutes, as
-    /// published reports of cloud machines have it.
-    pub const USUAL_BOOT: ColdStart = ColdStart {
-        min: Some(Duration::from_secs(30)),
-        max: Some(Duration::from_secs(240)),
-        mean: Some(Duration::from_secs(75)),
-        stddev: Duration::from_secs(25),
-    };
-}
-
-/// The simulated cloud, for pools.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Cloud {
-    /// How long machines boot.
-    pub boot: ColdStart,
-    /// The most machines of an offering that the cloud has, by `PROVIDER/REGION/ZONE`; the parts
-    /// may be left out from the end.
-    pub capacity: BTreeMap<String, u32>,
-    /// Dollars per hour of a machine, by the same names.
-    pub prices: BTreeMap<String, f64>,
-    /// The share of machines that never boot, from 0 to 1.
-    pub never_boots: f64,
 }

@@ -5,6 +5,7 @@ use navarch_config::scenario::Scenario;
 use navarch_config::{Config, ConfigErrors, Warning};
 use proptest::prelude::*;
 use std::path::Path;
+use std::time::Duration;
 
 const EFFECTIVE: &str = include_str!("effective.yaml");
 
@@ -142,7 +143,21 @@ fn check(scenario: &Scenario) {
     assert!(!scenario.name.is_empty());
     assert!(scenario.events.is_sorted_by_key(|event| event.at));
     share(scenario.lost_calls);
-    share(scenario.cloud.never_boots);
+    let cloud = &scenario.cloud;
+    for provider in cloud.providers.values().chain([&cloud.usual]) {
+        share(provider.never_boots);
+        assert!(provider.latency.0 <= provider.latency.1);
+    }
+    for load in scenario.load.values() {
+        for curve in [&load.work, &load.jobs] {
+            share(curve.noise);
+            assert!(curve.steps.is_sorted_by_key(|(at, _)| at));
+            for hour in 0..48 {
+                let level = curve.at(Duration::from_secs(3600 * hour));
+                assert!(level.is_finite() && level >= 0.0, "{level}");
+            }
+        }
+    }
     let Some(stress) = &scenario.stress else {
         return;
     };

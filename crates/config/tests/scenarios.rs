@@ -37,6 +37,7 @@ fn every_example_loads_without_warnings() {
         "pools-stock-outs.yaml",
         "zone-outage.yaml",
         "control-plane-crashes.yaml",
+        "day-of-load.yaml",
     ];
     for name in names {
         let scenario = example(name);

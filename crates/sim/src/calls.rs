@@ -7,11 +7,13 @@ use navarch_core::{CallKey, Effect, Input, NotifyOutcome};
 use navarch_model::{Automation, ProviderError, ProviderErrorKind, ProviderInstanceId};
 
 use crate::bugs::Bug;
-use crate::cloud::Done;
+use crate::cloud::{Done, provider_of};
 use crate::world::{Event, Sim};
 
 /// How long a call to the cloud may take.
 const CLOUD_DEADLINE: Duration = Duration::from_secs(30);
+/// The shortest and the longest way of a call to a slow cloud, in milliseconds.
+const SLOW_MILLIS: (u64, u64) = (5_000, 60_000);
 
 impl Sim {
     /// An effect takes its turn: while the cloud is slow, launches wait behind other calls.
@@ -33,7 +35,7 @@ impl Sim {
             self.call_scheduler(life, effect);
             return;
         }
-        let slow = self.now < self.cloud.modes.slow;
+        let slow = self.cloud.is_slow(self.now, provider_of(&effect));
         if slow && matches!(effect, Effect::Launch { .. }) {
             let turn = self.now + self.network.between(0, 240_000);
             self.queue.push(turn, Event::Begin { life, effect });
@@ -78,8 +80,16 @@ impl Sim {
             return;
         }
         self.check_begin(&effect);
-        let slow = now < self.cloud.modes.slow;
-        let (low, high) = if slow { (5_000, 60_000) } else { (20, 400) };
+        let provider = provider_of(&effect);
+        let (low, high) = if self.cloud.is_slow(now, provider) {
+            SLOW_MILLIS
+        } else {
+            let told = &self.cloud.told;
+            let (low, high) = provider
+                .map_or(told.usual, |one| *told.traits(one.as_str()))
+                .latency;
+            (low.as_millis() as u64, high.as_millis() as u64)
+        };
         let there = self.network.between(low, high);
         let back = self.network.between(low, high);
         let answer = there + back <= CLOUD_DEADLINE;

@@ -6,7 +6,8 @@ use navarch_config::scenario::{self, Place};
 use navarch_core::{Effect, Input, NotifyOutcome};
 use navarch_model::{
     CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offer, Offering, PoolName,
-    Price, ProviderError, ProviderErrorKind, ProviderInstanceId, TerminateAnswer, Time,
+    Price, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer,
+    Time,
 };
 
 /// How listings are wrong.
@@ -52,6 +53,8 @@ pub(crate) struct Rented {
     pub(crate) spot: bool,
     /// Where it stands.
     pub(crate) place: Place,
+    /// The machine type, as the provider calls it.
+    pub(crate) instance_type: String,
     /// What it costs, in millionths of a dollar per hour.
     pub(crate) micros: u64,
 }
@@ -83,21 +86,44 @@ pub(crate) enum Done {
     Ending(ProviderInstanceId),
 }
 
-/// The cloud.
+/// Every provider's cloud.
 #[derive(Debug, Default)]
 pub(crate) struct Cloud {
     pub(crate) machines: BTreeMap<ProviderInstanceId, Rented>,
+    /// What every provider does wrong.
     pub(crate) modes: Modes,
+    /// What is wrong at a place alone: `PROVIDER`, `PROVIDER/REGION` or `PROVIDER/REGION/ZONE`.
+    pub(crate) local: BTreeMap<String, Modes>,
     pub(crate) honours_tokens: bool,
     /// What it sells, each once, in the order of the configuration.
     pub(crate) offerings: Vec<Offering>,
-    /// The most machines of an offering at a time, by its place among the offerings.
-    most: BTreeMap<usize, u32>,
+    /// What a scenario says of its providers.
+    pub(crate) told: scenario::Cloud,
     /// Whether it ever claimed completeness for a listing that was not.
     pub(crate) lied: bool,
-    /// Earlier listings, the oldest first.
-    past: Vec<(Time, Vec<Machine>)>,
+    /// What was there earlier, the oldest first.
+    past: Vec<(Time, Vec<Rented>)>,
     made: u64,
+}
+
+/// The provider that a call goes to.
+pub(crate) const fn provider_of(effect: &Effect) -> Option<&ProviderName> {
+    match effect {
+        Effect::Launch { spec, .. } => Some(&spec.offering.provider),
+        Effect::Lookup { provider, .. }
+        | Effect::Terminate { provider, .. }
+        | Effect::List { provider, .. }
+        | Effect::Prices { provider }
+        | Effect::TerminateUnclaimed { provider, .. } => Some(provider),
+        Effect::CancelLaunch { .. } | Effect::Notify { .. } | Effect::AskDrained { .. } => None,
+    }
+}
+
+/// The names of the places that an offering is in, the largest first.
+fn names(offering: &Offering) -> [String; 3] {
+    let region = format!("{}/{}", offering.provider, offering.region);
+    let zone = format!("{region}/{}", offering.zone);
+    [offering.provider.to_string(), region, zone]
 }
 
 /// How long a terminated machine is still shown.
@@ -130,24 +156,47 @@ impl Cloud {
         self.past.len()
     }
 
-    fn visible(&self, now: Time) -> Vec<Machine> {
-        self.machines
-            .values()
-            .filter(|machine| {
-                machine.status != CloudStatus::NotFound
-                    && machine
-                        .gone
-                        .is_none_or(|gone| now.0 - gone.0 < SHOWN_AFTER_END_MICROS)
-            })
-            .map(Rented::shown)
-            .collect()
+    /// The machines that listings show, of every provider.
+    fn visible(&self, now: Time) -> impl Iterator<Item = &Rented> {
+        self.machines.values().filter(move |machine| {
+            machine.status != CloudStatus::NotFound
+                && machine
+                    .gone
+                    .is_none_or(|gone| now.0 - gone.0 < SHOWN_AFTER_END_MICROS)
+        })
+    }
+
+    /// The machines that a provider's listings show.
+    fn shown(&self, now: Time, provider: &ProviderName) -> Vec<Machine> {
+        let visible = self.visible(now);
+        let own = visible.filter(|one| one.place.provider == provider.as_str());
+        own.map(Rented::shown).collect()
+    }
+
+    /// What is wrong in places, by their names, and everywhere.
+    fn wrong<'a>(&'a self, places: &'a [String]) -> impl Iterator<Item = &'a Modes> {
+        let local = places.iter().filter_map(|place| self.local.get(place));
+        std::iter::once(&self.modes).chain(local)
+    }
+
+    /// Whether calls to a provider take longer than their deadline.
+    pub(crate) fn is_slow(&self, now: Time, provider: Option<&ProviderName>) -> bool {
+        let own = provider.and_then(|provider| self.local.get(provider.as_str()));
+        let mut modes = std::iter::once(&self.modes).chain(own);
+        modes.any(|modes| now < modes.slow)
+    }
+
+    /// Nothing is wrong anywhere from now on.
+    pub(crate) fn behave(&mut self) {
+        self.modes = Modes::default();
+        self.local.clear();
     }
 
     /// Remembers what it would list now, if it is to give stale answers later, and forgets what
     /// ended long ago.
     pub(crate) fn remember(&mut self, now: Time, lies: bool) {
         if lies {
-            let shown = self.visible(now);
+            let shown = self.visible(now).cloned().collect();
             if self.past.len() == MAX_PAST {
                 self.past.remove(0);
             }
@@ -171,12 +220,12 @@ impl Cloud {
             }
             Effect::Lookup {
                 key,
+                provider,
                 fleet,
                 provider_id,
-                ..
             } => {
-                let result = self.status_api(now).map(|()| {
-                    let visible = self.visible(now);
+                let result = self.status_api(now, provider).map(|()| {
+                    let visible = self.shown(now, provider);
                     match provider_id {
                         Some(id) => visible.into_iter().find(|shown| shown.provider_id == *id),
                         None => visible
@@ -193,9 +242,11 @@ impl Cloud {
                 (Done::Nothing, Input::LookupResult { key, result })
             }
             Effect::Terminate {
-                key, provider_id, ..
+                key,
+                provider,
+                provider_id,
             } => {
-                let (done, result) = self.terminate(now, provider_id);
+                let (done, result) = self.terminate(now, provider, provider_id);
                 let key = key.clone();
                 (done, Input::TerminateResult { key, result })
             }
@@ -203,7 +254,7 @@ impl Cloud {
                 provider,
                 provider_id,
             } => {
-                let (done, result) = self.terminate(now, provider_id);
+                let (done, result) = self.terminate(now, provider, provider_id);
                 let input = Input::UnclaimedResult {
                     provider: provider.clone(),
                     machine: provider_id.clone(),
@@ -214,7 +265,8 @@ impl Cloud {
             Effect::List {
                 provider, began, ..
             } => {
-                let result = self.status_api(now).map(|()| self.list(now));
+                let result = self.status_api(now, provider);
+                let result = result.map(|()| self.list(now, provider));
                 let input = Input::ListResult {
                     provider: provider.clone(),
                     began: *began,
@@ -223,9 +275,10 @@ impl Cloud {
                 (Done::Nothing, input)
             }
             Effect::Prices { provider } => {
+                let result = self.status_api(now, provider);
                 let input = Input::PricesResult {
                     provider: provider.clone(),
-                    result: self.status_api(now).map(|()| Some(self.offers(now))),
+                    result: result.map(|()| Some(self.offers(now, provider))),
                 };
                 (Done::Nothing, input)
             }
@@ -260,39 +313,35 @@ impl Cloud {
             .is_some_and(|until| now < *until)
     }
 
-    /// What a scenario says of the cloud: capacity and prices of `PROVIDER/REGION/ZONE`, whose
-    /// parts may be left out from the end. The longest name counts.
+    /// What a scenario says of the cloud.
     pub(crate) fn limits(&mut self, told: &scenario::Cloud) {
         for (place, one) in self.offerings.iter().enumerate() {
-            let mut names = vec![one.provider.to_string()];
-            for part in [&one.region, &one.zone] {
-                let name = format!("{}/{part}", names[names.len() - 1]);
-                names.push(name);
-            }
-            let most = names.iter().rev().find_map(|name| told.capacity.get(name));
-            if let Some(most) = most {
-                self.most.insert(place, *most);
-            }
+            let names = names(one);
             let price = names.iter().rev().find_map(|name| told.prices.get(name));
             if let Some(dollars) = price {
                 let micros = (dollars * 1e6).round() as u64;
                 self.modes.prices.insert(place, micros);
             }
         }
+        self.told = told.clone();
     }
 
-    /// Whether the cloud has no more of an offering.
+    /// Whether the cloud has no more of an offering, in its zone, its region or at its provider.
     fn is_full(&self, offering: &Offering) -> bool {
-        let place = self.offerings.iter().position(|one| one == offering);
-        let Some(most) = place.and_then(|place| self.most.get(&place)) else {
-            return false;
-        };
-        let there = self.alive().filter(|one| {
-            one.place.provider == offering.provider.as_str()
-                && one.place.region == offering.region
-                && one.place.zone == offering.zone
+        let names = names(offering);
+        let told = names.iter().enumerate();
+        let mut limits = told.filter_map(|(depth, name)| {
+            let most = self.told.capacity.get(name)?;
+            Some((depth, *most))
         });
-        there.count() as u32 >= *most
+        limits.any(|(depth, most)| {
+            let there = self.alive().filter(|one| {
+                one.place.provider == offering.provider.as_str()
+                    && (depth < 1 || one.place.region == offering.region)
+                    && (depth < 2 || one.place.zone == offering.zone)
+            });
+            there.count() as u64 >= u64::from(most)
+        })
     }
 
     /// What an offering costs now, in millionths of a dollar per hour.
@@ -302,8 +351,8 @@ impl Cloud {
         changed.unwrap_or(USUAL_MICROS)
     }
 
-    /// The price list.
-    fn offers(&self, now: Time) -> Vec<Offer> {
+    /// The price list of a provider.
+    fn offers(&self, now: Time, provider: &ProviderName) -> Vec<Offer> {
         let offer = |one: &Offering| Offer {
             region: one.region.clone(),
             zone: one.zone.clone(),
@@ -312,11 +361,15 @@ impl Cloud {
             price: Some(Price::from_micros(self.micros(one))),
             available: Some(!self.is_sold_out(now, one)),
         };
-        self.offerings.iter().map(offer).collect()
+        let own = self.offerings.iter();
+        own.filter(|one| one.provider == *provider)
+            .map(offer)
+            .collect()
     }
 
-    fn status_api(&self, now: Time) -> Result<(), ProviderError> {
-        if now < self.modes.outage {
+    fn status_api(&self, now: Time, provider: &ProviderName) -> Result<(), ProviderError> {
+        let own = [provider.to_string()];
+        if self.wrong(&own).any(|modes| now < modes.outage) {
             return Err(error(
                 ProviderErrorKind::Transient,
                 "the status API is down",
@@ -326,9 +379,12 @@ impl Cloud {
     }
 
     fn launch(&mut self, now: Time, spec: &LaunchSpec) -> (Done, Result<Machine, ProviderError>) {
-        if let Some((until, kind)) = self.modes.launch_error
-            && now < until
-        {
+        let places = names(&spec.offering);
+        let refused = self
+            .wrong(&places)
+            .filter_map(|modes| modes.launch_error)
+            .find(|(until, _)| now < *until);
+        if let Some((_, kind)) = refused {
             return (Done::Nothing, Err(error(kind, "as ordered")));
         }
         if self.is_sold_out(now, &spec.offering) || self.is_full(&spec.offering) {
@@ -351,7 +407,7 @@ impl Cloud {
             pool: Some(spec.pool.clone()),
             status: CloudStatus::Running,
             gone: None,
-            boots: now >= self.modes.duds,
+            boots: self.wrong(&places).all(|modes| now >= modes.duds),
             spot: spec.offering.capacity == CapacityKind::Spot,
             place: Place {
                 provider: spec.offering.provider.to_string(),
@@ -359,12 +415,14 @@ impl Cloud {
                 zone: spec.offering.zone.clone(),
                 rack: String::new(),
             },
+            instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
         };
+        let lost = self.wrong(&places).any(|modes| now < modes.lost_answers);
         let shown = rented.shown();
         let id = rented.id.clone();
         self.machines.insert(id.clone(), rented);
-        let answer = if now < self.modes.lost_answers {
+        let answer = if lost {
             let what = "the connection broke before the answer";
             Err(error(ProviderErrorKind::OutcomeUnknown, what))
         } else {
@@ -378,6 +436,7 @@ impl Cloud {
     pub(crate) fn stranger(&mut self, fleet: Option<FleetId>) -> ProviderInstanceId {
         self.made += 1;
         let id = ProviderInstanceId::new(format!("m-{}", self.made));
+        let provider = self.offerings.first();
         let rented = Rented {
             id: id.clone(),
             instance: fleet
@@ -389,7 +448,11 @@ impl Cloud {
             gone: None,
             boots: false,
             spot: false,
-            place: Place::default(),
+            place: Place {
+                provider: provider.map_or_else(String::new, |one| one.provider.to_string()),
+                ..Place::default()
+            },
+            instance_type: String::new(),
             micros: 0,
         };
         self.machines.insert(id.clone(), rented);
@@ -399,9 +462,10 @@ impl Cloud {
     fn terminate(
         &mut self,
         now: Time,
+        provider: &ProviderName,
         id: &ProviderInstanceId,
     ) -> (Done, Result<TerminateAnswer, ProviderError>) {
-        if let Err(error) = self.status_api(now) {
+        if let Err(error) = self.status_api(now, provider) {
             return (Done::Nothing, Err(error));
         }
         match self.machines.get_mut(id) {
@@ -416,14 +480,16 @@ impl Cloud {
         }
     }
 
-    fn list(&mut self, now: Time) -> (Vec<Machine>, bool) {
-        let mut shown = self.visible(now);
-        let Some((until, listing)) = self.modes.listing else {
+    fn list(&mut self, now: Time, provider: &ProviderName) -> (Vec<Machine>, bool) {
+        let mut shown = self.shown(now, provider);
+        let own = [provider.to_string()];
+        let wrong = self
+            .wrong(&own)
+            .filter_map(|modes| modes.listing)
+            .find(|(until, _)| now < *until);
+        let Some((_, listing)) = wrong else {
             return (shown, true);
         };
-        if now >= until {
-            return (shown, true);
-        }
         match listing {
             Listing::Partial => {
                 shown.truncate(shown.len() / 2);
@@ -441,7 +507,13 @@ impl Cloud {
                     .rev()
                     .find(|(at, _)| now.0 - at.0 > 180_000_000)
                     .or(self.past.first());
-                (past.map_or(shown, |(_, past)| past.clone()), true)
+                let own = |past: &[Rented]| {
+                    let own = past.iter();
+                    own.filter(|one| one.place.provider == provider.as_str())
+                        .map(Rented::shown)
+                        .collect()
+                };
+                (past.map_or(shown, |(_, past)| own(past)), true)
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Work for the fleet: how busy its GPUs are and how long its queue is, as autoscalers hear of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use navarch_config::scenario::Curve;
 use navarch_core::{Input, Signals};
 use navarch_model::{NodeId, NodeStatus, PoolName, Time};
 
@@ -30,37 +32,56 @@ impl Sim {
     pub(crate) fn signals_due(&mut self) -> Option<Input> {
         let now = self.now;
         let interval: Duration = self.settings.autoscale_interval;
-        let mut sources = Vec::new();
-        let mut followed = false;
-        for pool in self.settings.pools.values() {
-            if let Some(autoscaling) = &pool.config.autoscaling {
-                followed = true;
-                sources.extend(autoscaling.autoscaler.sources().into_iter().cloned());
-            }
-        }
+        let pools = self.settings.pools.values();
+        let followed = pools.clone().any(|pool| pool.config.autoscaling.is_some());
         let process = self.plane.process.as_mut()?;
         if !followed || now < process.next_signals {
             return None;
         }
         process.next_signals = now + interval;
-        let state = process.fleet.state();
-        let mut nodes: Vec<(NodeId, Vec<f64>)> = Vec::new();
-        for pool in self.settings.pools.keys() {
-            let all = state.nodes.values();
+        let mut signals = Signals::default();
+        let settings = Arc::clone(&self.settings);
+        for (name, pool) in &settings.pools {
+            let load = self.load_of(name);
+            let all = self.plane.process.as_ref()?.fleet.state().nodes.values();
             let active: Vec<NodeId> = all
-                .filter(|node| node.pool.as_ref() == Some(pool))
+                .filter(|node| node.pool.as_ref() == Some(name))
                 .filter(|node| node.status() == NodeStatus::Active)
                 .map(|node| node.id.clone())
                 .collect();
-            let percent = 100.0 * self.load.busy / active.len().max(1) as f64;
+            let percent = 100.0 * load.busy / active.len().max(1) as f64;
             let gpus = vec![percent.min(100.0); 2];
-            nodes.extend(active.into_iter().map(|node| (node, gpus.clone())));
+            let busy = active.into_iter().map(|node| (node, gpus.clone()));
+            signals.nodes.extend(busy);
+            let Some(autoscaling) = &pool.config.autoscaling else {
+                continue;
+            };
+            for source in autoscaling.autoscaler.sources() {
+                // Pools that ask the same source hear the same, of the first of them.
+                if signals.queues.iter().all(|(known, _)| known != source) {
+                    signals.queues.push((source.clone(), load.jobs.clone()));
+                }
+            }
         }
-        let queues = sources
-            .into_iter()
-            .map(|source| (source, self.load.jobs.clone()))
-            .collect();
-        Some(Input::Signals(Signals { nodes, queues }))
+        Some(Input::Signals(signals))
+    }
+
+    /// The work of a pool at this moment: as the scenario says, if one runs.
+    fn load_of(&mut self, pool: &PoolName) -> Load {
+        let Some(story) = &self.story else {
+            return self.load.clone();
+        };
+        let time = self.now.since(story.begun);
+        let told = story.load.get(pool).cloned().unwrap_or_default();
+        let mut number = |curve: &Curve| {
+            let noise = curve.noise * (2.0 * self.loads.unit() - 1.0);
+            curve.at(time) * (1.0 + noise)
+        };
+        Load {
+            busy: number(&told.work),
+            // Nobody counts a part of a job.
+            jobs: Ok(number(&told.jobs).round()),
+        }
     }
 
     /// From now on the GPUs have so much work.

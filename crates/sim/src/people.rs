@@ -214,7 +214,7 @@ impl Sim {
     pub fn calm_down(&mut self, uncordon: bool) {
         self.wake_all();
         self.troubled = false;
-        self.cloud.modes = crate::cloud::Modes::default();
+        self.cloud.behave();
         self.plane.paused_until = self.now;
         for host in self.hosts.values_mut() {
             host.cut_until = self.now;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use navarch_config::scenario::ColdStart;
 use navarch_core::{Effect, Input, NotifyOutcome};
 use navarch_model::{NodeId, Notice, NoticeKind, State, Time};
 
+use crate::run::fleet::cold_start;
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 
@@ -33,6 +35,10 @@ pub(crate) struct Scheduler {
     believes: BTreeMap<NodeId, (NoticeKind, u64)>,
     /// Nodes that the control plane told it to stop, as far as its record goes.
     stopped: BTreeSet<NodeId>,
+    /// How long what runs on a node needs to end; none where it ends at random.
+    pub(crate) drain: Option<ColdStart>,
+    /// When what runs on nodes that drain ends.
+    ends: BTreeMap<NodeId, Time>,
 }
 
 impl Scheduler {
@@ -43,6 +49,8 @@ impl Scheduler {
             until: Time(0),
             believes: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            drain: None,
+            ends: BTreeMap::new(),
         }
     }
 
@@ -82,11 +90,28 @@ impl Scheduler {
         self.stopped.remove(node);
     }
 
-    fn hears(&mut self, node: &NodeId, notice: &Notice) {
+    fn hears(&mut self, node: &NodeId, notice: &Notice, now: Time) {
         let known = self.believes.entry(node.clone()).or_default();
         // An attempt that its caller gave up long ago may arrive after the next notice.
-        if notice.sequence >= known.1 {
-            *known = (notice.kind, notice.sequence);
+        if notice.sequence < known.1 {
+            return;
+        }
+        let drains = notice.kind == NoticeKind::Drain && known.0 != NoticeKind::Drain;
+        *known = (notice.kind, notice.sequence);
+        if notice.kind != NoticeKind::Drain {
+            self.ends.remove(node);
+        }
+        if let Some(drain) = self.drain.filter(|_| drains) {
+            let ends = now + cold_start(&drain, &mut self.stream);
+            self.ends.insert(node.clone(), ends);
+        }
+    }
+
+    /// Whether a node that drains is empty.
+    fn is_empty(&mut self, node: &NodeId, now: Time) -> bool {
+        match self.drain {
+            Some(_) => self.ends.get(node).is_some_and(|ends| now >= *ends),
+            None => self.stream.chance(0.3),
         }
     }
 }
@@ -173,7 +198,7 @@ impl Sim {
                 let outcome = if refuses {
                     NotifyOutcome::Refused("as it likes".to_owned())
                 } else {
-                    scheduler.hears(node, notice);
+                    scheduler.hears(node, notice, self.now);
                     NotifyOutcome::Taken
                 };
                 Input::NotifyResult {
@@ -187,7 +212,7 @@ impl Sim {
                 let drained = match scheduler.mood {
                     Mood::Refuses => Err("as it likes".to_owned()),
                     Mood::Busy => Ok(false),
-                    _ => Ok(knows && scheduler.stream.chance(0.3)),
+                    _ => Ok(knows && scheduler.is_empty(node, self.now)),
                 };
                 Input::DrainResult {
                     node: node.clone(),

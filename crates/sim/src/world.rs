@@ -400,7 +400,9 @@ impl Sim {
                 }
             }
             Event::Remember => {
-                let lies = self.config.troubles.contains(&Trouble::StaleListings);
+                let stale = |story: &Story| story.lists_the_past;
+                let lies = self.config.troubles.contains(&Trouble::StaleListings)
+                    || self.story.as_deref().is_some_and(stale);
                 self.cloud.remember(self.now, lies);
                 self.queue
                     .push(self.now + Duration::from_secs(60), Event::Remember);

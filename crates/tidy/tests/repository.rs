@@ -256,7 +256,9 @@ The sections `server`, `instance_manager`, `planner`, `guards`, `providers`, `po
 are those of the control plane, and the [configuration reference](configuration.md) has their keys.
 Two defaults are shorter here: `server.heartbeat_interval` is `3s` and `server.health_check_interval`
 is `5s`. With `pools` and without `providers`, there is one provider, `fake`, whose machines have 8
-GPUs.
+GPUs. A relative path of `server.health_policy` begins at the folder of the scenario file. The URLs
+of `server.notifier` and of the sources of queues are never called: `scheduler` and `load` say what
+they would answer.
 
 Scenarios of the Go project load as they are. Some mean more than they did there:
 `correlated_failures`, zones, racks, `node_count`, `uncordon` and the kinds of failures that did

@@ -47,6 +47,7 @@ fn small_examples_find_what_they_expect() {
         "pools-stock-outs.yaml",
         "zone-outage.yaml",
         "control-plane-crashes.yaml",
+        "day-of-load.yaml",
     ];
     for name in small {
         let said = play(place.path(), name, name);

@@ -4,26 +4,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use navarch_model::Price;
-
 use super::fleet::MOST_GPUS;
 use super::{control_plane, read, text_of};
-use crate::config::{Config, ServerConfig};
+use crate::config::ServerConfig;
 use crate::error::{ConfigErrors, Log, Position, Warning};
 use crate::expand::{Environment, expand};
-use crate::fields::{Fields, YEAR, plain_count, shown};
-use crate::scenario::{
-    Action, Cloud, ColdStart, Event, FleetNode, Place, Scenario, usual_instance_type,
-};
-use crate::schema::{self, Document};
+use crate::fields::{Fields, YEAR};
+use crate::scenario::{Action, ColdStart, Event, FleetNode, Place, Scenario, usual_instance_type};
+use crate::schema::Document;
 use crate::tree::{self, quoted};
 
 mod assertions;
 mod chaos;
+mod cloud;
 mod events;
 mod known;
 mod old;
 mod stress;
+mod work;
 
 use known::Known;
 
@@ -128,13 +126,18 @@ fn top_level(root: &Fields<'_>) -> Scenario {
         events.insert(0, start);
     }
     let assertions = assertions::assertions(root, &known);
+    let cloud = cloud::cloud(&root.section("cloud"), &known);
+    let load = work::load(root, &known);
+    let drain = work::drain(root, &config);
     Scenario {
         name: name.unwrap_or_default(),
         description: root.prose("description").unwrap_or_default(),
         seed: stress.as_ref().map_or(seed, |stress| stress.seed),
         events,
         assertions,
-        cloud: cloud(&root.section("cloud"), &config),
+        cloud,
+        load,
+        drain,
         lost_calls: root.share("lost_calls").unwrap_or(0.0),
         fleet,
         stress,
@@ -210,65 +213,6 @@ fn node(fields: &Fields<'_>) -> FleetNode {
 fn labels(fields: &Fields<'_>, key: &str) -> BTreeMap<String, String> {
     let labels = fields.labels(key).into_iter();
     labels.map(|(label, (text, _))| (label, text)).collect()
-}
-
-fn cloud(fields: &Fields<'_>, config: &Config) -> Cloud {
-    let boot = fields.section("boot");
-    let own = cold_start(&boot, ["min", "max", "mean", "stddev"]);
-    let capacity = fields.by_name("capacity", |scalar| {
-        plain_count(&scalar.text).ok_or_else(|| "a whole number such as 12".to_owned())
-    });
-    let prices = fields.by_name("prices", |scalar| {
-        let price = scalar.text.parse::<Price>();
-        price.map_err(|error| format!("a price: {error}"))
-    });
-    let capacities = capacity
-        .iter()
-        .map(|(name, _, at)| ("capacity", *name, *at));
-    let priced = prices.iter().map(|(name, _, at)| ("prices", *name, *at));
-    for (key, name, at) in capacities.chain(priced) {
-        if let Err(problem) = check_place(name, config) {
-            let path = fields.path_of(key);
-            fields.log().error(at, format!("{path}: {problem}"));
-        }
-    }
-    Cloud {
-        boot: if own == ColdStart::default() {
-            Cloud::USUAL_BOOT
-        } else {
-            own
-        },
-        capacity: capacity
-            .into_iter()
-            .map(|(name, count, _)| (name.to_owned(), count))
-            .collect(),
-        prices: prices
-            .into_iter()
-            .map(|(name, price, _)| (name.to_owned(), price.micros() as f64 / 1_000_000.0))
-            .collect(),
-        never_boots: fields.share("never_boots").unwrap_or(0.0),
-    }
-}
-
-/// Checks a name such as `PROVIDER/REGION/ZONE`.
-fn check_place(name: &str, config: &Config) -> Result<(), String> {
-    let parts: Vec<&str> = name.split('/').collect();
-    if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
-        let name = quoted(name);
-        return Err(format!(
-            "{name} is not PROVIDER, PROVIDER/REGION or PROVIDER/REGION/ZONE"
-        ));
-    }
-    // What is wrong with the providers is said there.
-    if config.providers.is_empty() || config.providers.contains_key(parts[0]) {
-        return Ok(());
-    }
-    let known = config.providers.keys().map(String::as_str);
-    let hint = match schema::nearest(parts[0], known) {
-        Some(near) => format!("did you mean {}?", shown(near)),
-        None => "add it to providers".to_owned(),
-    };
-    Err(format!("unknown provider {}: {hint}", quoted(parts[0])))
 }
 
 /// The four keys of a boot: the shortest, the longest, the mean and the standard deviation.

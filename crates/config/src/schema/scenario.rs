@@ -44,6 +44,8 @@ pub static SCENARIO: Section = Section {
         works("assertions", Form::List(&ASSERTION), "", ASSERTION.about),
         section("stress", &STRESS),
         section("cloud", &CLOUD),
+        works("load", Form::Named(&LOAD), "", LOAD.about),
+        section("scheduler", &SCHEDULER),
         works(
             "lost_calls",
             Form::Share,
@@ -195,7 +197,7 @@ static EVENT: Section = Section {
             "target",
             Form::Text,
             "",
-            "Which nodes: an id, `pool/NAME/N` for a machine of a pool by its age with 0 the oldest, or `*` for all. For `scale_pool` the pool, for `outage` the domain.",
+            "Which nodes: an id, `pool/NAME/N` for a machine of a pool by its age with 0 the oldest, or `*` for all. For `scale_pool` the pool, for `outage` the domain, for `cloud_fault` the place.",
         ),
         section("params", &PARAMS),
         works("description", Form::Prose, "", "A note for readers."),
@@ -378,9 +380,11 @@ static ASSERTION: Section = Section {
 };
 
 static CLOUD: Section = Section {
-    about: "The simulated cloud that pools buy from.",
+    about: "The simulated cloud that pools buy from. It has every provider of `providers`.",
     keys: &[
         section("boot", &BOOT),
+        works("never_boots", Form::Share, "0", NEVER_BOOTS),
+        section("latency", &LATENCY),
         works(
             "capacity",
             Form::Counts,
@@ -391,19 +395,118 @@ static CLOUD: Section = Section {
             "prices",
             Form::Prices,
             "",
-            "Dollars per hour of a machine, by the same names.",
+            "Dollars per hour of a machine, by the same names; the longest name counts. The price is 2 where none is given.",
         ),
         works(
-            "never_boots",
-            Form::Share,
-            "0",
-            "The share of machines that never boot.",
+            "providers",
+            Form::Named(&CLOUD_PROVIDER),
+            "",
+            CLOUD_PROVIDER.about,
         ),
     ],
 };
 
+static CLOUD_PROVIDER: Section = Section {
+    about: "What differs at one provider, by its name.",
+    keys: &[
+        section("boot", &BOOT),
+        works("never_boots", Form::Share, "as in `cloud`", NEVER_BOOTS),
+        section("latency", &LATENCY),
+    ],
+};
+
+const NEVER_BOOTS: &str = "The share of machines that never boot.";
+
 static BOOT: Section = Section {
     about: "How long a bought machine boots: normal around the mean and within the limits, or uniform between the limits without a mean. Without any key, a mean of 75s and a deviation of 25s from 30s to 4m.",
+    keys: &[
+        works("min", Form::Duration, "", "The shortest."),
+        works("max", Form::Duration, "", "The longest."),
+        works("mean", Form::Duration, "", "The mean."),
+        works("stddev", Form::Duration, "0s", "The standard deviation."),
+    ],
+};
+
+static LATENCY: Section = Section {
+    about: "How long a call of the control plane is on its way to the provider, and its answer on the way back: uniform between the limits. The control plane gives up after 30s.",
+    keys: &[
+        works("min", Form::Duration, "20ms", "The shortest."),
+        works("max", Form::Duration, "400ms", "The longest."),
+    ],
+};
+
+static LOAD: Section = Section {
+    about: "The work of pools with `autoscaling`, by their names. Without it their GPUs idle and their queues are empty.",
+    keys: &[
+        works(
+            "work",
+            Form::Section(&CURVE),
+            "",
+            "Work for the GPUs of the pool, in whole machines: 3 keeps three machines busy, or six at 50 %.",
+        ),
+        works(
+            "jobs",
+            Form::Section(&CURVE),
+            "",
+            "Jobs that wait and run, as the source of the pool's queue says.",
+        ),
+    ],
+};
+
+static CURVE: Section = Section {
+    about: "A number over time. Its times count from the start of the run; in a stress run from the end of the start-up.",
+    keys: &[
+        works(
+            "level",
+            Form::Decimal,
+            "0",
+            "The level, up to the first step.",
+        ),
+        works("steps", Form::List(&STEP), "", STEP.about),
+        section("daily", &DAILY),
+        works(
+            "noise",
+            Form::Share,
+            "0",
+            "By which share each measurement differs at most, up or down.",
+        ),
+    ],
+};
+
+static STEP: Section = Section {
+    about: "Other levels, by time.",
+    keys: &[
+        works("at", Form::Duration, "", "Required. From when on."),
+        works(
+            "level",
+            Form::Decimal,
+            "",
+            "Required. The level from then on.",
+        ),
+    ],
+};
+
+static DAILY: Section = Section {
+    about: "A wave with a period of a day, which is added to the level.",
+    keys: &[
+        works("low", Form::Decimal, "0", "The least."),
+        works("high", Form::Decimal, "", "Required. The most."),
+        works(
+            "peak_at",
+            Form::Duration,
+            "12h",
+            "When the most is reached, each day.",
+        ),
+    ],
+};
+
+static SCHEDULER: Section = Section {
+    about: "The scheduler that `server.notifier` tells of nodes. It takes every notice, and calls no URL.",
+    keys: &[section("drain", &DRAIN)],
+};
+
+static DRAIN: Section = Section {
+    about: "How long what runs on a node needs to end, from the notice of the drain: as for `cloud.boot`. Without any key, from 1m to 10m.",
     keys: &[
         works("min", Form::Duration, "", "The shortest."),
         works("max", Form::Duration, "", "The longest."),

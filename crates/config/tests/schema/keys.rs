@@ -34,7 +34,8 @@ pub fn below(root: &'static Section) -> Vec<(Vec<&'static str>, &'static Key)> {
                 Form::Section(section) => collect(&below(&[]), above, section, found),
                 Form::List(section) => collect(&below(&["[]"]), above, section, found),
                 Form::Named(section) => {
-                    let name = if key.name == "pools" { "dev" } else { "fake" };
+                    let pool = matches!(key.name, "pools" | "load");
+                    let name = if pool { "dev" } else { "fake" };
                     collect(&below(&[name]), above, section, found);
                 }
                 _ => {}

@@ -114,8 +114,8 @@ pub(super) fn starts(startup: &Startup, nodes: usize, draw: &mut Stream) -> Vec<
         .collect()
 }
 
-/// How long a machine boots.
-pub(super) fn cold_start(cold: &ColdStart, draw: &mut Stream) -> Duration {
+/// How long a machine boots, or something else takes that is told in the same way.
+pub(crate) fn cold_start(cold: &ColdStart, draw: &mut Stream) -> Duration {
     match (cold.mean, cold.min, cold.max) {
         (Some(mean), min, max) => {
             let drawn = draw.normal(mean, cold.stddev);

@@ -6,7 +6,7 @@
 mod book;
 mod chaos;
 mod failures;
-mod fleet;
+pub(crate) mod fleet;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -14,8 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_config::ConfigErrors;
-use navarch_config::scenario::{Chaos, ColdStart, Event as Step, FailureKind, Place, Scenario};
-use navarch_model::{Change, NodeCommandType, NodeId, NodeStatus, ProviderInstanceId, Time};
+use navarch_config::scenario::{
+    Action, Chaos, CloudFault, ColdStart, Event as Step, FailureKind, Load, Place, Scenario,
+};
+use navarch_model::{
+    Change, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderInstanceId, Time,
+};
 use navarch_policy::HealthPolicy;
 
 use crate::config::Config;
@@ -31,6 +35,17 @@ const LONGEST_START: Duration = Duration::from_secs(1800);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a new external node boots that replaces another, when nothing says so.
 const REPLACEMENT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+
+/// Whether an event makes listings show the past.
+const fn lists_the_past(event: &Step) -> bool {
+    matches!(
+        event.action,
+        Action::Cloud {
+            fault: CloudFault::StaleListings,
+            ..
+        }
+    )
+}
 
 /// What is due in a scenario.
 #[derive(Debug)]
@@ -77,8 +92,11 @@ pub(crate) struct Story {
     /// After how long each is switched on.
     starts: Vec<Duration>,
     cold: ColdStart,
-    boot: ColdStart,
-    never_boots: f64,
+    /// The work of pools, and from when on its times count.
+    pub(crate) load: BTreeMap<PoolName, Load>,
+    pub(crate) begun: Time,
+    /// Whether listings will ever show the past.
+    pub(crate) lists_the_past: bool,
     chaos: Option<Chaos>,
     processes: Vec<chaos::Process>,
     /// The most machines there can be.
@@ -208,8 +226,13 @@ impl Run {
             fleet: specs.into_iter().map(|spec| (spec, false)).collect(),
             starts,
             cold: cold.unwrap_or_default(),
-            boot: scenario.cloud.boot,
-            never_boots: scenario.cloud.never_boots,
+            load: scenario
+                .load
+                .iter()
+                .map(|(pool, load)| (PoolName::new(&**pool), load.clone()))
+                .collect(),
+            begun: Time(0),
+            lists_the_past: scenario.events.iter().any(lists_the_past),
             chaos,
             processes: Vec::new(),
             most_nodes: (external + pools + pools / 4 + 1).max(1),
@@ -230,6 +253,7 @@ impl Run {
         let mut sim = Sim::new(seed, config)?;
         sim.policy = policy;
         sim.cloud.limits(&scenario.cloud);
+        sim.scheduler.drain = Some(scenario.drain);
         let mut run = Self {
             interval: stress.map_or(Duration::from_secs(5), |stress| stress.metrics_interval),
             steps: scenario.events.clone(),
@@ -287,10 +311,10 @@ impl Run {
         let scripted = self
             .steps
             .iter()
-            .any(|step| matches!(step.action, navarch_config::scenario::Action::StartFleet));
+            .any(|step| matches!(step.action, Action::StartFleet));
         if !scripted {
             // What starts nothing by itself starts at once.
-            let _ = self.sim.act(&navarch_config::scenario::Action::StartFleet);
+            let _ = self.sim.act(&Action::StartFleet);
         }
         if self.strict {
             return;
@@ -367,6 +391,7 @@ impl Run {
         let now = self.begun;
         if let Some(story) = &mut self.sim.story {
             story.book.record.started = now;
+            story.begun = now;
         }
         self.sim.unleash();
         let last = self.steps.last().map_or(Duration::ZERO, |step| step.at);
@@ -389,7 +414,7 @@ impl Run {
         let wrong = format!("the event in line {} failed: {wrong}", step.line);
         self.sim.note("event", format_args!("{wrong}"));
         let now = self.sim.now();
-        let asserts = matches!(step.action, navarch_config::scenario::Action::Assert(_));
+        let asserts = matches!(step.action, Action::Assert(_));
         if self.strict || asserts {
             self.failed = Some(wrong.clone());
         }
@@ -598,10 +623,11 @@ impl Sim {
         story.book.powered(&spec, lemon, true, now);
         story.book.bought(micros, now);
         story.join(id, &spec.place);
-        if story.startup.chance(story.never_boots) {
+        let traits = self.cloud.told.traits(&spec.place.provider);
+        if story.startup.chance(traits.never_boots) {
             return Some(Duration::MAX);
         }
-        Some(fleet::cold_start(&story.boot, &mut story.startup))
+        Some(fleet::cold_start(&traits.boot, &mut story.startup))
     }
 
     /// A machine of a pool is gone.

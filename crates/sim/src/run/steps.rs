@@ -126,7 +126,11 @@ impl Sim {
                     story.book.record.crashes += 1;
                 }
             }
-            Action::Cloud { fault, lasts } => self.cloud_fault(*fault, *lasts),
+            Action::Cloud {
+                fault,
+                place,
+                lasts,
+            } => self.cloud_fault(*fault, place, *lasts),
             Action::Outage(outage) => self.black_out(outage),
             Action::ScalePool { pool, nodes } => {
                 self.note("human", format_args!("scale {pool} to {nodes}"));
@@ -162,9 +166,13 @@ impl Sim {
         }
     }
 
-    fn cloud_fault(&mut self, fault: CloudFault, lasts: Duration) {
+    /// A cloud does something wrong, at a place or everywhere.
+    fn cloud_fault(&mut self, fault: CloudFault, place: &str, lasts: Duration) {
         let until = self.now + lasts;
-        let modes = &mut self.cloud.modes;
+        let modes = match place {
+            "" => &mut self.cloud.modes,
+            place => self.cloud.local.entry(place.to_owned()).or_default(),
+        };
         let refused = |kind| Some((until, kind));
         match fault {
             CloudFault::Capacity => modes.launch_error = refused(ProviderErrorKind::Capacity),
@@ -179,11 +187,10 @@ impl Sim {
             CloudFault::PartialListings => modes.listing = Some((until, Listing::Partial)),
             CloudFault::StaleListings => modes.listing = Some((until, Listing::Stale)),
         }
-        let word = CloudFault::WORDS.iter().find(|(_, one)| *one == fault);
-        let word = word.map_or("", |(word, _)| word);
+        let place = if place.is_empty() { "cloud" } else { place };
         self.note(
             "fault",
-            format_args!("cloud: {word} for {} s", lasts.as_secs()),
+            format_args!("{place}: {} for {} s", fault.word(), lasts.as_secs()),
         );
     }
 

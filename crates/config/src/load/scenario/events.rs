@@ -258,8 +258,14 @@ impl Params<'_, '_> {
             Word::CloudFault => {
                 let fault = self.needed("fault", values.fault);
                 let lasts = self.needed("duration", values.duration);
+                let place = self.place(fault);
                 let (fault, lasts) = fault.zip(lasts)?;
-                Some(Action::Cloud { fault, lasts })
+                let place = place?;
+                Some(Action::Cloud {
+                    fault,
+                    place,
+                    lasts,
+                })
             }
             Word::Outage => self.outage(values, at),
             Word::ScalePool => self.scale_pool(values),
@@ -443,6 +449,31 @@ impl Params<'_, '_> {
             domain: domain?,
             kind,
         }))
+    }
+
+    /// The place of a fault: empty without a target.
+    fn place(&self, fault: Option<CloudFault>) -> Option<String> {
+        if !self.event.has("target") {
+            return Some(String::new());
+        }
+        let place = self.event.text("target")?;
+        if let Err(problem) = self.known.check_place(&place) {
+            self.event.fail("target", problem);
+            return None;
+        }
+        if let Some(fault) = fault.filter(|fault| !fault.is_of_launches())
+            && let Some((provider, _)) = place.split_once('/')
+        {
+            self.event.fail(
+                "target",
+                format!(
+                    "{} is about a provider as a whole: write {provider}",
+                    fault.word()
+                ),
+            );
+            return None;
+        }
+        Some(place)
     }
 
     fn scale_pool(&self, values: Values) -> Option<Action> {

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use navarch_model::ids::check_id;
 
 use crate::config::{Config, ProviderKind};
-use crate::fields::Fields;
+use crate::fields::{Fields, shown};
 use crate::scenario::{Domain, FleetGen, FleetNode, Scope, Target};
+use crate::schema;
 use crate::tree::quoted;
 
 /// Nodes, pools and places of a scenario.
 pub(super) struct Known<'s> {
+    config: &'s Config,
     nodes: BTreeMap<&'s str, u32>,
     generated: Option<&'s FleetGen>,
     pools: BTreeMap<&'s str, u32>,
@@ -34,6 +36,7 @@ impl<'s> Known<'s> {
             (name.as_str(), most.unwrap_or(u32::MAX))
         });
         Self {
+            config,
             nodes: fleet
                 .iter()
                 .map(|node| (node.id.as_str(), node.gpu_count))
@@ -47,6 +50,12 @@ impl<'s> Known<'s> {
     /// The pools by name.
     pub(super) fn pools(&self) -> impl Iterator<Item = &'s str> {
         self.pools.keys().copied()
+    }
+
+    /// Whether a pool has autoscaling; none where there is no such pool.
+    pub(super) fn autoscales(&self, pool: &str) -> Option<bool> {
+        let pool = self.config.pools.get(pool)?;
+        Some(pool.autoscaling.is_some())
     }
 
     /// The target that a key names, if it is one.
@@ -120,6 +129,28 @@ impl<'s> Known<'s> {
         }
         fields.fail_unknown(key, "pool", pool, self.pools(), "add it to pools");
         None
+    }
+
+    /// Checks a place of the cloud such as `PROVIDER/REGION/ZONE`: the provider is one of the
+    /// configuration's, and a pool buys there.
+    pub(super) fn check_place(&self, name: &str) -> Result<(), String> {
+        let parts: Vec<&str> = name.split('/').collect();
+        if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
+            let name = quoted(name);
+            return Err(format!(
+                "{name} is not PROVIDER, PROVIDER/REGION or PROVIDER/REGION/ZONE"
+            ));
+        }
+        // What is wrong with the providers is said there.
+        if self.config.providers.is_empty() || self.config.providers.contains_key(parts[0]) {
+            return Ok(());
+        }
+        let known = self.config.providers.keys().map(String::as_str);
+        let hint = match schema::nearest(parts[0], known) {
+            Some(near) => format!("did you mean {}?", shown(near)),
+            None => "add it to providers".to_owned(),
+        };
+        Err(format!("unknown provider {}: {hint}", quoted(parts[0])))
     }
 
     /// The most GPUs that a node of the target may have.

@@ -83,8 +83,8 @@ pub(crate) const ACTIONS: [Word; 14] = [
     ),
     word(
         "cloud_fault",
-        &["fault", "duration"],
-        "The simulated cloud does something wrong for a while.",
+        &["target", "fault", "duration"],
+        "The simulated cloud does something wrong for a while: every provider, or the one that is the target. A fault of launches may have a target such as `PROVIDER/REGION/ZONE`.",
     ),
     word(
         "outage",

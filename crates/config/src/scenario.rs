@@ -559,6 +559,8 @@ pub struct Correlated {
     pub delay: Duration,
     /// What the others share with the node that it hits; none for the node itself.
     pub scope: Option<Scope>,
+    /// The share of the others that it hits, from 0 to 1, and at least one of them; none for one.
+    pub affected: Option<f64>,
 }
 
 /// Nodes that share something.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use navarch_config::scenario::{
     Chaos, Correlated, Domain, Failure, FailureKind, Outage, Place, Rate, Scope,
 };
-use navarch_model::{NodeId, ProviderInstanceId};
+use navarch_model::ProviderInstanceId;
 
 use crate::record::Cause;
 use crate::run::failures::{USUAL_XIDS, can_end, may_recover};
@@ -210,7 +210,7 @@ impl Sim {
         let Some(injection) = story.book.record.injections.get(place) else {
             return;
         };
-        let (kind, xid, node) = (injection.kind, injection.xid, injection.node.clone());
+        let (kind, xid) = (injection.kind, injection.xid);
         if let Some(recovery) = chaos.recovery
             && !settled
             && may_recover(kind, xid)
@@ -225,7 +225,7 @@ impl Sim {
         for rule in chaos.correlated.iter().filter(|rule| {
             rule.trigger == kind && rule.trigger_xid.is_none_or(|code| xid == Some(code))
         }) {
-            self.respond(rule, place, id, &node, depth);
+            self.respond(rule, place, id, depth);
         }
         let Some(cascading) = chaos.cascading.filter(|one| depth < one.max_depth) else {
             return;
@@ -257,29 +257,22 @@ impl Sim {
         }
     }
 
-    fn respond(
-        &mut self,
-        rule: &Correlated,
-        place: usize,
-        id: &ProviderInstanceId,
-        node: &NodeId,
-        depth: u32,
-    ) {
-        let mut hit = Vec::new();
-        let others = rule
-            .scope
-            .map(|scope| self.near(id, scope))
-            .unwrap_or_default();
+    fn respond(&mut self, rule: &Correlated, place: usize, id: &ProviderInstanceId, depth: u32) {
+        let near = rule.scope.map(|scope| self.near(id, scope));
         let Some(story) = &mut self.story else { return };
-        if rule.scope.is_none()
-            && self.by_node.contains_key(node)
-            && story.cascades.chance(rule.probability)
-        {
-            hit.push(id.clone());
+        if !story.cascades.chance(rule.probability) {
+            return;
         }
-        for other in others {
-            if story.cascades.chance(rule.probability) {
-                hit.push(other);
+        let mut hit = Vec::new();
+        match near {
+            None => hit.push(id.clone()),
+            Some(mut near) => {
+                let share = rule.affected.unwrap_or(0.0) * near.len() as f64;
+                let many = (share.round() as usize).clamp(1, near.len().max(1));
+                for _ in 0..many.min(near.len()) {
+                    let at = story.cascades.below(near.len() as u64) as usize;
+                    hit.push(near.swap_remove(at));
+                }
             }
         }
         for victim in hit {

@@ -268,6 +268,13 @@ fn correlated(fields: &Fields<'_>) -> Vec<Correlated> {
                 ("random", "all"),
             ],
         );
+        let scope = scope.flatten();
+        let affected = entry.share("affected");
+        if scope.is_none() && entry.has("affected") {
+            let path = entry.path_of("affected");
+            let message = format!("{path} has no effect without a scope that has other nodes");
+            entry.log().warn(entry.at("affected"), message);
+        }
         let (Some((trigger, trigger_xid)), Some(response)) = (trigger, response) else {
             continue;
         };
@@ -285,7 +292,8 @@ fn correlated(fields: &Fields<'_>) -> Vec<Correlated> {
             response,
             probability,
             delay,
-            scope: scope.flatten(),
+            scope,
+            affected,
         };
         pairs.push((pair, entry.at("trigger")));
     }

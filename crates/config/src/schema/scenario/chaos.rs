@@ -213,7 +213,13 @@ static CORRELATED: Section = Section {
             "scope",
             Form::Word(&["same_node", "rack", "zone", "region", "provider", "all"]),
             "same_node",
-            "Where: on the node itself, or on each of the other nodes that share this with it, by the probability.",
+            "Where: on the node itself, or on another node that shares this with it, drawn at random.",
+        ),
+        works(
+            "affected",
+            Form::Share,
+            "one node",
+            "Which share of the other nodes in the scope it hits, and at least one of them.",
         ),
     ],
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_core::agent::{Intervals, Outcome, Step};
+use navarch_core::agent::{CALL_LIMIT, Intervals, Outcome, Step};
 use navarch_core::liveness::{Deaf, Transition};
 use navarch_core::{Input, Registration, RejectionCode, Reply, Report};
 use navarch_model::{
@@ -13,9 +13,6 @@ use navarch_model::{
 
 use crate::machine::{Host, Spec, Told};
 use crate::world::{Event, Sim};
-
-/// How long an agent waits for an answer.
-const AGENT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What an agent asks of the control plane.
 #[derive(Debug, Clone)]
@@ -36,6 +33,16 @@ pub(crate) enum Kind {
     Send,
     Poll,
     Acknowledge,
+}
+
+impl Kind {
+    /// How long the agent waits for an answer, as the real one does.
+    fn limit(self, intervals: Intervals) -> Duration {
+        match self {
+            Self::Beat => intervals.beat_limit(),
+            Self::Register | Self::Send | Self::Poll | Self::Acknowledge => CALL_LIMIT,
+        }
+    }
 }
 
 /// What an agent hears: how its call ended, and what it is to do.
@@ -69,15 +76,19 @@ impl Sim {
         let instance = rented.instance.clone().filter(|_| rented.is_alive())?;
         let pool = rented.pool.clone();
         let gpus = pool.as_ref().and_then(|pool| {
-            let settings = self.settings.pools.get(pool)?;
-            settings.offerings.first()?.gpus
+            let mut offerings = self.settings.pools.get(pool)?.offerings.iter();
+            let bought = offerings.find(|one| {
+                one.offering.provider.as_str() == rented.place.provider
+                    && one.offering.instance_type == rented.instance_type
+            });
+            bought?.gpus
         });
         Some(Spec {
             node: NodeId::new(instance.as_str()),
             instance: Some(instance),
             pool,
             place: rented.place.clone(),
-            instance_type: String::new(),
+            instance_type: rented.instance_type.clone(),
             gpus: gpus.unwrap_or(1),
             gpu_type: "fake".to_owned(),
             labels: [].into(),
@@ -189,6 +200,7 @@ impl Sim {
             return;
         };
         let cut = self.now < host.cut_until;
+        let limit = call.kind().limit(host.intervals());
         let way = host.way(lost);
         host.under_way += 1;
         let kind = call.kind();
@@ -200,7 +212,7 @@ impl Sim {
                 kind,
                 answer: (Outcome::Failed, Vec::new()),
             };
-            self.queue.push(self.now + AGENT_DEADLINE, failed);
+            self.queue.push(self.now + limit, failed);
         }
         if cut || way.request_lost {
             return;
@@ -222,6 +234,11 @@ impl Sim {
         mut back: Option<Duration>,
     ) {
         let kind = call.kind();
+        let limit = kind.limit(
+            self.hosts
+                .get(&host)
+                .map_or_else(Intervals::default, Host::intervals),
+        );
         let failed = Event::Heard {
             host: host.clone(),
             life,
@@ -236,8 +253,8 @@ impl Sim {
         }
         if self.now < self.plane.paused_until {
             let at = self.plane.paused_until;
-            if back.is_some() && at.since(self.now) > AGENT_DEADLINE {
-                self.queue.push(self.now + AGENT_DEADLINE, failed);
+            if back.is_some() && at.since(self.now) > limit {
+                self.queue.push(self.now + limit, failed);
                 back = None;
             }
             let request = Event::Request {
@@ -260,7 +277,7 @@ impl Sim {
                 };
                 self.queue.push(self.now + back, heard);
             }
-            (None, Some(_)) => self.queue.push(self.now + AGENT_DEADLINE, failed),
+            (None, Some(_)) => self.queue.push(self.now + limit, failed),
             (_, None) => {}
         }
     }

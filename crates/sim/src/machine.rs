@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use navarch_config::scenario::Place;
-use navarch_core::agent::{Agent, Kept, Losses, Outgoing, Spool, SpoolLimits};
+use navarch_core::agent::{Agent, Intervals, Kept, Losses, Outgoing, Spool, SpoolLimits};
 use navarch_core::{Fact, Registration, Report};
 use navarch_model::{
     BootId, Capabilities, CommandId, Description, Gpu, HealthEventType, HealthWatchSystem,
@@ -158,6 +158,12 @@ impl Host {
 
     pub(crate) fn session(&self) -> Option<SessionId> {
         self.agent.as_ref().map(|agent| agent.session().clone())
+    }
+
+    /// How often its agent beats and reports, as far as it was told.
+    pub(crate) fn intervals(&self) -> Intervals {
+        let agent = self.agent.as_ref();
+        agent.map_or_else(Intervals::default, Agent::intervals)
     }
 
     /// Whether nothing is to be expected of it but beats and the reports that it sent before.

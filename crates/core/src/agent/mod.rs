@@ -20,6 +20,11 @@ pub use spool::{Changes, Kept, Losses, Spool, SpoolLimits};
 const REMEMBERED_COMMANDS: usize = 256;
 /// The most facts in one report; the rest follows in the next.
 const FACTS_PER_REPORT: usize = 256;
+/// The longest that a call to the control plane may take. Lower, and a busy control plane is asked
+/// twice; higher, and what a broken connection swallowed is sent again late.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The least that a heartbeat may take, however short its interval.
+const SHORTEST_BEAT_LIMIT: Duration = Duration::from_secs(1);
 /// The first and the longest wait after a failed call.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The longest wait of an agent that lost its node to another one. Lower, and two agents under one
@@ -114,6 +119,15 @@ impl Default for Intervals {
             beat: Duration::from_secs(30),
             full: Duration::from_secs(60),
         }
+    }
+}
+
+impl Intervals {
+    /// How long a heartbeat may take: no longer than the time to the next one, so that one that got
+    /// lost is made up for before the control plane calls the node silent.
+    #[must_use]
+    pub fn beat_limit(&self) -> Duration {
+        self.beat.clamp(SHORTEST_BEAT_LIMIT, CALL_LIMIT)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_core::agent::{Outcome, Outgoing};
+use navarch_core::agent::{CALL_LIMIT, Outcome, Outgoing};
 use navarch_gpu::GpuBackend;
 
-use super::{CALL_LIMIT, Done, IDENTIFY_LIMIT, READ_LIMIT, SAMPLE_LIMIT, Shell, bounded};
+use super::{Done, IDENTIFY_LIMIT, READ_LIMIT, SAMPLE_LIMIT, Shell, bounded};
 use crate::freshness::{Made, Moment};
 use crate::reading::{self, Reading};
 use crate::watch;
@@ -37,6 +37,7 @@ impl Shell {
         let (client, identity) = (self.client.clone(), Arc::clone(&self.identity));
         let (boot, session) = (self.scribe.boot.clone(), self.agent.session().clone());
         let (hung, began) = (self.hung, self.clock.monotonic());
+        let limit = self.agent.intervals().beat_limit();
         self.calls.push(Box::pin(async move {
             let samples = if hung {
                 None
@@ -47,7 +48,7 @@ impl Shell {
             let gpus = samples.as_deref().unwrap_or_default();
             let request = message::heartbeat(&identity, &boot, &session, usage, gpus);
             let call = client.send_heartbeat(request);
-            let result = bounded(&clock, CALL_LIMIT, call).await.map(|_| ());
+            let result = bounded(&clock, limit, call).await.map(|_| ());
             Done::Beaten {
                 result,
                 samples,

@@ -47,8 +47,6 @@ const IDENTIFY_LIMIT: Duration = Duration::from_secs(3);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long the driver may take for the numbers of a heartbeat, which must not come late.
 const SAMPLE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a call to the control plane may take.
-const CALL_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the shell is made of. Nothing is optional but what a machine may lack.
 pub(crate) struct Parts {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use navarch_api::{Cause, Client, v1, wire};
 use navarch_core::Fact;
+use navarch_core::agent::CALL_LIMIT;
 use navarch_model::{CommandId, Time};
 use navarch_time::{Backoff, OsRng, SharedClock, timeout};
 
-use super::{CALL_LIMIT, Done, READ_LIMIT, Shell, bounded};
+use super::{Done, READ_LIMIT, Shell, bounded};
 use crate::commands::{Finished, Order, order};
 use crate::reading::{self, Reading};
 use crate::wire as message;

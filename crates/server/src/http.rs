@@ -41,8 +41,9 @@ const IDLE_LOOKS: u32 = 4;
 /// How long a connection that is closed may take to tell its peer so. Too short and a client sends
 /// one more request into the void; too long and slow peers hold up a stop.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// The most bytes of one request's headers.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// A request's headers that do not end within so many bytes are refused; the read that brings their
+/// end may bring as many again.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// How long to wait before accepting again when the system refuses another connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 

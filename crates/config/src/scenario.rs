@@ -281,6 +281,26 @@ impl FailureKind {
         ("spot_interruption", Self::SpotInterruption),
     ];
 
+    /// XIDs that come when no distribution says which.
+    pub const XIDS: [u32; 13] = [13, 31, 32, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95];
+
+    /// The XIDs of a burst: what crashing applications leave.
+    pub const BURST_XIDS: [u32; 4] = [31, 13, 43, 45];
+
+    /// The XID that it shows when nothing else says which; none for a kind that shows none of its
+    /// own.
+    #[must_use]
+    pub const fn usual_xid(self) -> Option<u32> {
+        match self {
+            Self::Xid | Self::GpuLost => Some(79),
+            Self::Memory => Some(48),
+            Self::RowRemap => Some(63),
+            Self::RowRemapFailed => Some(64),
+            Self::Nvlink => Some(74),
+            _ => None,
+        }
+    }
+
     /// Its word, as in scenario files and reports.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -67,12 +67,14 @@ pub(super) fn xid(fields: &Fields<'_>, key: &str, kind: Option<FailureKind>) -> 
 }
 
 pub(super) fn chaos(fields: &Fields<'_>, known: &Known<'_>, run: Duration) -> Chaos {
+    let xid_distribution = xids(fields);
+    let correlated = correlated(fields, &xid_distribution);
     Chaos {
         enabled: fields.flag("enabled").unwrap_or(true),
         failure_rate: fields
             .decimal("failure_rate", 0.0..=MOST_RATE)
             .unwrap_or(0.0),
-        xid_distribution: xids(fields),
+        xid_distribution,
         failure_types: failure_types(fields),
         rates: rates(fields),
         lemons: fields
@@ -82,7 +84,7 @@ pub(super) fn chaos(fields: &Fields<'_>, known: &Known<'_>, run: Duration) -> Ch
             .has("infant_mortality")
             .then(|| infant_mortality(&fields.section("infant_mortality"))),
         cascading: cascading(&fields.section("cascading"), fields.has("cascading")),
-        correlated: correlated(fields),
+        correlated,
         recovery: recovery(&fields.section("recovery"), fields.has("recovery")),
         outages: outages(fields, known, run),
         control_plane_crashes: fields.longer_than_zero("control_plane_crashes", YEAR),
@@ -242,7 +244,7 @@ fn trigger(fields: &Fields<'_>) -> Option<(FailureKind, Option<u32>)> {
     failure_kind(fields, key).map(|kind| (kind, None))
 }
 
-fn correlated(fields: &Fields<'_>) -> Vec<Correlated> {
+fn correlated(fields: &Fields<'_>, xids: &[(u32, f64)]) -> Vec<Correlated> {
     let mut pairs: Vec<(Correlated, Position)> = Vec::new();
     for entry in fields.list("correlated_failures") {
         let trigger = trigger(&entry);
@@ -297,36 +299,92 @@ fn correlated(fields: &Fields<'_>) -> Vec<Correlated> {
         };
         pairs.push((pair, entry.at("trigger")));
     }
-    check_cycles(fields, &pairs);
+    check_cycles(fields, &pairs, xids);
     pairs.into_iter().map(|(pair, _)| pair).collect()
 }
 
-/// Pairs that certainly bring each other along would never end.
-fn check_cycles(fields: &Fields<'_>, pairs: &[(Correlated, Position)]) {
-    // What a response brings along for sure; an XID of its own is not drawn for sure.
-    let certain =
-        |pair: &&(Correlated, Position)| pair.0.probability >= 1.0 && pair.0.trigger_xid.is_none();
-    for (start, at) in pairs.iter().filter(certain) {
-        let mut reached = BTreeSet::new();
-        let mut open = vec![start.response];
-        while let Some(kind) = open.pop() {
-            if reached.insert(kind) {
-                let next = pairs.iter().filter(certain);
-                let next = next.filter(|(pair, _)| pair.trigger == kind);
-                open.extend(next.map(|(pair, _)| pair.response));
-            }
+/// How often a failure of a kind triggers a pair, from 0 to 1: one of several XIDs is drawn.
+fn triggers(kind: FailureKind, pair: &Correlated, xids: &[(u32, f64)]) -> f64 {
+    let Some(code) = pair.trigger_xid else {
+        return f64::from(u8::from(kind == pair.trigger));
+    };
+    let one_of = |codes: &[u32]| {
+        let of = codes.iter().filter(|one| **one == code).count();
+        of as f64 / codes.len() as f64
+    };
+    match kind {
+        FailureKind::XidBurst => one_of(&FailureKind::BURST_XIDS),
+        FailureKind::Xid if xids.is_empty() => one_of(&FailureKind::XIDS),
+        FailureKind::Xid => {
+            let all: f64 = xids.iter().map(|(_, weight)| weight).sum();
+            let own = xids.iter().find(|(one, _)| *one == code);
+            own.map_or(0.0, |(_, weight)| weight / all)
         }
-        if reached.contains(&start.trigger) {
+        kind => f64::from(u8::from(kind.usual_xid() == Some(code))),
+    }
+}
+
+/// Pairs that bring each other along as often as they come would never end by themselves: each
+/// brings along one failure or more of the same kind, on average.
+fn check_cycles(fields: &Fields<'_>, pairs: &[(Correlated, Position)], xids: &[(u32, f64)]) {
+    // How often each pair follows from each other, where every one of them hits one node.
+    let follows: Vec<Vec<f64>> = pairs
+        .iter()
+        .map(|(from, _)| {
+            let to = pairs.iter().map(|(to, _)| to);
+            to.map(|to| to.probability * triggers(from.response, to, xids))
+                .collect()
+        })
+        .collect();
+    let reached = |from: usize| {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(at) = open.pop() {
+            let next = follows[at].iter().enumerate();
+            let next = next.filter(|(to, often)| **often > 0.0 && reached.insert(*to));
+            open.extend(next.map(|(to, _)| to));
+        }
+        reached
+    };
+    let reached: Vec<BTreeSet<usize>> = (0..pairs.len()).map(reached).collect();
+    for (at, (pair, position)) in pairs.iter().enumerate() {
+        let back = reached[at].iter().filter(|to| reached[**to].contains(&at));
+        let cycle: Vec<usize> = back.copied().collect();
+        if cycle.contains(&at) && growth(&follows, &cycle) > 1.0 - 1e-6 {
             let path = fields.path_of("correlated_failures");
+            let trigger = match pair.trigger_xid {
+                Some(code) => format!("XID {code}"),
+                None => pair.trigger.word().to_owned(),
+            };
             fields.log().error(
-                *at,
+                *position,
                 format!(
-                    "{path}: {} brings itself along for ever: lower a probability in the cycle",
-                    start.trigger.word()
+                    "{path}: {trigger} brings itself along for ever: lower a probability in the cycle"
                 ),
             );
         }
     }
+}
+
+/// How many times as many failures each generation has as the one before, among pairs that all
+/// follow from each other.
+fn growth(follows: &[Vec<f64>], cycle: &[usize]) -> f64 {
+    const GENERATIONS: u32 = 500;
+    let mut shares = vec![1.0 / cycle.len() as f64; cycle.len()];
+    let mut grown = 0.0;
+    for _ in 0..GENERATIONS {
+        // Half of each generation stays, so that the shares settle.
+        let mut next: Vec<f64> = shares.iter().map(|share| share / 2.0).collect();
+        for (from, share) in cycle.iter().zip(&shares) {
+            for (to, sum) in cycle.iter().zip(&mut next) {
+                *sum += share * follows[*from][*to] / 2.0;
+            }
+        }
+        let all: f64 = next.iter().sum();
+        grown = 2.0 * all - 1.0;
+        shares = next.iter().map(|share| share / all).collect();
+    }
+    grown
 }
 
 fn recovery(fields: &Fields<'_>, given: bool) -> Option<Recovery> {

@@ -54,7 +54,7 @@ impl Sim {
         self.wake_up(id);
         let (now, bug) = (self.now, self.config.bug);
         let host = match self.hosts.get_mut(id) {
-            Some(host) if host.dead => return,
+            Some(host) if host.dead || host.off => return,
             Some(host) => host,
             None => {
                 let Some(spec) = self.rented_spec(id) else {
@@ -67,6 +67,7 @@ impl Sim {
         let life = host.life;
         self.note("host", format_args!("{id} boots"));
         self.check_losses(id);
+        self.enters(id);
         self.wake_agent(id, life);
     }
 

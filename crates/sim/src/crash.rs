@@ -159,6 +159,7 @@ impl Sim {
         };
         self.check_loaded(&state);
         self.scheduler.loaded(&state);
+        self.settle(&state);
         self.plane.released = state.clone();
         self.plane.unreleased.clear();
         self.seen = state.clone();
@@ -453,6 +454,7 @@ impl Sim {
 
     /// What leaves: callers learn of the changes, and ended nodes are heard no more.
     fn release(&mut self, changes: &[Change]) {
+        self.write_down(changes);
         for change in changes {
             self.plane.released.apply(change);
             if let (Change::Node(node), Some(process)) = (change, &mut self.plane.process)

@@ -14,16 +14,32 @@ const RAMP_TOP: i32 = 98;
 /// NVLink links of a GPU.
 const NVLINKS: u32 = 18;
 
-/// A GPU that is too hot.
+/// What the driver says when every call fails, and of a GPU that answers none.
+pub(crate) const UNKNOWN_ERROR: &str = "Unknown Error";
+pub(crate) const GPU_IS_LOST: &str = "GPU is lost";
+
+/// Why a GPU is too hot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heat {
     /// When it cools down by itself.
-    pub(crate) until: Time,
-    /// How hot it is; none while it heats up slowly from that moment on.
-    pub(crate) celsius: Result<i32, Time>,
+    until: Time,
+    /// How hot it is; or from when on it heats up slowly.
+    celsius: Result<i32, Time>,
 }
 
 impl Heat {
+    /// A temperature, in degrees Celsius.
+    pub(crate) const fn of(celsius: i32, until: Time) -> Self {
+        let celsius = Ok(celsius);
+        Self { until, celsius }
+    }
+
+    /// A temperature that rises from a moment on.
+    pub(crate) const fn rising(from: Time, until: Time) -> Self {
+        let celsius = Err(from);
+        Self { until, celsius }
+    }
+
     fn at(&self, now: Time) -> i32 {
         if now >= self.until {
             return COOL;
@@ -38,14 +54,14 @@ impl Heat {
 /// What is broken now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// GPUs that are too hot.
-    pub(crate) hot: BTreeMap<u32, Heat>,
+    /// GPUs that are too hot; the hottest reason counts.
+    pub(crate) hot: BTreeMap<u32, Vec<Heat>>,
     /// GPUs with uncorrectable memory errors.
     pub(crate) ecc: BTreeSet<u32>,
     /// GPUs that the driver has no more.
     pub(crate) lost: BTreeSet<u32>,
-    /// GPUs that answer no call.
-    pub(crate) mute: BTreeSet<u32>,
+    /// GPUs that answer no call, and what the driver says of them.
+    pub(crate) mute: BTreeMap<u32, String>,
     /// GPUs that wait to remap a row, and those that cannot.
     pub(crate) remap_pending: BTreeSet<u32>,
     pub(crate) remap_failed: BTreeSet<u32>,
@@ -55,8 +71,8 @@ pub(crate) struct Faults {
     pub(crate) pcie: BTreeSet<u32>,
     /// GPUs that the power supply brakes.
     pub(crate) power: BTreeSet<u32>,
-    /// Every call to the driver fails.
-    pub(crate) driver: bool,
+    /// Every call to the driver fails, in these words.
+    pub(crate) driver: Option<String>,
     /// Calls to the driver never return.
     pub(crate) hung: bool,
     /// The driver came up without GPUs.
@@ -73,7 +89,8 @@ impl Faults {
             corrupt: false,
             ..self.clone()
         };
-        rest == Self::default() && self.hot.values().all(|heat| heat.until <= now)
+        let mut hot = self.hot.values().flatten();
+        rest == Self::default() && hot.all(|heat| heat.until <= now)
     }
 
     /// How many there are.
@@ -81,14 +98,13 @@ impl Faults {
         let sets = [
             &self.ecc,
             &self.lost,
-            &self.mute,
             &self.remap_pending,
             &self.remap_failed,
             &self.nvlink,
             &self.pcie,
             &self.power,
         ];
-        self.hot.len() + sets.iter().map(|set| set.len()).sum::<usize>()
+        self.hot.len() + self.mute.len() + sets.iter().map(|set| set.len()).sum::<usize>()
     }
 
     /// Whether the driver has a GPU.
@@ -139,8 +155,8 @@ impl Reader<'_> {
             facts.push(self.driver_error("no answer within 10s"));
             return facts;
         }
-        if faults.driver {
-            facts.push(self.driver_error("Unknown Error"));
+        if let Some(words) = &faults.driver {
+            facts.push(self.driver_error(words));
             return facts;
         }
         let present = (0..self.gpus).filter(|gpu| faults.has(*gpu)).count();
@@ -160,12 +176,14 @@ impl Reader<'_> {
             gpu_uuid: Self::uuid(self.name, gpu),
             ..fact
         };
-        if faults.mute.contains(&gpu) {
+        if let Some(words) = faults.mute.get(&gpu) {
             facts.push(place(self.quiet("xid")));
-            facts.push(place(self.driver_error("GPU is lost")));
+            facts.push(place(self.driver_error(words)));
             return;
         }
-        let celsius = faults.hot.get(&gpu).map_or(COOL, |heat| heat.at(self.now));
+        let heats = faults.hot.get(&gpu).into_iter().flatten();
+        let hottest = heats.map(|heat| heat.at(self.now)).max();
+        let celsius = hottest.map_or(COOL, |celsius| celsius.max(COOL));
         let mut heat = with(
             place(self.quiet("temperature")),
             "temperature",

@@ -108,7 +108,6 @@ impl Sim {
         let facts = |change: &&Change| !matches!(change, Change::Meta(_) | Change::Event(_));
         self.facts += applied.changes.iter().filter(facts).count() as u64;
         for change in &applied.changes {
-            self.write_down(change);
             self.seen.apply(change);
             if let Change::Node(node) = change {
                 self.wake_node(&node.id);

@@ -54,6 +54,8 @@ pub(crate) struct Host {
     pub(crate) wake: Option<Time>,
     /// Whether it hangs or was stopped, for good.
     pub(crate) dead: bool,
+    /// Whether its owner stopped its agent.
+    pub(crate) off: bool,
     polls: bool,
     limits: SpoolLimits,
     /// What the agent kept on disk: facts, losses, finished commands.
@@ -126,6 +128,7 @@ impl Host {
             network,
             wake: None,
             dead: false,
+            off: false,
             polls: config.polls,
             limits: SpoolLimits {
                 bytes: config.spool_bytes,

@@ -55,6 +55,8 @@ pub struct Record {
     pub launches_failed: u64,
     /// Times from a failure that took a node's capacity until capacity was back, in order.
     pub recovery_times: Vec<Duration>,
+    /// The same of failures whose capacity was not back when the run ended, up to then, in order.
+    pub unrecovered: Vec<Duration>,
     /// Outages that began.
     pub outages: Vec<OutageRecord>,
     /// What was expected and what was found, in the order of the file.

@@ -69,7 +69,7 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
         "xid" => {
             let (code, gpu) = (number(1)?, number(3)?);
             let host = host(sim, 0)?;
-            sim.xid(&host, code, gpu);
+            sim.xid(&host, code, gpu, "");
             sim.schedule_plane();
             return Some(());
         }
@@ -78,7 +78,7 @@ fn step(sim: &mut Sim, words: &[&str]) -> Option<()> {
             let every: Vec<ProviderInstanceId> = sim.hosts.keys().cloned().collect();
             let apart = span(2)? / u32::try_from(every.len().max(1)).ok()?;
             for host in every {
-                sim.xid(&host, code, 0);
+                sim.xid(&host, code, 0, "");
                 sim.schedule_plane();
                 sim.run(sim.now() + apart);
             }

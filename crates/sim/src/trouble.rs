@@ -199,12 +199,11 @@ impl Sim {
         match kind {
             Trouble::Xid => {
                 let code = XIDS[(number >> 4) as usize % XIDS.len()];
-                self.xid(id, code, gpu);
+                self.xid(id, code, gpu, "");
                 return;
             }
             Trouble::Thermal => {
-                let celsius = Ok(HOT);
-                host.faults.hot.insert(gpu, Heat { until, celsius });
+                host.faults.hot.insert(gpu, vec![Heat::of(HOT, until)]);
             }
             Trouble::Ecc => {
                 host.faults.ecc.insert(gpu);
@@ -225,7 +224,7 @@ impl Sim {
             Trouble::Burst => {
                 for at in 0..1 + number % BURST {
                     let code = XIDS[(at as usize + (number >> 8) as usize) % XIDS.len()];
-                    self.xid(id, code, gpu);
+                    self.xid(id, code, gpu, "");
                 }
                 return;
             }
@@ -263,15 +262,18 @@ impl Sim {
         self.note("fault", format_args!("{text}"));
     }
 
-    /// The kernel log of a machine shows an XID.
-    pub(crate) fn xid(&mut self, id: &ProviderInstanceId, code: u32, gpu: u32) {
+    /// The kernel log of a machine shows an XID, in these words, or else in the usual ones.
+    pub(crate) fn xid(&mut self, id: &ProviderInstanceId, code: u32, gpu: u32, words: &str) {
         let now = self.now;
         self.wake_up(id);
         let watched = |host: &&mut Host| host.agent.is_some();
         let Some(host) = self.hosts.get_mut(id).filter(watched) else {
             return;
         };
-        let fact = host.xid(now, code, gpu);
+        let mut fact = host.xid(now, code, gpu);
+        if !words.is_empty() {
+            words.clone_into(&mut fact.message);
+        }
         let (life, node) = (host.life, host.node());
         let Some(agent) = &mut host.agent else { return };
         agent.happened(vec![fact]);

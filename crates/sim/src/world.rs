@@ -288,6 +288,11 @@ impl Sim {
         &self.seen
     }
 
+    /// The fleet's state, as callers know it: what was committed and answered.
+    pub const fn released(&self) -> &State {
+        &self.plane.released
+    }
+
     /// How many plans were made.
     pub const fn plans(&self) -> u64 {
         self.plans

@@ -1,24 +1,9 @@
 //! Scenarios as the engine runs them: how often things break, and what stays the same.
 
-use navarch_config::scenario::Scenario;
-use navarch_policy::HealthPolicy;
-use navarch_sim::record::{Cause, Outcome, Record};
-use navarch_sim::run::Run;
+mod scenario;
 
-fn run(text: &str, seed: u64) -> Run {
-    let (scenario, _) = match Scenario::parse("test.yaml", text) {
-        Ok(read) => read,
-        Err(errors) => panic!("{errors}"),
-    };
-    let policy = HealthPolicy::builtin();
-    Run::new(scenario, text.to_owned(), seed, policy).expect("it loads")
-}
-
-fn record(text: &str, seed: u64) -> Record {
-    let mut run = run(text, seed);
-    while run.advance().is_some() {}
-    run.finish(false)
-}
+use navarch_sim::record::{Cause, Outcome};
+use scenario::{record, run};
 
 fn stress(nodes: u32, minutes: u32, chaos: &str) -> String {
     format!(
@@ -233,4 +218,127 @@ assertions:
         .collect();
     assert_eq!(results, ["wrong results"]);
     assert_eq!(run.finish(false).outcome, Outcome::Passed);
+}
+
+#[test]
+fn failures_recover_as_often_and_as_soon_as_the_scenario_says() {
+    let chaos = "    failure_rate: 50
+    failure_types: [{type: temperature, weight: 1}]
+    recovery: {probability: 0.5, mean_time: 2m, std_dev: 0s}
+";
+    let record = record(&stress(200, 40, chaos), 4);
+    let old = record.ended.0 - 120_000_001;
+    let due: Vec<_> = record
+        .injections
+        .iter()
+        .filter(|one| one.at.0 < old)
+        .collect();
+    let ended: Vec<_> = due
+        .iter()
+        .filter_map(|one| Some((one.at, one.ended?)))
+        .collect();
+    let off = (ended.len() as f64 - due.len() as f64 / 2.0).abs();
+    assert!(
+        off < 5.0 * (due.len() as f64 / 4.0).sqrt(),
+        "{} of {}",
+        ended.len(),
+        due.len()
+    );
+    for (at, ended) in ended {
+        assert_eq!(ended.since(at).as_secs(), 120);
+    }
+}
+
+#[test]
+fn new_nodes_fail_more_often_for_as_long_as_the_scenario_says() {
+    let chaos = "    failure_rate: 20
+    xid_distribution: {13: 1}
+    infant_mortality: {lasts: 30m, multiple: 5}
+";
+    let record = record(&stress(200, 60, chaos), 6);
+    let new = |node| record.nodes[node].powered.0 + 1_800_000_000;
+    let (young, grown): (Vec<_>, Vec<_>) = record
+        .injections
+        .iter()
+        .partition(|one| one.at.0 < new(&one.node));
+    about(grown.len(), 20.0 * 0.2 * 30.0);
+    // The start-up is over before the chaos begins.
+    about(
+        young.len(),
+        5.0 * 20.0 * 0.2 * (1800.0 - record.started.0 as f64 / 1e6) / 60.0,
+    );
+}
+
+#[test]
+fn chance_finds_every_machine_of_a_pool_however_many_there_are() {
+    // Machines that come for others that go are more than the pool may keep.
+    let text = "name: room
+providers:
+  fake: {type: fake, gpu_count: 8}
+pools:
+  main: {provider: fake, instance_type: gpu, region: here, min_nodes: 4, max_nodes: 4, max_surge: 8}
+fleet:
+  - {id: a, gpu_count: 8}
+events:
+  - {at: 0s, action: start_fleet}
+stress:
+  duration: 10h
+  chaos:
+    failure_rate: 100
+    xid_distribution: {13: 1}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    about(record.injections.len(), 100.0 * 600.0 * 5.0 / 1000.0);
+}
+
+#[test]
+fn two_runs_with_pools_crashes_and_outages_are_the_same() {
+    let text = "name: same
+providers:
+  fake: {type: fake, gpu_count: 8}
+pools:
+  main: {provider: fake, instance_type: gpu, region: here, zones: [a, b], min_nodes: 6, max_nodes: 9, budget: 2}
+  spot: {provider: fake, instance_type: gpu, region: here, zones: [a], capacity: spot, min_nodes: 2, max_nodes: 4}
+fleet:
+  - {id: one, provider: gcp, zone: z, gpu_count: 8}
+  - {id: two, provider: gcp, zone: z, gpu_count: 8}
+events:
+  - {at: 5m, action: crash, params: {down: 1m}}
+  - {at: 10m, action: cloud_fault, params: {fault: stale_listings, duration: 10m}}
+  - {at: 15m, action: scale_pool, params: {pool: main, nodes: 8}}
+stress:
+  duration: 40m
+  chaos:
+    failure_rate: 100
+    failure_types: [{type: xid_error, weight: 3}, {type: network, weight: 1}, {type: spot_interruption, weight: 1}]
+    rates:
+      - {type: machine_hang, per_1000_node_days: 20000, permanent: 100%}
+    cascading: {probability: 0.3, max_depth: 2, max_delay: 10s, scope: zone, max_affected_percent: 50%}
+    correlated_failures:
+      - {trigger: network, response: driver_hang, probability: 0.3}
+    recovery: {probability: 0.7, mean_time: 3m, replace_fatal: true}
+    control_plane_crashes: 4m
+    scheduled_outages:
+      - {name: dark, start_time: 8m, duration: 5m, scope: zone, target: a, failure_type: network}
+";
+    for seed in [1, 2, 3] {
+        let [one, other] = [(); 2].map(|()| {
+            let mut run = run(text, seed);
+            while run.advance().is_some() {}
+            let trace = run.sim().trace().to_owned();
+            (trace, run.finish(false))
+        });
+        assert_eq!(one.1.outcome, Outcome::Passed, "seed {seed}");
+        assert!(
+            one.1.crashes > 3 && one.1.outages[0].nodes > 2,
+            "seed {seed}"
+        );
+        assert!(one.0 == other.0, "seed {seed}: the traces differ");
+        assert_eq!(
+            format!("{:?}", one.1),
+            format!("{:?}", other.1),
+            "seed {seed}"
+        );
+    }
 }

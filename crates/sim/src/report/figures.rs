@@ -26,8 +26,10 @@ pub(super) struct Figures {
     pub(super) noticed: u64,
     /// How many nodes were healthy.
     pub(super) healthy: Healthy,
-    /// How long failures took capacity away.
+    /// How long failures took capacity away: up to the end of the run where it is not back.
     pub(super) recovery: Percentiles,
+    /// Failures whose capacity is not back.
+    pub(super) unrecovered: u64,
     /// How long the control plane took to notice a failure that it noticed.
     pub(super) notice: Percentiles,
 }
@@ -83,7 +85,8 @@ impl Figures {
     pub(super) fn of(record: &Record) -> Self {
         let mut figures = Self {
             healthy: healthy(record),
-            recovery: Percentiles::of(record.recovery_times.clone()),
+            recovery: Percentiles::of([&*record.recovery_times, &*record.unrecovered].concat()),
+            unrecovered: record.unrecovered.len() as u64,
             ..Self::default()
         };
         for node in record.nodes.values() {

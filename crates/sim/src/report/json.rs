@@ -52,7 +52,7 @@ struct Report<'a> {
     capacity: Capacity<'a>,
     cost: Cost,
     launches: Launches,
-    recovery_times: PercentilesJson,
+    recovery_times: RecoveryJson,
     notice_times: PercentilesJson,
     injections: Each<'a, Injection, InjectionJson<'a>>,
     incidents: Each<'a, IncidentRecord, IncidentJson<'a>>,
@@ -110,7 +110,10 @@ impl<'a> Report<'a> {
                 total: record.launches,
                 failed: record.launches_failed,
             },
-            recovery_times: PercentilesJson::new(&figures.recovery),
+            recovery_times: RecoveryJson {
+                times: PercentilesJson::new(&figures.recovery),
+                open: figures.unrecovered,
+            },
             notice_times: PercentilesJson::new(&figures.notice),
             injections: Each::of(&record.injections, InjectionJson::new),
             incidents: Each::of(&record.incidents, IncidentJson::new),
@@ -565,6 +568,14 @@ impl PercentilesJson {
             longest: nanoseconds(percentiles.longest),
         }
     }
+}
+
+/// Times until capacity was back, up to the end of the run for what is `open`.
+#[derive(Serialize)]
+struct RecoveryJson {
+    #[serde(flatten)]
+    times: PercentilesJson,
+    open: u64,
 }
 
 #[derive(Serialize)]

@@ -193,6 +193,10 @@ fn capacity(record: &Record) -> Vec<Vec<String>> {
             format!("{}{share}", hours(record.delivered_gpu_hours)),
         ),
     ];
+    if !record.unrecovered.is_empty() {
+        let open = record.unrecovered.len();
+        rows.push(row("Failures whose capacity is not back", open));
+    }
     // Nobody buys for a scenario without pools.
     if record.launches > 0 {
         rows.extend([

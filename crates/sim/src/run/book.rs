@@ -1,12 +1,13 @@
 //! Keeps the record of a run: what was broken, what the control plane concluded, what it cost.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use navarch_config::scenario::FailureKind;
 use navarch_core::{PlanReport, Settings};
 use navarch_model::{
-    Change, HealthStatus, Incident, Node, NodeId, NodeStatus, PoolName, State, Time,
+    Change, DrainCause, EndCause, HealthStatus, HoldKind, Incident, IncidentId, Instance,
+    LaunchCause, Node, NodeId, NodeStatus, PoolName, State, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -15,14 +16,29 @@ use crate::record::{
     Block, Cause, IncidentRecord, Injection, NodeEvent, NodeEventKind, NodeRecord, OutageRecord,
     PoolSample, Record, RuleHits, Sample,
 };
+use crate::run::ledger::{Ledger, NOT_THERE};
+use crate::run::notices;
 
-/// Capacity that is asked for and that no node lacks: its machine is bought, boots or was never
-/// there.
-const NOT_THERE: &str = "not there yet";
-/// Capacity that an operator holds.
+/// Capacity that an operator holds, or let go.
 const OPERATOR: &str = "operator";
 /// Capacity of a node whose trouble nobody injected.
 const UNEXPLAINED: &str = "no injected failure";
+
+/// Something that is broken and lasts: what the engine knows of it beside its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Its place in the record.
+    pub(crate) at: usize,
+    pub(crate) kind: FailureKind,
+    /// From when it is there, and until when if it ends by itself.
+    pub(crate) since: Time,
+    pub(crate) until: Time,
+    pub(crate) gpus: Vec<u32>,
+    /// Whether no boot repairs it.
+    pub(crate) permanent: bool,
+    /// The driver's words; empty for the usual ones.
+    pub(crate) message: String,
+}
 
 /// What is known of a node beside its record.
 #[derive(Debug, Default)]
@@ -31,31 +47,31 @@ struct Live {
     active: bool,
     /// The share of the counts that is this node's.
     counted: Option<(NodeStatus, HealthStatus)>,
-    /// Why it delivers nothing.
-    lost: Option<String>,
-    /// What is broken, as places in the record.
-    open: Vec<usize>,
-    /// What the control plane may yet notice. An event, such as a burst of XIDs, and whatever took
-    /// the machine away are over before it does.
+    /// Whether its owner asks for it, and whether that ended.
+    asked: bool,
+    dismissed: bool,
+    /// What is broken.
+    open: Vec<Broken>,
+    /// What the control plane may yet notice, as places in the record. An event, such as a burst of
+    /// XIDs, and whatever took the machine away are over before it does.
     unnoticed: Vec<usize>,
-    /// What was noticed last.
-    noticed: Option<usize>,
+    /// What made the machine boot last, or took it away.
+    moved: Option<usize>,
+    /// The node whose place it is bought to take.
+    replaces: Option<NodeId>,
+    /// Whether an operator had it ended.
+    let_go: bool,
 }
 
-/// A failure whose capacity is not back.
-#[derive(Debug)]
-struct Lack {
-    since: Time,
-    node: NodeId,
-    pool: Option<PoolName>,
-}
-
-/// What a pool asks for.
-#[derive(Debug, Default, Clone, Copy)]
-struct PoolAsks {
-    target: u32,
-    gpus: u32,
-    active: u32,
+/// An incident that was seen.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Its place in the record.
+    at: usize,
+    evidence: u64,
+    severity: HealthStatus,
+    /// The failure that it is about.
+    of: Option<usize>,
 }
 
 /// The book of a run.
@@ -63,26 +79,14 @@ struct PoolAsks {
 pub(crate) struct Book {
     pub(crate) record: Record,
     live: BTreeMap<NodeId, Live>,
-    pools: BTreeMap<PoolName, PoolAsks>,
+    ledger: Ledger,
     by_status: BTreeMap<NodeStatus, u32>,
     healthy: u32,
     degraded: u32,
     unhealthy: u32,
-    active: u32,
-    gpus_active: u64,
-    /// GPUs of external nodes that are to be there.
-    gpus_external: u64,
-    gpus_lost: BTreeMap<String, u64>,
     /// Dollars per hour of what pools rent, in millionths.
     micros_per_hour: u64,
-    /// Up to when hours and dollars are counted.
-    counted: Time,
-    lacks: Vec<Lack>,
-    /// Why the place of a node that is to come delivers nothing.
-    inherited: BTreeMap<NodeId, String>,
-    /// The same for machines that pools are to buy, the earliest first.
-    owed: BTreeMap<PoolName, VecDeque<(String, u64)>>,
-    incidents: BTreeMap<navarch_model::IncidentId, usize>,
+    incidents: BTreeMap<IncidentId, Seen>,
     blocks: BTreeMap<(PoolName, &'static str), usize>,
     starting: u32,
     failures: u64,
@@ -92,55 +96,22 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    fn gpus_asked(&self) -> u64 {
-        let pools = self.pools.values();
-        let bought: u64 = pools
-            .map(|asks| u64::from(asks.target) * u64::from(asks.gpus))
-            .sum();
-        self.gpus_external + bought
-    }
-
     /// Counts hours and dollars up to a moment, before something changes.
     pub(crate) fn count(&mut self, now: Time) {
-        let hours = now.since(self.counted).as_secs_f64() / 3600.0;
-        if hours <= 0.0 {
-            return;
-        }
-        self.counted = now;
-        let asked = self.gpus_asked();
-        let record = &mut self.record;
-        record.asked_gpu_hours += asked as f64 * hours;
-        record.delivered_gpu_hours += self.gpus_active.min(asked) as f64 * hours;
-        record.cost_dollars += self.micros_per_hour as f64 / 1e6 * hours;
-        let mut rest = asked.saturating_sub(self.gpus_active);
-        for (cause, gpus) in &self.gpus_lost {
-            let lost = rest.min(*gpus);
-            rest -= lost;
-            if lost > 0 {
-                *record.lost_gpu_hours.entry(cause.clone()).or_default() += lost as f64 * hours;
-            }
-        }
-        if rest > 0 {
-            let rests = record.lost_gpu_hours.entry(NOT_THERE.to_owned());
-            *rests.or_default() += rest as f64 * hours;
-        }
+        let hours = self.ledger.count(&mut self.record, now);
+        self.record.cost_dollars += self.micros_per_hour as f64 / 1e6 * hours;
     }
 
     /// A machine is switched on. `slot` says whether it is one more than were asked for before.
     pub(crate) fn powered(&mut self, spec: &Spec, lemon: bool, slot: bool, now: Time) {
         self.count(now);
-        if spec.instance.is_none() && slot {
-            self.gpus_external += u64::from(spec.gpus);
-        }
         self.starting += 1;
-        self.live.insert(
-            spec.node.clone(),
-            Live {
-                gpus: spec.gpus,
-                lost: self.inherited.remove(&spec.node),
-                ..Live::default()
-            },
-        );
+        let live = self.live.entry(spec.node.clone()).or_default();
+        live.gpus = spec.gpus;
+        if spec.instance.is_none() && slot && !live.asked {
+            live.asked = true;
+            self.ledger.owner_asks(u64::from(spec.gpus));
+        }
         let record = NodeRecord {
             place: spec.place.clone(),
             instance_type: spec.instance_type.clone(),
@@ -171,8 +142,13 @@ impl Book {
     pub(crate) fn gone(&mut self, node: &NodeId, why: &str, micros_per_hour: u64, now: Time) {
         self.count(now);
         self.micros_per_hour = self.micros_per_hour.saturating_sub(micros_per_hour);
-        for at in self.open(node).to_vec() {
-            self.ended(at, false, now);
+        let open = self.open(node).to_vec();
+        let taken = open.iter().rev().find(|one| takes_away(one.kind));
+        if let (Some(taken), Some(live)) = (taken, self.live.get_mut(node)) {
+            live.moved = Some(taken.at);
+        }
+        for one in open {
+            self.ended(one.at, false, now);
         }
         let Some(record) = self.record.nodes.get_mut(node) else {
             return;
@@ -189,25 +165,28 @@ impl Book {
         self.tell(node, NodeEventKind::Ended(why.to_owned()), now);
     }
 
-    /// An external node is no longer to be there.
-    pub(crate) fn dismissed(&mut self, node: &NodeId, now: Time) {
+    /// The owner of an external node stops asking for it, or asks for it again.
+    pub(crate) fn dismissed(&mut self, node: &NodeId, gpus: u64, dismissed: bool, now: Time) {
         self.count(now);
-        if let Some(live) = self.live.get(node) {
-            self.gpus_external = self.gpus_external.saturating_sub(u64::from(live.gpus));
+        let Some(live) = self.live.get_mut(node) else {
+            return;
+        };
+        if dismissed && live.asked {
+            self.ledger.owner_dismisses(node, gpus);
+        } else if !dismissed && live.dismissed {
+            self.ledger.owner_asks(gpus);
+        } else {
+            return;
         }
-        self.lacks.retain(|lack| lack.node != *node);
+        (live.asked, live.dismissed) = (!dismissed, dismissed);
     }
 
     /// An external node takes the place of another.
     pub(crate) fn replaced(&mut self, old: &NodeId, new: &NodeId) {
-        for lack in self.lacks.iter_mut().filter(|lack| lack.node == *old) {
-            lack.node = new.clone();
-        }
-        if let Some(live) = self.live.get_mut(old)
-            && let Some(cause) = live.lost.take()
-        {
-            self.inherited.insert(new.clone(), cause);
-        }
+        self.ledger.replaced(old, new);
+        let old = self.live.get_mut(old);
+        let asked = old.is_some_and(|old| std::mem::take(&mut old.asked));
+        self.live.entry(new.clone()).or_default().asked = asked;
     }
 
     fn tell(&mut self, node: &NodeId, what: NodeEventKind, at: Time) {
@@ -216,19 +195,19 @@ impl Book {
         }
     }
 
-    /// What is broken on a node, as places in the record.
-    pub(crate) fn open(&self, node: &NodeId) -> &[usize] {
+    /// What is broken on a node, the oldest first.
+    pub(crate) fn open(&self, node: &NodeId) -> &[Broken] {
         self.live.get(node).map_or(&[], |live| &live.open)
     }
 
     /// Something broke. Answers its place in the record.
-    pub(crate) fn injected(&mut self, injection: Injection) -> usize {
+    pub(crate) fn injected(&mut self, injection: Injection, broken: Broken) -> usize {
         let at = self.record.injections.len();
         let (node, now) = (injection.node.clone(), injection.at);
         self.record.injections.push(injection);
         self.failures += 1;
         if let Some(live) = self.live.get_mut(&node) {
-            live.open.push(at);
+            live.open.push(Broken { at, ..broken });
             live.unnoticed.push(at);
         }
         if let Some(record) = self.record.nodes.get_mut(&node) {
@@ -236,6 +215,24 @@ impl Book {
         }
         self.tell(&node, NodeEventKind::Failure(at), now);
         at
+    }
+
+    /// No boot repairs what broke.
+    pub(crate) fn permanent(&mut self, at: usize) {
+        let Some(injection) = self.record.injections.get(at) else {
+            return;
+        };
+        if let Some(live) = self.live.get_mut(&injection.node) {
+            let broken = live.open.iter_mut().find(|one| one.at == at);
+            broken.into_iter().for_each(|one| one.permanent = true);
+        }
+    }
+
+    /// A machine boots because of a failure, or to repair it.
+    pub(crate) fn rebooted(&mut self, node: &NodeId, of: usize) {
+        if let Some(live) = self.live.get_mut(node) {
+            live.moved = Some(of);
+        }
     }
 
     /// What broke is over. `healed` says whether the machine goes on without it.
@@ -247,12 +244,9 @@ impl Book {
             return;
         }
         injection.ended = Some(now);
-        let (node, lasted) = (injection.node.clone(), injection.at < now);
+        let node = injection.node.clone();
         if let Some(live) = self.live.get_mut(&node) {
-            live.open.retain(|open| *open != at);
-            if healed && lasted {
-                live.unnoticed.retain(|unnoticed| *unnoticed != at);
-            }
+            live.open.retain(|open| open.at != at);
         }
         if healed {
             self.recoveries += 1;
@@ -264,15 +258,22 @@ impl Book {
     }
 
     /// A domain fails. Answers its place in the record.
-    pub(crate) fn outage_begins(&mut self, name: &str, nodes: u32, now: Time) -> usize {
+    pub(crate) fn outage_begins(&mut self, name: &str, now: Time) -> usize {
         self.outages += 1;
         self.record.outages.push(OutageRecord {
             name: name.to_owned(),
             from: now,
             until: None,
-            nodes,
+            nodes: 0,
         });
         self.record.outages.len() - 1
+    }
+
+    /// An outage hits a node.
+    pub(crate) fn outage_hits(&mut self, at: usize) {
+        if let Some(outage) = self.record.outages.get_mut(at) {
+            outage.nodes += 1;
+        }
     }
 
     /// A domain is well again.
@@ -283,55 +284,91 @@ impl Book {
         }
     }
 
-    /// The control plane changes something; `before` is its state before that.
-    pub(crate) fn changed(&mut self, before: &State, change: &Change, now: Time) {
-        match change {
-            Change::Node(node) => {
-                self.node(before.nodes.get(&node.id).map(|node| &**node), node, now);
+    /// The control plane changed something, and that will not be lost. Incidents come first: they
+    /// say why nodes change.
+    pub(crate) fn changed(&mut self, changes: &[Change], now: Time) {
+        for change in changes {
+            match change {
+                Change::Incident(incident) => self.incident(incident, now),
+                Change::Instance(instance) => self.instance(instance),
+                _ => {}
             }
-            Change::Incident(incident) => {
-                let known = before.incidents.get(&incident.id);
-                self.incident(known.map(|known| &**known), incident, now);
+        }
+        for change in changes {
+            if let Change::Node(node) = change {
+                self.node(node, now);
             }
-            _ => {}
         }
     }
 
-    fn node(&mut self, before: Option<&Node>, node: &Node, now: Time) {
+    /// A control plane starts with what its store has: changes that a crash cut off are known from
+    /// now on.
+    pub(crate) fn settle(&mut self, told: &State, loaded: &State, now: Time) {
+        for (id, incident) in &loaded.incidents {
+            if told.incidents.get(id) != Some(incident) {
+                self.incident(incident, now);
+            }
+        }
+        for (id, instance) in &loaded.instances {
+            if told.instances.get(id) != Some(instance) {
+                self.instance(instance);
+            }
+        }
+        for (id, node) in &loaded.nodes {
+            if told.nodes.get(id) != Some(node) {
+                self.node(node, now);
+            }
+        }
+    }
+
+    /// An instance says whose place it takes, and whether an operator lets it go. Its node has its
+    /// id.
+    fn instance(&mut self, instance: &Instance) {
+        let replaces = match &instance.cause {
+            LaunchCause::Replace { instance } => Some(instance),
+            _ => None,
+        };
+        let let_go = instance.end == Some(EndCause::Operator);
+        if replaces.is_none() && !let_go {
+            return;
+        }
+        let live = self.live.entry(NodeId::new(instance.id.as_str()));
+        let live = live.or_default();
+        live.let_go |= let_go;
+        if live.replaces.is_none() {
+            live.replaces = replaces.map(|old| NodeId::new(old.as_str()));
+        }
+    }
+
+    fn node(&mut self, node: &Node, now: Time) {
         let Some(record) = self.record.nodes.get_mut(&node.id) else {
             return;
         };
         let (status, health) = (node.status(), node.health());
-        if record.registered.is_none() {
+        let (was, felt) = (record.status, record.health);
+        let first = record.registered.is_none();
+        if first {
             record.registered = Some(now);
             self.starting = self.starting.saturating_sub(1);
             self.tell(&node.id, NodeEventKind::Started, now);
-        }
-        let (was, felt) = before.map_or_else(Default::default, |before| {
-            (before.status(), before.health())
-        });
-        if before.is_some() && (was, felt) == (status, health) {
+        } else if (was, felt) == (status, health) {
             return;
         }
         self.count(now);
-        let why = why(node);
         if let Some(record) = self.record.nodes.get_mut(&node.id) {
             (record.status, record.health) = (status, health);
         }
-        if before.is_some() && was != status {
-            let (from, to) = (was, status);
+        if !first && was != status {
+            let (from, to, why) = (was, status, why(node));
             self.tell(&node.id, NodeEventKind::Status { from, to, why }, now);
         }
-        if before.is_some() && felt != health {
+        if !first && felt != health {
             let (from, to) = (felt, health);
             self.tell(&node.id, NodeEventKind::Health { from, to }, now);
         }
-        if status != NodeStatus::Active || health != HealthStatus::Healthy {
-            self.notice(
-                &node.id,
-                &format!("{} {}", status.short(), health.short()),
-                now,
-            );
+        let leaves = HoldKind::Drain(DrainCause::Terminating);
+        if node.terminated.is_some() || node.holds.contains_key(&leaves) {
+            self.misses(&node.id, status, now);
         }
         let there = (node.terminated.is_none()).then_some((status, health));
         self.recount(&node.id, there);
@@ -339,17 +376,44 @@ impl Book {
         self.deliver(node, active, now);
     }
 
-    /// The control plane concluded something of a node.
-    fn notice(&mut self, node: &NodeId, what: &str, now: Time) {
+    /// The control plane finds that the machine of a node goes or is gone.
+    fn misses(&mut self, node: &NodeId, status: NodeStatus, now: Time) {
+        let injections = &mut self.record.injections;
         let Some(live) = self.live.get_mut(node) else {
             return;
         };
-        for at in std::mem::take(&mut live.unnoticed) {
-            if let Some(injection) = self.record.injections.get_mut(at) {
-                injection.noticed = Some((now, what.to_owned()));
-                live.noticed = Some(at);
-            }
-        }
+        live.unnoticed.retain(|at| {
+            let takes = injections.get_mut(*at);
+            let takes = takes.filter(|one| takes_away(one.kind));
+            let noticed = takes.map(|one| one.noticed = Some((now, status.short().to_owned())));
+            noticed.is_none()
+        });
+    }
+
+    /// The control plane concluded something. Answers the newest failure that it is about, `known`
+    /// if it is about none that was not noticed before.
+    fn notice(&mut self, incident: &Incident, known: Option<usize>, now: Time) -> Option<usize> {
+        let injections = &mut self.record.injections;
+        let live = self.live.get_mut(&incident.key.node)?;
+        let mut newest = None;
+        live.unnoticed.retain(|at| {
+            let about = injections.get_mut(*at);
+            let about = about.filter(|one| notices::is_about(incident, one));
+            let noticed = about.map(|one| {
+                let conclusion = format!("incident of rule {}", incident.check.rule);
+                one.noticed = Some((now, conclusion));
+                newest = Some(*at);
+            });
+            noticed.is_none()
+        });
+        newest.or(known).or_else(|| {
+            let open = live.open.iter().rev().map(|one| one.at);
+            let mut about = open.filter(|at| {
+                let injection = injections.get(*at);
+                injection.is_some_and(|one| notices::is_about(incident, one))
+            });
+            about.next()
+        })
     }
 
     fn recount(&mut self, node: &NodeId, there: Option<(NodeStatus, HealthStatus)>) {
@@ -381,132 +445,99 @@ impl Book {
 
     /// A node takes work from now on, or does not.
     fn deliver(&mut self, node: &Node, active: bool, now: Time) {
-        let Some(live) = self.live.get_mut(&node.id) else {
+        let known = self.live.get(&node.id);
+        let Some(live) = known.filter(|live| live.active != active) else {
             return;
         };
-        let gpus = u64::from(live.gpus);
-        let bought_for = self
-            .record
-            .nodes
-            .get(&node.id)
-            .and_then(|one| one.pool.clone());
-        if active || node.terminated.is_some() {
-            let lost = live.lost.take().map(|cause| (cause, gpus));
-            match (&bought_for, active) {
-                // Its place is empty for the same reason until another machine fills it.
-                (Some(pool), false) => {
-                    self.owed.entry(pool.clone()).or_default().extend(lost);
-                }
-                (Some(pool), true) if lost.is_none() => {
-                    let owed = self.owed.get_mut(pool).and_then(VecDeque::pop_front);
-                    subtract(&mut self.gpus_lost, owed);
-                }
-                _ => subtract(&mut self.gpus_lost, lost),
-            }
-        }
-        if live.active == active {
-            return;
-        }
-        live.active = active;
+        let (gpus, id) = (u64::from(live.gpus), &node.id);
+        let record = self.record.nodes.get(id);
+        let pool = record.and_then(|record| record.pool.clone());
         if active {
-            self.active += 1;
-            self.gpus_active += gpus;
+            let replaces = live.replaces.as_ref();
+            let took = self.ledger.comes(&pool, id, gpus, replaces, now);
+            self.record.recovery_times.extend(took);
+        } else if live.dismissed {
+            self.ledger.leaves(&pool, gpus);
         } else {
-            self.active -= 1;
-            self.gpus_active -= gpus;
+            let (cause, of) = self.cause(node, live);
+            let injection = of.and_then(|at| self.record.injections.get(at));
+            let since = injection.map(|injection| injection.at);
+            self.ledger.goes(&pool, id, gpus, cause, since);
         }
-        let pool = bought_for;
-        if let Some(asks) = pool.as_ref().and_then(|pool| self.pools.get_mut(pool)) {
-            asks.active = if active {
-                asks.active + 1
-            } else {
-                asks.active.saturating_sub(1)
-            };
-        }
-        if active {
-            self.back(&node.id, pool.as_ref(), now);
-            return;
-        }
-        let injections = &self.record.injections;
-        let just_noticed = |injection: &&Injection| {
-            let noticed = injection.noticed.as_ref();
-            noticed.is_some_and(|(at, _)| *at == now)
-        };
-        let newest = live
-            .open
-            .iter()
-            .filter_map(|at| injections.get(*at))
-            .next_back()
-            .or_else(|| injections.get(live.noticed?).filter(just_noticed));
-        let cause = match newest {
-            Some(injection) => injection.kind.word(),
-            None if node.is_held_by_operator() => OPERATOR,
-            None => UNEXPLAINED,
-        };
-        if node.terminated.is_none() {
-            live.lost = Some(cause.to_owned());
-            *self.gpus_lost.entry(cause.to_owned()).or_default() += gpus;
-        }
-        if let Some(injection) = newest {
-            self.lacks.push(Lack {
-                since: injection.at,
-                node: node.id.clone(),
-                pool,
-            });
+        if let Some(live) = self.live.get_mut(id) {
+            live.active = active;
         }
     }
 
-    /// Capacity came back: of an external node by itself, of a pool when it has its size.
-    fn back(&mut self, node: &NodeId, pool: Option<&PoolName>, now: Time) {
-        let whole = pool.and_then(|pool| self.pools.get(pool));
-        let whole = whole.is_some_and(|asks| asks.active >= asks.target);
-        if let Some(owed) = pool
-            .filter(|_| whole)
-            .and_then(|pool| self.owed.remove(pool))
+    /// Why a node takes no work any more, and the failure behind it.
+    fn cause(&self, node: &Node, live: &Live) -> (&'static str, Option<usize>) {
+        let broken = |at: Option<usize>| {
+            let injection = at.and_then(|at| self.record.injections.get(at));
+            injection.map_or((UNEXPLAINED, None), |one| (one.kind.word(), at))
+        };
+        let open = node.open_incidents.iter();
+        let unhealthy = open.filter(|(_, severity)| **severity == HealthStatus::Unhealthy);
+        let newest = unhealthy.filter_map(|(id, _)| self.incidents.get(id));
+        if let Some(incident) = newest.max_by_key(|incident| incident.at) {
+            return broken(incident.of);
+        }
+        if node.is_held_by_operator() || live.let_go {
+            return (OPERATOR, None);
+        }
+        if node
+            .holds
+            .contains_key(&HoldKind::Drain(DrainCause::Shrink))
         {
-            for lost in owed {
-                subtract(&mut self.gpus_lost, Some(lost));
-            }
+            return (NOT_THERE, None);
         }
-        let times = &mut self.record.recovery_times;
-        self.lacks.retain(|lack| {
-            let back = match (&lack.pool, pool) {
-                (Some(of), Some(pool)) => whole && of == pool,
-                _ => lack.node == *node,
-            };
-            if back {
-                times.push(now.since(lack.since));
-            }
-            !back
+        let drained_for = node.holds.keys().find_map(|kind| match kind {
+            HoldKind::Drain(DrainCause::Incident(id)) => self.incidents.get(id),
+            _ => None,
         });
+        if let Some(incident) = drained_for {
+            return broken(incident.of);
+        }
+        // It booted, goes or is gone.
+        let mut open = live.open.iter().rev();
+        let takes = open.find(|one| takes_away(one.kind));
+        broken(takes.map(|one| one.at).or(live.moved))
     }
 
-    fn incident(&mut self, before: Option<&Incident>, incident: &Incident, now: Time) {
-        let evidence = before.map_or(0, |before| before.evidence_count);
+    fn incident(&mut self, incident: &Incident, now: Time) {
         let rule = &incident.check.rule;
-        if incident.evidence_count > evidence {
-            let hits = self.record.rules.entry(rule.clone()).or_default();
-            hits.hits += incident.evidence_count - evidence;
-        }
-        let at = match self.incidents.get(&incident.id) {
-            Some(at) => *at,
-            None => {
-                let at = self.record.incidents.len();
-                self.incidents.insert(incident.id.clone(), at);
-                self.incidents_open += 1;
-                self.record.incidents.push(IncidentRecord {
-                    at: now,
-                    closed: None,
-                    node: incident.key.node.clone(),
-                    rule: rule.clone(),
-                    action: incident.required.word().to_owned(),
-                });
-                self.tell(&incident.key.node, NodeEventKind::Incident(at), now);
-                self.notice(&incident.key.node, &format!("incident of rule {rule}"), now);
-                at
+        let node = &incident.key.node;
+        let known = self.incidents.get(&incident.id).copied();
+        let mut seen = known.unwrap_or(Seen {
+            at: self.record.incidents.len(),
+            evidence: 0,
+            severity: HealthStatus::Healthy,
+            of: None,
+        });
+        let more = incident.evidence_count.saturating_sub(seen.evidence);
+        if more > 0 {
+            match self.record.rules.get_mut(rule) {
+                Some(hits) => hits.hits += more,
+                None => {
+                    let hits = self.record.rules.entry(rule.clone()).or_default();
+                    hits.hits += more;
+                }
             }
-        };
-        if let Some(record) = self.record.incidents.get_mut(at)
+        }
+        if known.is_none() {
+            self.incidents_open += 1;
+            self.record.incidents.push(IncidentRecord {
+                at: now,
+                closed: None,
+                node: node.clone(),
+                rule: rule.clone(),
+                action: incident.required.word().to_owned(),
+            });
+            self.tell(node, NodeEventKind::Incident(seen.at), now);
+        }
+        if more > 0 || incident.severity != seen.severity {
+            seen.of = self.notice(incident, seen.of, now);
+        }
+        if let Some(record) = self.record.incidents.get_mut(seen.at)
             && record.closed.is_some() == incident.is_open()
         {
             record.closed = (!incident.is_open()).then_some(now);
@@ -516,6 +547,8 @@ impl Book {
                 self.incidents_open = self.incidents_open.saturating_sub(1);
             }
         }
+        (seen.evidence, seen.severity) = (incident.evidence_count, incident.severity);
+        self.incidents.insert(incident.id.clone(), seen);
     }
 
     /// The control plane planned.
@@ -530,9 +563,8 @@ impl Book {
                 .pools
                 .get(pool)
                 .and_then(|pool| pool.offerings.first()?.gpus);
-            let asks = self.pools.entry(pool.clone()).or_default();
-            asks.target = u32::try_from(found.target).unwrap_or(u32::MAX);
-            asks.gpus = gpus.unwrap_or(1);
+            let target = u32::try_from(found.target).unwrap_or(u32::MAX);
+            self.ledger.pool_asks(pool, target, gpus.unwrap_or(1));
             for wait in &found.waits {
                 let key = (pool.clone(), wait.guard);
                 if !stands.insert(key.clone()) || self.blocks.contains_key(&key) {
@@ -574,6 +606,10 @@ impl Book {
             };
             (name.clone(), sample)
         });
+        // A moment has one count, the last.
+        let samples = &mut self.record.samples;
+        samples.pop_if(|last| last.at == now);
+        let (active, gpus_active, gpus_asked) = self.ledger.totals();
         self.record.samples.push(Sample {
             at: now,
             nodes: self.by_status.values().sum(),
@@ -581,9 +617,9 @@ impl Book {
             degraded: self.degraded,
             unhealthy: self.unhealthy,
             by_status: self.by_status.clone(),
-            active: self.active,
-            gpus_active: small(self.gpus_active),
-            gpus_asked: small(self.gpus_asked()),
+            active,
+            gpus_active: small(gpus_active),
+            gpus_asked: small(gpus_asked),
             starting: self.starting,
             failures: self.failures,
             recoveries: self.recoveries,
@@ -596,9 +632,12 @@ impl Book {
 
     /// The present size of a pool: what is asked for and what takes work.
     pub(crate) fn pool(&self, pool: &PoolName) -> (u32, u32) {
-        self.pools
-            .get(pool)
-            .map_or((0, 0), |asks| (asks.target, asks.active))
+        self.ledger.pool(pool)
+    }
+
+    /// GPU-hours that a pool asked for and that were delivered to it, up to the last count.
+    pub(crate) fn pool_hours(&self, pool: &PoolName) -> (f64, f64) {
+        self.ledger.hours(pool)
     }
 
     /// Nodes that have yet to register, and that are healthy.
@@ -631,18 +670,19 @@ impl Book {
 
     /// How long failures took whose capacity is not back yet.
     pub(crate) fn still_lacking(&self, now: Time) -> Vec<Duration> {
-        self.lacks
-            .iter()
-            .map(|lack| now.since(lack.since))
-            .collect()
+        self.ledger.lacking(now)
     }
+}
 
-    /// The kinds of failure that are open on a node.
-    pub(crate) fn kinds(&self, node: &NodeId) -> Vec<(usize, FailureKind)> {
-        let open = self.open(node).iter();
-        open.filter_map(|at| Some((*at, self.record.injections.get(*at)?.kind)))
-            .collect()
-    }
+/// Whether a failure takes the machine from its node.
+const fn takes_away(kind: FailureKind) -> bool {
+    matches!(
+        kind,
+        FailureKind::MachineHang
+            | FailureKind::MachineStop
+            | FailureKind::MachineVanish
+            | FailureKind::SpotInterruption
+    )
 }
 
 /// Why a node has its status, in the words of what holds it.
@@ -664,12 +704,4 @@ fn why(node: &Node) -> String {
 
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn subtract(from: &mut BTreeMap<String, u64>, lost: Option<(String, u64)>) {
-    if let Some((cause, gpus)) = lost
-        && let Some(all) = from.get_mut(&cause)
-    {
-        *all = all.saturating_sub(gpus);
-    }
 }

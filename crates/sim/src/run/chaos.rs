@@ -1,5 +1,6 @@
 //! What breaks by itself: by rates, along with something else, domain by domain.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_config::scenario::{
@@ -8,8 +9,8 @@ use navarch_config::scenario::{
 use navarch_model::ProviderInstanceId;
 
 use crate::record::Cause;
-use crate::run::failures::{USUAL_XIDS, can_end, may_recover};
-use crate::run::{Happening, Story};
+use crate::run::failures::{can_end, may_recover};
+use crate::run::{Domains, Happening, Story};
 use crate::world::{Event, Sim};
 
 /// The shortest time until a failure ends by itself, as in the Go project.
@@ -23,6 +24,47 @@ pub(super) struct Process {
     per_node: f64,
     /// What breaks; none for the mixture of the scenario.
     rate: Option<Rate>,
+}
+
+/// Where a failure stands among those that one brought along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Branch {
+    /// The first of them, as its place in the record; none for the first itself.
+    root: Option<usize>,
+    /// How many lie between.
+    depth: u32,
+    /// Whether a correlation brought it along, and no cascade.
+    correlated: bool,
+}
+
+impl Branch {
+    /// A failure that no other brought along.
+    pub(super) const ROOT: Self = Self {
+        root: None,
+        depth: 0,
+        correlated: false,
+    };
+}
+
+/// What correlations bring along because of one failure: each kind on each machine once, so that
+/// those that bring each other along end.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    hit: BTreeSet<(ProviderInstanceId, FailureKind)>,
+    /// How many of them have yet to come.
+    coming: u64,
+}
+
+/// An outage that lasts.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    /// Its place in the record.
+    at: usize,
+    outage: Outage,
+    /// The machines of which it is known whether it hits them.
+    asked: BTreeSet<ProviderInstanceId>,
+    /// What it broke, as places in the record.
+    broke: Vec<usize>,
 }
 
 /// The processes of a scenario.
@@ -70,9 +112,7 @@ impl Sim {
             return;
         };
         story.processes = processes(&chaos);
-        for process in 0..story.processes.len() {
-            self.schedule_failure(process);
-        }
+        self.schedule_failures();
         for (place, outage) in chaos.outages.iter().enumerate() {
             let begins = now + outage.start_time;
             self.queue
@@ -98,10 +138,16 @@ impl Sim {
     /// The control plane dies in its next turn that changes something.
     pub(super) fn doom_plane(&mut self) {
         self.plane.doomed = true;
-        if let Some(story) = &mut self.story {
-            story.book.record.crashes += 1;
-        }
         self.schedule_death();
+    }
+
+    /// The next failure of each process, whatever was scheduled before.
+    fn schedule_failures(&mut self) {
+        let Some(story) = &mut self.story else { return };
+        story.schedules += 1;
+        for process in 0..story.processes.len() {
+            self.schedule_failure(process);
+        }
     }
 
     /// The next failure of a process, as if there were always the most nodes and each failed as
@@ -118,12 +164,27 @@ impl Sim {
         let wait = story
             .arrivals
             .exponential(Duration::from_secs_f64((1.0 / all).min(1e9)));
-        self.queue
-            .push(self.now + wait, Event::Story(Happening::Fails(process)));
+        let fails = Happening::Fails(process, story.schedules);
+        self.queue.push(self.now + wait, Event::Story(fails));
     }
 
-    /// A failure of a process comes.
-    pub(super) fn fails(&mut self, process: usize) {
+    /// There may be more machines than was thought: failures come as often as that asks for. What
+    /// comes at a constant rate has no memory, so that it may be drawn anew.
+    pub(super) fn make_room(&mut self) {
+        let Some(story) = &mut self.story else { return };
+        let there = u32::try_from(story.roster.len()).unwrap_or(u32::MAX);
+        if there > story.most_nodes {
+            story.most_nodes = there.saturating_add(there / 4);
+            self.schedule_failures();
+        }
+    }
+
+    /// A failure of a process comes, unless another one was scheduled in its place.
+    pub(super) fn fails(&mut self, process: usize, schedule: u64) {
+        let scheduled = self.story.as_ref().map(|story| story.schedules);
+        if scheduled != Some(schedule) {
+            return;
+        }
         self.schedule_failure(process);
         let now = self.now;
         let Some(story) = &mut self.story else { return };
@@ -188,18 +249,38 @@ impl Sim {
             message: String::new(),
             lasts: mean.map(|mean| story.recoveries.exponential(mean)),
         };
-        let lasts = failure.lasts.is_some();
-        if let Some(place) = self.inject(&id, &failure, Cause::Chaos) {
-            self.follow(place, &id, 0, permanent || lasts);
+        let settled = permanent || failure.lasts.is_some();
+        let place = self.strike(&id, &failure, Cause::Chaos, Branch::ROOT, settled);
+        if let (Some(place), Some(story), true) = (place, &mut self.story, permanent) {
+            story.book.permanent(place);
         }
     }
 
+    /// Breaks something, with what that brings along. Answers its place in the record. `settled`
+    /// says that it is known how it ends.
+    pub(super) fn strike(
+        &mut self,
+        id: &ProviderInstanceId,
+        failure: &Failure,
+        cause: Cause,
+        branch: Branch,
+        settled: bool,
+    ) -> Option<usize> {
+        // A machine that vanishes has no place any more.
+        let seat = self.story.as_ref().and_then(|story| story.seat_of(id));
+        let place = self.inject(id, failure, cause)?;
+        let root = branch.root.or(Some(place));
+        self.follow(place, id, seat, Branch { root, ..branch }, settled);
+        Some(place)
+    }
+
     /// What a failure brings along.
-    pub(super) fn follow(
+    fn follow(
         &mut self,
         place: usize,
         id: &ProviderInstanceId,
-        depth: u32,
+        seat: Option<Domains>,
+        branch: Branch,
         settled: bool,
     ) {
         let now = self.now;
@@ -222,19 +303,22 @@ impl Sim {
             let ends = now + wait.max(SHORTEST_RECOVERY);
             self.queue.push(ends, Event::Story(Happening::Heal(place)));
         }
-        for rule in chaos.correlated.iter().filter(|rule| {
-            rule.trigger == kind && rule.trigger_xid.is_none_or(|code| xid == Some(code))
-        }) {
-            self.respond(rule, place, id, depth);
+        // A trigger that is an XID is every failure that shows it.
+        let triggers = |rule: &&Correlated| match rule.trigger_xid {
+            Some(code) => xid == Some(code),
+            None => rule.trigger == kind,
+        };
+        for rule in chaos.correlated.iter().filter(triggers) {
+            self.respond(rule, (place, kind), id, seat, branch);
         }
-        let Some(cascading) = chaos.cascading.filter(|one| depth < one.max_depth) else {
+        let Some(cascading) = chaos.cascading.filter(|one| branch.depth < one.max_depth) else {
             return;
         };
         let Some(story) = &mut self.story else { return };
         if !story.cascades.chance(cascading.probability) {
             return;
         }
-        let mut near = self.near(id, cascading.scope);
+        let mut near = self.near(id, seat, cascading.scope);
         let Some(story) = &mut self.story else { return };
         let most = ((near.len() as f64 * cascading.max_affected) as u64).max(1);
         let affected = 1 + story.cascades.below(most);
@@ -251,14 +335,25 @@ impl Sim {
                 of: place,
                 victim,
                 kind: FailureKind::Xid,
-                depth: depth + 1,
+                branch: Branch {
+                    depth: branch.depth + 1,
+                    correlated: false,
+                    ..branch
+                },
             };
             self.queue.push(now + wait, Event::Story(falls));
         }
     }
 
-    fn respond(&mut self, rule: &Correlated, place: usize, id: &ProviderInstanceId, depth: u32) {
-        let near = rule.scope.map(|scope| self.near(id, scope));
+    fn respond(
+        &mut self,
+        rule: &Correlated,
+        (place, kind): (usize, FailureKind),
+        id: &ProviderInstanceId,
+        seat: Option<Domains>,
+        branch: Branch,
+    ) {
+        let near = rule.scope.map(|scope| self.near(id, seat, scope));
         let Some(story) = &mut self.story else { return };
         if !story.cascades.chance(rule.probability) {
             return;
@@ -275,23 +370,39 @@ impl Sim {
                 }
             }
         }
+        let spread = story.spreads.entry(branch.root.unwrap_or(place));
+        let spread = spread.or_default();
+        spread.hit.insert((id.clone(), kind));
         for victim in hit {
+            if !spread.hit.insert((victim.clone(), rule.response)) {
+                continue;
+            }
+            spread.coming += 1;
             let falls = Happening::Falls {
                 of: place,
                 victim,
                 kind: rule.response,
-                depth: depth + 1,
+                branch: Branch {
+                    depth: branch.depth + 1,
+                    correlated: true,
+                    ..branch
+                },
             };
             self.queue.push(self.now + rule.delay, Event::Story(falls));
+        }
+        if spread.coming == 0 {
+            story.spreads.remove(&branch.root.unwrap_or(place));
         }
     }
 
     /// The other machines that share something with one.
-    fn near(&self, id: &ProviderInstanceId, scope: Scope) -> Vec<ProviderInstanceId> {
-        let Some(story) = &self.story else {
-            return Vec::new();
-        };
-        let Some(own) = story.seat_of(id) else {
+    fn near(
+        &self,
+        id: &ProviderInstanceId,
+        seat: Option<Domains>,
+        scope: Scope,
+    ) -> Vec<ProviderInstanceId> {
+        let (Some(story), Some(own)) = (&self.story, seat) else {
             return Vec::new();
         };
         let others = story.roster.iter().filter(|seat| seat.id != *id);
@@ -305,71 +416,107 @@ impl Sim {
         of: usize,
         victim: &ProviderInstanceId,
         kind: FailureKind,
-        depth: u32,
+        branch: Branch,
     ) {
-        let Some(host) = self.hosts.get(victim) else {
+        let gpus = self.hosts.get(victim).map(|host| host.spec.gpus);
+        if let (Some(gpus), Some(story)) = (gpus, &mut self.story) {
+            let failure = Failure {
+                kind,
+                xid: (kind == FailureKind::Xid).then(|| story.draw_xid()),
+                gpu: Some(story.kinds.below(u64::from(gpus.max(1))) as u32),
+                message: String::new(),
+                lasts: None,
+            };
+            self.strike(victim, &failure, Cause::Cascade(of), branch, false);
+        }
+        let (true, Some(story), Some(root)) = (branch.correlated, &mut self.story, branch.root)
+        else {
             return;
         };
-        let gpus = host.spec.gpus;
-        let Some(story) = &mut self.story else { return };
-        let failure = Failure {
-            kind,
-            xid: (kind == FailureKind::Xid).then(|| story.draw_xid()),
-            gpu: Some(story.kinds.below(u64::from(gpus.max(1))) as u32),
-            message: String::new(),
-            lasts: None,
-        };
-        if let Some(place) = self.inject(victim, &failure, Cause::Cascade(of)) {
-            self.follow(place, victim, depth, false);
+        if let Some(spread) = story.spreads.get_mut(&root) {
+            spread.coming = spread.coming.saturating_sub(1);
+            if spread.coming == 0 {
+                story.spreads.remove(&root);
+            }
         }
     }
 
-    /// A domain fails, for as long as it says.
+    /// A domain fails, for as long as it says, with the machines that come there meanwhile.
     pub(super) fn black_out(&mut self, outage: &Outage) {
         let Some(story) = &mut self.story else { return };
-        let mut hit = Vec::new();
+        let at = story.book.outage_begins(&outage.name, self.now);
+        story.outages.push(Lasting {
+            at,
+            outage: outage.clone(),
+            asked: BTreeSet::new(),
+            broke: Vec::new(),
+        });
         let there: Vec<_> = story.roster.iter().map(|seat| seat.id.clone()).collect();
+        let there = there.into_iter().filter(|id| self.hosts.contains_key(id));
+        let there: Vec<_> = there.collect();
         for id in there {
-            let Some(host) = self.hosts.get(&id) else {
+            self.enters(&id);
+        }
+        let hit = self.story.as_ref().and_then(|story| {
+            let outage = story.book.record.outages.get(at)?;
+            Some(outage.nodes)
+        });
+        let hit = hit.unwrap_or_default();
+        self.note(
+            "fault",
+            format_args!("outage {} of {hit} nodes", outage.name),
+        );
+        let ends = Event::Story(Happening::OutageEnds(at));
+        self.queue.push(self.now + outage.duration, ends);
+    }
+
+    /// A machine is where domains may have failed: those that have hit it too, once.
+    pub(crate) fn enters(&mut self, id: &ProviderInstanceId) {
+        let Some(story) = &mut self.story else { return };
+        let Some(host) = self.hosts.get(id) else {
+            return;
+        };
+        let mut hit = Vec::new();
+        for lasting in &mut story.outages {
+            if !lasting.asked.insert(id.clone()) {
                 continue;
-            };
-            let is_in = match &outage.domain {
+            }
+            let is_in = match &lasting.outage.domain {
                 Domain::Named(scope, name) => named(*scope, &host.spec.place) == name,
                 Domain::Fraction(part) => story.victims.chance(*part),
             };
             if is_in {
-                hit.push(id);
+                hit.push((lasting.at, lasting.outage.kind, lasting.outage.name.clone()));
             }
         }
-        let many = u32::try_from(hit.len()).unwrap_or(u32::MAX);
-        let at = story.book.outage_begins(&outage.name, many, self.now);
-        self.note(
-            "fault",
-            format_args!("outage {} of {many} nodes", outage.name),
-        );
-        let mut places = Vec::new();
-        for id in hit {
+        for (at, kind, name) in hit {
             let failure = Failure {
-                kind: outage.kind,
+                kind,
                 xid: None,
                 gpu: Some(0),
                 message: String::new(),
                 lasts: None,
             };
-            places.extend(self.inject(&id, &failure, Cause::Outage(outage.name.clone())));
+            let place = self.inject(id, &failure, Cause::Outage(name));
+            if let (Some(place), Some(story)) = (place, &mut self.story) {
+                story.book.outage_hits(at);
+                let mut outages = story.outages.iter_mut();
+                if let Some(lasting) = outages.find(|lasting| lasting.at == at) {
+                    lasting.broke.push(place);
+                }
+            }
         }
-        let ends = Happening::OutageEnds(at, places);
-        self.queue
-            .push(self.now + outage.duration, Event::Story(ends));
     }
 
     /// A domain is well again.
-    pub(super) fn light_up(&mut self, at: usize, places: Vec<usize>) {
+    pub(super) fn light_up(&mut self, at: usize) {
         let now = self.now;
-        if let Some(story) = &mut self.story {
-            story.book.outage_ends(at, now);
-        }
-        for place in places {
+        let Some(story) = &mut self.story else { return };
+        story.book.outage_ends(at, now);
+        let Some(lasting) = story.outages.iter().position(|lasting| lasting.at == at) else {
+            return;
+        };
+        for place in story.outages.remove(lasting).broke {
             let kind = self.story.as_ref().and_then(|story| {
                 let injection = story.book.record.injections.get(place)?;
                 Some(injection.kind)
@@ -388,7 +535,7 @@ impl Story {
         let weights = chaos.map_or(&[][..], |chaos| &chaos.xid_distribution);
         let drawn = self.kinds.weighted(weights).copied();
         drawn
-            .or_else(|| self.kinds.pick(&USUAL_XIDS).copied())
+            .or_else(|| self.kinds.pick(&FailureKind::XIDS).copied())
             .unwrap_or(79)
     }
 }

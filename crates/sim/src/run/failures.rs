@@ -6,33 +6,18 @@ use navarch_config::scenario::{Failure, FailureKind};
 use navarch_model::{CloudStatus, NodeId, ProviderInstanceId, Repair, Time};
 use navarch_policy::catalogue;
 
-use crate::faults::{Faults, Heat};
+use crate::faults::{Faults, GPU_IS_LOST, Heat, UNKNOWN_ERROR};
 use crate::record::{Cause, Injection};
-use crate::run::Happening;
+use crate::run::book::Broken;
+use crate::run::{Happening, Power};
 use crate::world::{Event, Sim};
 
 /// How hot a GPU is that fails `temperature`, in degrees Celsius, as in the Go project.
 const HOT: i32 = 95;
 /// How long a machine is away that is rebooted to repair it.
 const REBOOT: Duration = Duration::from_secs(2);
-/// The XIDs of a burst: what crashing applications leave.
-const BURST_XIDS: [u32; 4] = [31, 13, 43, 45];
 /// The most XIDs of a burst.
 const BURST: u64 = 40;
-/// XIDs that come when no distribution says which.
-pub(super) const USUAL_XIDS: [u32; 13] = [13, 31, 32, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95];
-
-/// The XID that a kind of failure shows.
-const fn usual_xid(kind: FailureKind) -> Option<u32> {
-    match kind {
-        FailureKind::Xid | FailureKind::GpuLost => Some(79),
-        FailureKind::Memory => Some(48),
-        FailureKind::RowRemap => Some(63),
-        FailureKind::RowRemapFailed => Some(64),
-        FailureKind::Nvlink => Some(74),
-        _ => None,
-    }
-}
 
 /// Whether a failure can end while its machine stays.
 pub(super) const fn can_end(kind: FailureKind) -> bool {
@@ -57,7 +42,7 @@ pub(super) fn may_recover(kind: FailureKind, xid: Option<u32>) -> bool {
 
 /// Whether only a boot shows that it is over.
 fn needs_boot(kind: FailureKind) -> bool {
-    usual_xid(kind).is_some()
+    kind.usual_xid().is_some()
         || matches!(
             kind,
             FailureKind::Boot
@@ -68,6 +53,38 @@ fn needs_boot(kind: FailureKind) -> bool {
                 | FailureKind::MachineHang
                 | FailureKind::MachineStop
         )
+}
+
+/// Whether it is of GPUs, and not of the machine as a whole.
+const fn is_of_gpus(kind: FailureKind) -> bool {
+    matches!(
+        kind,
+        FailureKind::Xid
+            | FailureKind::XidBurst
+            | FailureKind::Temperature
+            | FailureKind::ThermalRamp
+            | FailureKind::Device
+            | FailureKind::GpuLost
+            | FailureKind::Memory
+            | FailureKind::RowRemap
+            | FailureKind::RowRemapFailed
+            | FailureKind::Nvlink
+            | FailureKind::Pcie
+            | FailureKind::Power
+            | FailureKind::SilentCorruption
+    )
+}
+
+/// Whether it is over as soon as it is told: an event that leaves nothing behind.
+fn is_event(kind: FailureKind, xid: Option<u32>) -> bool {
+    match kind {
+        FailureKind::XidBurst | FailureKind::AgentCrash => true,
+        FailureKind::Xid => xid.is_some_and(|code| {
+            let facts = catalogue::Facts::default();
+            catalogue::repair(code, &facts) <= Repair::RestartApp
+        }),
+        _ => false,
+    }
 }
 
 impl Sim {
@@ -83,86 +100,59 @@ impl Sim {
         let kind = failure.kind;
         let host = self.hosts.get(id)?;
         let node = host.node();
-        let gpus = host.spec.gpus;
+        let gpus: Vec<u32> = match failure.gpu {
+            _ if !is_of_gpus(kind) => Vec::new(),
+            Some(gpu) => vec![gpu],
+            None => (0..host.spec.gpus).collect(),
+        };
         if kind == FailureKind::SpotInterruption {
             let spot = self.cloud.machines.get(id).is_some_and(|one| one.spot);
             if !spot {
                 return None;
             }
         }
-        let every: Vec<u32> = match failure.gpu {
-            Some(gpu) => vec![gpu],
-            None if kind == FailureKind::Temperature => (0..gpus).collect(),
-            None => vec![0],
+        let story = self.story.as_mut()?;
+        let xid = match kind {
+            FailureKind::XidBurst => failure
+                .xid
+                .or_else(|| story.victims.pick(&FailureKind::BURST_XIDS).copied()),
+            _ => kind.usual_xid().map(|usual| failure.xid.unwrap_or(usual)),
         };
-        let gpu = every.first().copied().unwrap_or(0);
-        let xid = failure
-            .xid
-            .or(usual_xid(kind))
-            .filter(|_| usual_xid(kind).is_some());
-        let place = self.story.as_mut()?.book.injected(Injection {
+        let injection = Injection {
             at: now,
             node: node.clone(),
             kind,
             xid,
-            gpu: (gpus > 0).then_some(gpu),
+            gpu: failure
+                .gpu
+                .filter(|_| host.spec.gpus > 0 && is_of_gpus(kind)),
             cause,
             noticed: None,
             ended: None,
-        });
+        };
+        let broken = Broken {
+            at: 0,
+            kind,
+            since: now,
+            until: failure.lasts.map_or(Time::NEVER, |lasts| now + lasts),
+            gpus: gpus.clone(),
+            permanent: false,
+            message: failure.message.clone(),
+        };
+        let place = story.book.injected(injection, broken);
         self.note("fault", format_args!("{} on {node}", kind.word()));
-        let until = failure.lasts.map_or(Time::NEVER, |lasts| now + lasts);
-        let host = self.hosts.get_mut(id)?;
-        let faults = &mut host.faults;
-        match kind {
-            FailureKind::Temperature | FailureKind::ThermalRamp => {
-                let celsius = if kind == FailureKind::Temperature {
-                    Ok(HOT)
-                } else {
-                    Err(now)
-                };
-                for gpu in every {
-                    faults.hot.insert(gpu, Heat { until, celsius });
-                }
-            }
-            FailureKind::Nvml | FailureKind::Backend => faults.driver = true,
-            FailureKind::DriverHang => faults.hung = true,
-            FailureKind::SilentCorruption => faults.corrupt = true,
-            FailureKind::Network => host.cut_until = host.cut_until.max(until),
-            _ => {
-                let set = match kind {
-                    FailureKind::GpuLost => Some(&mut faults.lost),
-                    FailureKind::Memory => Some(&mut faults.ecc),
-                    FailureKind::RowRemap => Some(&mut faults.remap_pending),
-                    FailureKind::RowRemapFailed => Some(&mut faults.remap_failed),
-                    FailureKind::Nvlink => Some(&mut faults.nvlink),
-                    FailureKind::Pcie => Some(&mut faults.pcie),
-                    FailureKind::Power => Some(&mut faults.power),
-                    FailureKind::Device => Some(&mut faults.mute),
-                    _ => None,
-                };
-                if let Some(set) = set {
-                    set.extend(every);
-                }
-            }
-        }
-        self.befall(id, kind);
+        self.derive(id);
+        self.befall(id, kind, place);
         if let Some(code) = xid {
-            self.xid(id, code, gpu);
-        }
-        if kind == FailureKind::XidBurst {
-            let story = self.story.as_mut()?;
-            let many = 2 + story.victims.below(BURST - 1);
-            let code = failure
-                .xid
-                .or_else(|| story.victims.pick(&BURST_XIDS).copied());
-            for _ in 0..many {
-                self.xid(id, code.unwrap_or(BURST_XIDS[0]), gpu);
+            let times = match (kind, &mut self.story) {
+                (FailureKind::XidBurst, Some(story)) => 2 + story.victims.below(BURST - 1),
+                _ => 1,
+            };
+            for gpu in gpus.iter().flat_map(|gpu| (0..times).map(move |_| gpu)) {
+                self.xid(id, code, *gpu, &failure.message);
             }
         }
-        // An event is over when it is told.
-        let told = matches!(kind, FailureKind::XidBurst | FailureKind::AgentCrash);
-        if told {
+        if is_event(kind, xid) {
             self.end_injection(place, true);
         } else if let Some(lasts) = failure.lasts {
             self.queue
@@ -171,26 +161,41 @@ impl Sim {
         Some(place)
     }
 
-    /// What happens to the machine as a whole.
-    fn befall(&mut self, id: &ProviderInstanceId, kind: FailureKind) {
-        let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else {
+    /// Makes a machine what all that is broken on it makes of it.
+    fn derive(&mut self, id: &ProviderInstanceId) {
+        let (Some(story), Some(host)) = (&self.story, self.hosts.get_mut(id)) else {
             return;
         };
-        match kind {
-            FailureKind::Boot => {
-                host.faults.empty = true;
-                self.reboot(id);
+        let open = story.book.open(&host.spec.node);
+        host.faults = Faults::default();
+        host.cut_until = Time(0);
+        for one in open {
+            host.faults.add(one);
+            if one.kind == FailureKind::Network {
+                host.cut_until = host.cut_until.max(one.until);
             }
+        }
+        let is = |kind| open.iter().any(|one| one.kind == kind);
+        let stopped = is(FailureKind::MachineStop);
+        host.dead = stopped || is(FailureKind::MachineHang);
+        if let Some(rented) = self.cloud.machines.get_mut(id) {
+            match rented.status {
+                CloudStatus::Running if stopped => rented.status = CloudStatus::Stopped,
+                CloudStatus::Stopped if !stopped => rented.status = CloudStatus::Running,
+                _ => {}
+            }
+        }
+    }
+
+    /// What happens to the machine as a whole.
+    fn befall(&mut self, id: &ProviderInstanceId, kind: FailureKind, place: usize) {
+        let now = self.now;
+        match kind {
+            FailureKind::Boot => self.reboot(id, Some(place)),
             FailureKind::AgentCrash => self.restart_agent(id),
             FailureKind::MachineHang | FailureKind::MachineStop => {
-                host.dead = true;
-                host.go_dark();
-                if kind == FailureKind::MachineStop
-                    && let Some(rented) = self.cloud.machines.get_mut(id)
-                    && rented.status == CloudStatus::Running
-                {
-                    rented.status = CloudStatus::Stopped;
+                if let Some(host) = self.hosts.get_mut(id) {
+                    host.go_dark();
                 }
             }
             FailureKind::MachineVanish => self.switch_off(id, "it vanished"),
@@ -224,24 +229,49 @@ impl Sim {
         if let Some(story) = &mut self.story {
             story.leave(id);
             story.book.gone(&node, why, 0, now);
+            let at = story.owned.get(&node).copied();
+            if let Some(one) = at.and_then(|at| story.fleet.get_mut(at)) {
+                one.power = Power::Gone;
+            }
         }
     }
 
-    /// Boots a machine again.
-    fn reboot(&mut self, id: &ProviderInstanceId) {
+    /// Boots a machine again, because of a failure or to repair it. A boot repairs what it can,
+    /// except what it comes from. A machine that hangs or is stopped stays as it is.
+    fn reboot(&mut self, id: &ProviderInstanceId, of: Option<usize>) {
         let now = self.now;
+        let (Some(story), Some(host)) = (&mut self.story, self.hosts.get(id)) else {
+            return;
+        };
+        let node = host.node();
+        if let Some(of) = of {
+            story.book.rebooted(&node, of);
+        }
+        let open = story.book.open(&node).to_vec();
+        for one in open.iter().filter(|one| Some(one.at) != of) {
+            let injection = story.book.record.injections.get(one.at);
+            let repairs = injection.is_some_and(|injection| {
+                let outage = matches!(injection.cause, Cause::Outage(_));
+                !outage && may_recover(one.kind, injection.xid)
+            });
+            let stands = matches!(
+                one.kind,
+                FailureKind::MachineHang | FailureKind::MachineStop
+            );
+            let lasts = one.permanent || one.until < Time::NEVER || stands;
+            if repairs && needs_boot(one.kind) && !lasts {
+                story.book.ended(one.at, true, now);
+            }
+        }
+        self.derive(id);
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
         host.go_dark();
-        host.dead = false;
-        host.boots += 1;
-        if let Some(rented) = self.cloud.machines.get_mut(id)
-            && rented.status == CloudStatus::Stopped
-        {
-            rented.status = CloudStatus::Running;
+        if !host.dead && !host.off {
+            host.boots += 1;
+            self.queue.push(now + REBOOT, Event::Boot(id.clone()));
         }
-        self.queue.push(now + REBOOT, Event::Boot(id.clone()));
     }
 
     /// What was broken is over, if it can be.
@@ -262,36 +292,32 @@ impl Sim {
         let Some(story) = &self.story else {
             return false;
         };
-        let mut open = story.book.kinds(node);
-        open.retain(|(_, one)| kind.is_none_or(|kind| kind == *one));
+        let open = story.book.open(node).iter();
+        let open: Vec<_> = open
+            .filter(|one| kind.is_none_or(|kind| kind == one.kind))
+            .map(|one| (one.at, one.kind))
+            .collect();
         self.mend(node, &open);
         !open.is_empty()
     }
 
     fn mend(&mut self, node: &NodeId, open: &[(usize, FailureKind)]) {
+        let Some((last, _)) = open.last() else {
+            return;
+        };
         let Some(id) = self.by_node.get(node).cloned() else {
             return;
         };
         self.wake_up(&id);
         let now = self.now;
-        let mut boots = false;
-        for (place, kind) in open {
-            if let Some(host) = self.hosts.get_mut(&id) {
-                take_away(&mut host.faults, *kind);
-                if *kind == FailureKind::Network {
-                    host.cut_until = now;
-                }
-            }
-            boots |= needs_boot(*kind);
+        for (place, _) in open {
             self.end_injection(*place, true);
         }
-        if open.is_empty() {
-            return;
-        }
+        self.derive(&id);
         self.note("host", format_args!("{node} is repaired"));
-        // What is left of the same kind, or of a GPU, shows itself again.
-        if boots {
-            self.reboot(&id);
+        // What is left shows itself again.
+        if open.iter().any(|(_, kind)| needs_boot(*kind)) {
+            self.reboot(&id, Some(*last));
         } else if let Some(life) = self.hosts.get(&id).map(|host| host.life) {
             if let Some(agent) = self.hosts.get_mut(&id).and_then(|host| host.agent.as_mut()) {
                 agent.read_soon(now);
@@ -308,22 +334,48 @@ impl Sim {
     }
 }
 
-/// Takes a kind of failure away from every GPU.
-fn take_away(faults: &mut Faults, kind: FailureKind) {
-    match kind {
-        FailureKind::Temperature | FailureKind::ThermalRamp => faults.hot.clear(),
-        FailureKind::Nvml | FailureKind::Backend => faults.driver = false,
-        FailureKind::DriverHang => faults.hung = false,
-        FailureKind::Boot => faults.empty = false,
-        FailureKind::GpuLost => faults.lost.clear(),
-        FailureKind::Memory => faults.ecc.clear(),
-        FailureKind::RowRemap => faults.remap_pending.clear(),
-        FailureKind::RowRemapFailed => faults.remap_failed.clear(),
-        FailureKind::Nvlink => faults.nvlink.clear(),
-        FailureKind::Pcie => faults.pcie.clear(),
-        FailureKind::Power => faults.power.clear(),
-        FailureKind::Device => faults.mute.clear(),
-        FailureKind::SilentCorruption => faults.corrupt = false,
-        _ => {}
+impl Faults {
+    /// Adds something that is broken.
+    fn add(&mut self, broken: &Broken) {
+        let message = || match broken.message.as_str() {
+            "" => None,
+            message => Some(message.to_owned()),
+        };
+        match broken.kind {
+            FailureKind::Temperature | FailureKind::ThermalRamp => {
+                let heat = match broken.kind {
+                    FailureKind::Temperature => Heat::of(HOT, broken.until),
+                    _ => Heat::rising(broken.since, broken.until),
+                };
+                for gpu in &broken.gpus {
+                    self.hot.entry(*gpu).or_default().push(heat);
+                }
+            }
+            FailureKind::Nvml | FailureKind::Backend => {
+                self.driver = Some(message().unwrap_or_else(|| UNKNOWN_ERROR.to_owned()));
+            }
+            FailureKind::Device => {
+                for gpu in &broken.gpus {
+                    let words = message().unwrap_or_else(|| GPU_IS_LOST.to_owned());
+                    self.mute.insert(*gpu, words);
+                }
+            }
+            FailureKind::DriverHang => self.hung = true,
+            FailureKind::Boot => self.empty = true,
+            FailureKind::SilentCorruption => self.corrupt = true,
+            kind => {
+                let set = match kind {
+                    FailureKind::GpuLost => &mut self.lost,
+                    FailureKind::Memory => &mut self.ecc,
+                    FailureKind::RowRemap => &mut self.remap_pending,
+                    FailureKind::RowRemapFailed => &mut self.remap_failed,
+                    FailureKind::Nvlink => &mut self.nvlink,
+                    FailureKind::Pcie => &mut self.pcie,
+                    FailureKind::Power => &mut self.power,
+                    _ => return,
+                };
+                set.extend(&broken.gpus);
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ mod book;
 mod chaos;
 mod failures;
 pub(crate) mod fleet;
+mod ledger;
+mod notices;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use navarch_config::scenario::{
     Action, Chaos, CloudFault, ColdStart, Event as Step, FailureKind, Load, Place, Scenario,
 };
 use navarch_model::{
-    Change, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderInstanceId, Time,
+    Change, Node, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderInstanceId, State, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -28,6 +30,7 @@ use crate::record::{Outcome, Record};
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 use book::Book;
+use chaos::{Branch, Lasting, Spread};
 
 /// How long pools may take to come up before chaos begins all the same.
 const LONGEST_START: Duration = Duration::from_secs(1800);
@@ -50,45 +53,80 @@ const fn lists_the_past(event: &Step) -> bool {
 /// What is due in a scenario.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// An external node is switched on: its place in the fleet.
-    Starts(usize),
+    /// An external node is switched on: its place in the fleet, and by which order.
+    Starts(usize, u64),
     /// An external node is replaced.
     Replace(NodeId),
     /// The owner of a node that was replaced tells the control plane that it is gone.
     Bury(NodeId),
-    /// A failure of a process comes.
-    Fails(usize),
+    /// A failure of a process comes, by a schedule.
+    Fails(usize, u64),
     /// A failure that another one caused comes.
     Falls {
         of: usize,
         victim: ProviderInstanceId,
         kind: FailureKind,
-        depth: u32,
+        branch: Branch,
     },
     /// A failure ends.
     Heal(usize),
     /// An outage of the chaos begins.
     OutageBegins(usize),
-    /// An outage ends: its place in the record, and what it broke.
-    OutageEnds(usize, Vec<usize>),
+    /// An outage ends: its place in the record.
+    OutageEnds(usize),
     /// The control plane dies in the middle of a commit.
     PlaneDies,
 }
 
-/// A machine that is there, with the numbers of the provider, region, zone and rack where it stands,
-/// in the order of [`Scope`]; the last stands for all and is the same for all.
+/// The numbers of the provider, region, zone and rack where a machine stands, in the order of
+/// [`Scope`](navarch_config::scenario::Scope); the last stands for all and is the same for all.
+type Domains = [u32; 5];
+
+/// A machine that is there.
 #[derive(Debug)]
 struct Seat {
     id: ProviderInstanceId,
-    domains: [u32; 5],
+    domains: Domains,
+}
+
+/// What an external node is, as its owner sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    /// It was never switched on, or its agent was stopped.
+    Off,
+    /// It is to be switched on.
+    Coming,
+    On,
+    /// Its machine is gone, or another node has its place.
+    Gone,
+}
+
+/// An external node.
+#[derive(Debug)]
+struct Owned {
+    spec: Spec,
+    power: Power,
+    /// Counts what its owner ordered: what an earlier order set off is void.
+    orders: u64,
+}
+
+impl Owned {
+    const fn new(spec: Spec) -> Self {
+        Self {
+            spec,
+            power: Power::Off,
+            orders: 0,
+        }
+    }
 }
 
 /// What a simulated fleet has to do with its scenario.
 #[derive(Debug)]
 pub(crate) struct Story {
     pub(crate) book: Book,
-    /// External nodes, and whether they were switched on.
-    fleet: Vec<(Spec, bool)>,
+    /// External nodes, and the place of each among them.
+    fleet: Vec<Owned>,
+    owned: BTreeMap<NodeId, usize>,
     /// After how long each is switched on.
     starts: Vec<Duration>,
     cold: ColdStart,
@@ -99,8 +137,14 @@ pub(crate) struct Story {
     pub(crate) lists_the_past: bool,
     chaos: Option<Chaos>,
     processes: Vec<chaos::Process>,
-    /// The most machines there can be.
+    /// How often failures were scheduled anew.
+    schedules: u64,
+    /// The most machines there can be, as far as is known.
     most_nodes: u32,
+    /// What failures bring along that have yet to end, by the places of those failures.
+    spreads: BTreeMap<usize, Spread>,
+    /// Outages that last.
+    outages: Vec<Lasting>,
     /// The machines that are there, in no order.
     roster: Vec<Seat>,
     /// The number of each place in which machines stand, by its names from the provider on.
@@ -144,7 +188,7 @@ impl Story {
         }
     }
 
-    fn seat_of(&self, id: &ProviderInstanceId) -> Option<[u32; 5]> {
+    fn seat_of(&self, id: &ProviderInstanceId) -> Option<Domains> {
         let seat = self.roster.get(*self.seats.get(id)?)?;
         Some(seat.domains)
     }
@@ -168,6 +212,8 @@ pub struct Run {
     sampled: Time,
     failed: Option<String>,
     strict: bool,
+    /// Whether an event of the scenario starts the external nodes.
+    scripted: bool,
     scenario: Scenario,
 }
 
@@ -217,13 +263,18 @@ impl Run {
             .config
             .pools
             .values()
-            .map(|pool| pool.max_nodes)
-            .sum();
+            .map(|pool| pool.max_nodes.saturating_add(pool.max_surge))
+            .fold(0, u32::saturating_add);
         let external = u32::try_from(specs.len()).unwrap_or(u32::MAX);
         let chaos = stress.and_then(|stress| stress.chaos.clone());
         let story = Story {
             book: Book::default(),
-            fleet: specs.into_iter().map(|spec| (spec, false)).collect(),
+            owned: specs
+                .iter()
+                .enumerate()
+                .map(|(at, spec)| (spec.node.clone(), at))
+                .collect(),
+            fleet: specs.into_iter().map(Owned::new).collect(),
             starts,
             cold: cold.unwrap_or_default(),
             load: scenario
@@ -235,7 +286,10 @@ impl Run {
             lists_the_past: scenario.events.iter().any(lists_the_past),
             chaos,
             processes: Vec::new(),
-            most_nodes: (external + pools + pools / 4 + 1).max(1),
+            schedules: 0,
+            most_nodes: external.saturating_add(pools).saturating_add(pools / 4 + 1),
+            spreads: BTreeMap::new(),
+            outages: Vec::new(),
             roster: Vec::new(),
             domains: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -263,6 +317,10 @@ impl Run {
             sampled: Time(0),
             failed: None,
             strict: stress.is_none(),
+            scripted: scenario
+                .events
+                .iter()
+                .any(|step| matches!(step.action, Action::StartFleet)),
             sim,
             scenario,
         };
@@ -308,11 +366,7 @@ impl Run {
 
     /// Brings the fleet up: a stress run's start-up, and the pools of one.
     fn bring_up(&mut self) {
-        let scripted = self
-            .steps
-            .iter()
-            .any(|step| matches!(step.action, Action::StartFleet));
-        if !scripted {
+        if !self.scripted {
             // What starts nothing by itself starts at once.
             let _ = self.sim.act(&Action::StartFleet);
         }
@@ -334,7 +388,10 @@ impl Run {
         let Some(story) = &self.sim.story else {
             return true;
         };
-        let started = story.fleet.iter().all(|(_, on)| *on) && story.book.progress().0 == 0;
+        // What the scenario starts itself is not waited for.
+        let waits = |one: &Owned| matches!(one.power, Power::Off | Power::Coming);
+        let waits = !self.scripted && story.fleet.iter().any(waits);
+        let started = !waits && story.book.progress().0 == 0;
         let mut pools = self.sim.settings.pools.keys();
         started
             && pools.all(|pool| {
@@ -474,7 +531,11 @@ impl Run {
             return Record::default();
         };
         story.book.describe_rules(&policy);
+        let unrecovered = story.book.still_lacking(now);
         let mut record = story.book.record;
+        record.unrecovered = unrecovered;
+        record.unrecovered.sort();
+        record.crashes = self.sim.deaths;
         record.assertions.extend(judged);
         record.violations = broken;
         record.recovery_times.sort();
@@ -494,39 +555,66 @@ impl Run {
 }
 
 impl Sim {
-    /// The control plane changes something: what it concluded goes into the record.
-    pub(crate) fn write_down(&mut self, change: &Change) {
+    /// The control plane changed something, and that will not be lost: what it concluded goes into
+    /// the record. `released` is what callers knew before.
+    pub(crate) fn write_down(&mut self, changes: &[Change]) {
         let Some(story) = &mut self.story else { return };
-        let was = match change {
-            Change::Node(node) => self.seen.nodes.get(&node.id).map(|node| node.status()),
-            _ => None,
-        };
-        story.book.changed(&self.seen, change, self.now);
-        let recovery = story.chaos.as_ref().and_then(|chaos| chaos.recovery);
-        if let Change::Node(node) = change
-            && recovery.is_some_and(|recovery| recovery.replace_fatal)
-            && node.instance.is_none()
-            && node.status() == NodeStatus::Unhealthy
-            && was != Some(NodeStatus::Unhealthy)
-        {
+        story.book.changed(changes, self.now);
+        let chaos = story.chaos.as_ref();
+        let replaces = chaos.and_then(|chaos| chaos.recovery);
+        if !replaces.is_some_and(|recovery| recovery.replace_fatal) {
+            return;
+        }
+        for change in changes {
+            if let Change::Node(node) = change {
+                let was = self.plane.released.nodes.get(&node.id);
+                self.watch(was.map(|was| was.status()), node);
+            }
+        }
+    }
+
+    /// The owner of an external node that turns UNHEALTHY replaces it.
+    fn watch(&mut self, was: Option<NodeStatus>, node: &Node) {
+        let turns = node.status() == NodeStatus::Unhealthy && was != Some(NodeStatus::Unhealthy);
+        if turns && node.instance.is_none() {
             let replace = Happening::Replace(node.id.clone());
             self.queue.push(self.now, Event::Story(replace));
+        }
+    }
+
+    /// A control plane starts with a state that may have more than callers were told.
+    pub(crate) fn settle(&mut self, loaded: &State) {
+        let Some(story) = &mut self.story else { return };
+        let told = &self.plane.released;
+        story.book.settle(told, loaded, self.now);
+        let chaos = story.chaos.as_ref();
+        let replaces = chaos.and_then(|chaos| chaos.recovery);
+        if !replaces.is_some_and(|recovery| recovery.replace_fatal) {
+            return;
+        }
+        let news = loaded.nodes.values().filter(|node| {
+            let told = told.nodes.get(&node.id);
+            told != Some(*node)
+        });
+        for node in news.cloned().collect::<Vec<_>>() {
+            let was = self.plane.released.nodes.get(&node.id);
+            self.watch(was.map(|was| was.status()), &node);
         }
     }
 
     /// Something of the scenario is due.
     pub(crate) fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Starts(at) => self.starts(at),
+            Happening::Starts(at, order) => self.starts(at, order),
             Happening::Replace(node) => self.replace(&node),
             Happening::Bury(node) => self.bury(node),
-            Happening::Fails(process) => self.fails(process),
+            Happening::Fails(process, schedule) => self.fails(process, schedule),
             Happening::Falls {
                 of,
                 victim,
                 kind,
-                depth,
-            } => self.falls(of, &victim, kind, depth),
+                branch,
+            } => self.falls(of, &victim, kind, branch),
             Happening::Heal(place) => self.heal(place),
             Happening::OutageBegins(at) => {
                 let chaos = self.story.as_ref().and_then(|story| story.chaos.as_ref());
@@ -535,48 +623,78 @@ impl Sim {
                     self.black_out(&outage);
                 }
             }
-            Happening::OutageEnds(at, places) => self.light_up(at, places),
+            Happening::OutageEnds(at) => self.light_up(at),
             Happening::PlaneDies => self.doom_plane(),
         }
     }
 
-    /// An external node is switched on.
-    fn starts(&mut self, at: usize) {
+    /// An external node is to be switched on after a while.
+    fn order_start(&mut self, at: usize, wait: Duration) {
         let now = self.now;
         let Some(story) = &mut self.story else { return };
-        let Some((spec, on)) = story.fleet.get_mut(at) else {
+        let Some(one) = story.fleet.get_mut(at) else {
             return;
         };
-        let slot = !std::mem::replace(on, true) && !story.generations.contains_key(&spec.node);
-        let spec = spec.clone();
-        let lemon = story.draw_lemon();
-        story.book.powered(&spec, lemon, slot, now);
+        one.power = Power::Coming;
+        one.orders += 1;
+        let starts = Happening::Starts(at, one.orders);
+        self.queue.push(now + wait, Event::Story(starts));
+    }
+
+    /// An external node is switched on, unless its owner ordered something else since.
+    fn starts(&mut self, at: usize, order: u64) {
+        let now = self.now;
+        let Some(story) = &mut self.story else { return };
+        let ordered = |one: &&mut Owned| one.power == Power::Coming && one.orders == order;
+        let Some(one) = story.fleet.get_mut(at).filter(ordered) else {
+            return;
+        };
+        one.power = Power::On;
+        let spec = one.spec.clone();
         let id = ProviderInstanceId::new(spec.node.as_str());
         story.join(&id, &spec.place);
-        let boots = match story.generations.contains_key(&spec.node) {
-            true => Duration::ZERO,
-            false => fleet::cold_start(&story.cold, &mut story.startup),
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.off = false;
+            self.make_room();
+            self.queue.push(now, Event::Boot(id));
+            return;
+        }
+        let first = !story.generations.contains_key(&spec.node);
+        let lemon = story.draw_lemon();
+        story.book.powered(&spec, lemon, first, now);
+        let boots = match first {
+            false => Duration::ZERO,
+            true => fleet::cold_start(&story.cold, &mut story.startup),
         };
+        self.make_room();
         self.power_on(&id, spec);
         self.queue.push(now + boots, Event::Boot(id));
     }
 
-    /// The owner of an external node that the control plane finds unhealthy gets another one.
+    /// The owner of an external node that the control plane finds unhealthy gets another one, once;
+    /// one that its owner stopped is not missed.
     fn replace(&mut self, node: &NodeId) {
         let now = self.now;
-        let Some(id) = self.by_node.get(node).cloned() else {
+        let Some(story) = &mut self.story else { return };
+        let at = story.owned.get(node).copied();
+        let Some(one) = at.and_then(|at| story.fleet.get_mut(at)) else {
             return;
         };
-        let Some(mut spec) = self.hosts.get(&id).map(|host| host.spec.clone()) else {
+        let known = story.generations.get(node).cloned();
+        let (base, generation) = known.unwrap_or_else(|| (node.clone(), 1));
+        let replaced = story.newest.get(&base).is_some_and(|newest| newest != node);
+        if replaced || one.power == Power::Off {
             return;
-        };
-        self.switch_off(&id, "it is replaced");
+        }
+        one.power = Power::Gone;
+        let mut spec = one.spec.clone();
+        if let Some(id) = self.by_node.get(node).cloned() {
+            self.switch_off(&id, "it is replaced");
+        }
         let silent = now + self.settings.heartbeat_timeout * 2;
         self.queue
             .push(silent, Event::Story(Happening::Bury(node.clone())));
         let Some(story) = &mut self.story else { return };
-        let known = story.generations.get(node).cloned();
-        let (base, generation) = known.unwrap_or_else(|| (node.clone(), 1));
         let generation = generation + 1;
         spec.node = NodeId::new(format!("{base}-gen{generation}"));
         story
@@ -592,9 +710,9 @@ impl Sim {
             _ => story.startup.uniform(REPLACEMENT.0, REPLACEMENT.1),
         };
         let at = story.fleet.len();
-        story.fleet.push((spec, false));
-        self.queue
-            .push(now + wait, Event::Story(Happening::Starts(at)));
+        story.owned.insert(spec.node.clone(), at);
+        story.fleet.push(Owned::new(spec));
+        self.order_start(at, wait);
     }
 
     /// A silent external node ends when its owner says so. Where the control plane is away or does
@@ -623,7 +741,9 @@ impl Sim {
         story.book.powered(&spec, lemon, true, now);
         story.book.bought(micros, now);
         story.join(id, &spec.place);
+        self.make_room();
         let traits = self.cloud.told.traits(&spec.place.provider);
+        let story = self.story.as_mut()?;
         if story.startup.chance(traits.never_boots) {
             return Some(Duration::MAX);
         }

@@ -1,5 +1,6 @@
 //! Events and assertions of a scenario.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_config::scenario::{Action, Assertion, Bounds, CloudFault, Expected, Target};
@@ -10,8 +11,9 @@ use navarch_model::{
 
 use crate::cloud::Listing;
 use crate::record::{AssertionResult, Cause};
-use crate::run::Happening;
-use crate::world::{Event, Sim};
+use crate::run::Power;
+use crate::run::chaos::Branch;
+use crate::world::Sim;
 
 /// How often it is looked whether what is waited for is there.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,7 +30,7 @@ impl Sim {
                 if story.book.record.nodes.contains_key(&newest) {
                     return Ok(vec![newest]);
                 }
-                if story.fleet.iter().any(|(spec, _)| spec.node == newest) {
+                if story.owned.contains_key(&newest) {
                     return Err(format!(
                         "node {id} has not started: start_fleet comes first"
                     ));
@@ -79,9 +81,7 @@ impl Sim {
             Action::Inject { target, failure } => {
                 for node in self.meant(target)? {
                     let id = self.machine_of(&node)?;
-                    if let Some(place) = self.inject(&id, failure, Cause::Script) {
-                        self.follow(place, &id, 0, true);
-                    }
+                    self.strike(&id, failure, Cause::Script, Branch::ROOT, true);
                 }
             }
             Action::Recover { target, kind } => {
@@ -111,6 +111,9 @@ impl Sim {
                 timeout,
             } => self.wait_for(target, *status, *timeout)?,
             Action::Assert(assertion) => {
+                if let Some(story) = &mut self.story {
+                    story.book.count(now);
+                }
                 let result = self.judge(assertion);
                 let wrong = result.wrong.clone();
                 if let Some(story) = &mut self.story {
@@ -122,9 +125,6 @@ impl Sim {
             }
             Action::Crash { down } => {
                 self.away(*down);
-                if let Some(story) = &mut self.story {
-                    story.book.record.crashes += 1;
-                }
             }
             Action::Cloud {
                 fault,
@@ -194,34 +194,53 @@ impl Sim {
         );
     }
 
+    /// The external nodes that are off start, each after its time in the start-up.
     fn start_fleet(&mut self) {
-        let Some(story) = &self.story else { return };
-        let waiting: Vec<usize> = (0..story.fleet.len())
-            .filter(|at| !story.fleet[*at].1)
-            .collect();
-        for (at, wait) in waiting.into_iter().zip(story.starts.clone()) {
-            self.queue
-                .push(self.now + wait, Event::Story(Happening::Starts(at)));
+        let now = self.now;
+        let Some(story) = &mut self.story else { return };
+        let mut waiting = Vec::new();
+        for (at, one) in story.fleet.iter().enumerate() {
+            if one.power == Power::Off {
+                let wait = story.starts.get(at).copied().unwrap_or_default();
+                waiting.push((at, wait));
+                let gpus = u64::from(one.spec.gpus);
+                story.book.dismissed(&one.spec.node, gpus, false, now);
+            }
+        }
+        for (at, wait) in waiting {
+            self.order_start(at, wait);
         }
     }
 
+    /// The agents of the external nodes stop, and nobody asks for these nodes until they are started
+    /// again.
     fn stop_fleet(&mut self) {
-        let external: Vec<ProviderInstanceId> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| host.spec.instance.is_none())
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in external {
-            let Some(host) = self.hosts.get(&id) else {
+        let now = self.now;
+        let Some(story) = &mut self.story else { return };
+        let mut stopped = Vec::new();
+        for one in &mut story.fleet {
+            if one.power == Power::Gone && story.newest.contains_key(&one.spec.node) {
+                continue;
+            }
+            let (node, gpus) = (one.spec.node.clone(), u64::from(one.spec.gpus));
+            story.book.dismissed(&node, gpus, true, now);
+            if one.power == Power::On || one.power == Power::Coming {
+                one.power = Power::Off;
+                one.orders += 1;
+                stopped.push(ProviderInstanceId::new(node.as_str()));
+            }
+        }
+        for id in stopped {
+            self.wake_up(&id);
+            let Some(host) = self.hosts.get_mut(&id) else {
                 continue;
             };
-            let node = host.node();
-            let now = self.now;
+            host.off = true;
+            host.go_dark();
+            self.note("host", format_args!("the agent of {id} stops"));
             if let Some(story) = &mut self.story {
-                story.book.dismissed(&node, now);
+                story.leave(&id);
             }
-            self.switch_off(&id, "the fleet stops");
         }
     }
 
@@ -264,18 +283,21 @@ impl Sim {
     }
 
     fn status_of(&self, node: &NodeId) -> Option<NodeStatus> {
-        self.seen.nodes.get(node).map(|node| node.status())
+        let known = self.released().nodes.get(node);
+        known.map(|node| node.status())
     }
 
     fn health_of(&self, node: &NodeId) -> Option<HealthStatus> {
-        self.seen.nodes.get(node).map(|node| node.health())
+        let known = self.released().nodes.get(node);
+        known.map(|node| node.health())
     }
 
     /// Says whether something holds.
     pub(super) fn judge(&self, assertion: &Assertion) -> AssertionResult {
         let (what, wrong) = match &assertion.what {
             Expected::NodeStatus(target, status) => {
-                let found = self.all_have(target, status.name(), |node| {
+                let ended = *status == NodeStatus::Terminated;
+                let found = self.all_have(target, ended, status.name(), |node| {
                     self.status_of(node).map(NodeStatus::name)
                 });
                 (
@@ -284,7 +306,7 @@ impl Sim {
                 )
             }
             Expected::HealthStatus(target, health) => {
-                let found = self.all_have(target, health.name(), |node| {
+                let found = self.all_have(target, false, health.name(), |node| {
                     self.health_of(node).map(HealthStatus::name)
                 });
                 (
@@ -297,7 +319,7 @@ impl Sim {
                 )
             }
             Expected::NodeCount { status, count } => {
-                let nodes = self.seen.nodes.values();
+                let nodes = self.released().nodes.values();
                 let found = nodes
                     .filter(|node| status.is_none_or(|status| status == node.status()))
                     .filter(|node| status.is_some() || node.terminated.is_none())
@@ -312,12 +334,13 @@ impl Sim {
             }
             Expected::Capacity { pool, percent } => {
                 let (asked, delivered) = self.capacity(pool.as_deref());
-                let share = if asked > 0.0 {
-                    100.0 * delivered / asked
+                let what = "delivered capacity";
+                if asked > 0.0 {
+                    measured(what, percent, 100.0 * delivered / asked, " %")
                 } else {
-                    100.0
-                };
-                measured("delivered capacity", percent, share, " %")
+                    let (what, _) = measured(what, percent, 100.0, " %");
+                    (what, Some("no capacity was asked for".to_owned()))
+                }
             }
             Expected::Incidents { rule, count } => {
                 let story = self.story.as_ref();
@@ -349,9 +372,11 @@ impl Sim {
                 let at = (percentile / 100.0 * times.len() as f64).ceil() as usize;
                 let found = times.get(at.saturating_sub(1).min(times.len().saturating_sub(1)));
                 let what = format!("{percentile} % of failures recover within {at_most:?}");
-                let wrong = found
-                    .filter(|found| *found > at_most)
-                    .map(|found| format!("they take {found:?}"));
+                let wrong = match found {
+                    Some(found) if found > at_most => Some(format!("they take {found:?}")),
+                    Some(_) => None,
+                    None => Some("no failure took capacity away".to_owned()),
+                };
                 (what, wrong)
             }
         };
@@ -362,13 +387,28 @@ impl Sim {
         }
     }
 
+    /// The first node without the state that all are to have, in words. Every node is every one that
+    /// the control plane has and that did not end, or that runs and that it does not have; `ended`
+    /// says that those that ended count.
     fn all_have<'a>(
         &self,
         target: &Target,
+        ended: bool,
         wanted: &'a str,
         of: impl Fn(&NodeId) -> Option<&'a str>,
     ) -> Option<String> {
-        let nodes = match self.meant(target) {
+        let nodes = match target {
+            Target::All => {
+                let known = self.released().nodes.values();
+                let known = known.filter(|node| ended || node.terminated.is_none());
+                let run = self.hosts.values().map(|host| host.node());
+                let all: BTreeSet<NodeId> = known.map(|node| node.id.clone()).chain(run).collect();
+                Ok(all.into_iter().collect())
+            }
+            target => self.meant(target),
+        };
+        let nodes = match nodes {
+            Ok(nodes) if nodes.is_empty() => return Some("there are no nodes".to_owned()),
             Ok(nodes) => nodes,
             Err(wrong) => return Some(wrong),
         };
@@ -377,24 +417,19 @@ impl Sim {
         Some(format!("node {other} has {is}, expected {wanted}"))
     }
 
-    /// GPU-hours that were asked for and delivered, of a pool or of everything.
+    /// GPU-hours that were asked for and delivered, of a pool or of everything, up to the last
+    /// count.
     fn capacity(&self, pool: Option<&str>) -> (f64, f64) {
         let Some(story) = &self.story else {
             return (0.0, 0.0);
         };
-        let record = &story.book.record;
-        let Some(pool) = pool.map(PoolName::new) else {
-            return (record.asked_gpu_hours, record.delivered_gpu_hours);
-        };
-        // Of one pool by its samples.
-        let samples = record
-            .samples
-            .iter()
-            .filter_map(|sample| sample.pools.get(&pool));
-        samples.fold((0.0, 0.0), |(asked, delivered), sample| {
-            let full = f64::from(sample.active.min(sample.target));
-            (asked + f64::from(sample.target), delivered + full)
-        })
+        match pool {
+            Some(pool) => story.book.pool_hours(&PoolName::new(pool)),
+            None => {
+                let record = &story.book.record;
+                (record.asked_gpu_hours, record.delivered_gpu_hours)
+            }
+        }
     }
 }
 

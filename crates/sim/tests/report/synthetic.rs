@@ -172,6 +172,7 @@ pub fn small() -> Record {
         launches: 3,
         launches_failed: 1,
         recovery_times: vec![Duration::from_secs(95), Duration::from_millis(48_500)],
+        unrecovered: vec![Duration::from_secs(30)],
         outages: vec![OutageRecord {
             name: "zone b".to_owned(),
             from: at(90.0),

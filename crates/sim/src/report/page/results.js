@@ -32,7 +32,8 @@ function cards() {
     summary.notice.count > 0 && card("Time to notice", span(summary.notice.p50),
       `half of them; 99 of 100 in ${span(summary.notice.p99)}`),
     summary.recovery.count > 0 && card("Time to recover", span(summary.recovery.p50),
-      `half of them; 99 of 100 in ${span(summary.recovery.p99)}, longest ${span(summary.recovery.longest)}`),
+      `half of them; 99 of 100 in ${span(summary.recovery.p99)}, longest ${span(summary.recovery.longest)}` +
+        (summary.unrecovered > 0 ? `; ${count(summary.unrecovered)} not back at the end` : "")),
     card("Incidents", count(incidents.at.length),
       `${count(incidents.closed.filter((at) => at < 0).length)} open at the end`),
     summary.launches > 0 && card("Machines bought", count(summary.launches),

@@ -2,10 +2,21 @@
 
 use std::sync::Arc;
 
-use navarch_core::{Input, NotifyOutcome};
+use navarch_config::Budget;
+use navarch_core::{Action, Input, NotifyOutcome, Report, Settings};
 use navarch_model::{Change, HoldKind, Node, NodeCommandType, NodeId, Phase, TerminateAnswer};
 
+use navarch_policy::HealthPolicy;
+
 use crate::world::Sim;
+
+/// A budget with one slot more, of pools as small as tests have them.
+fn one_more(budget: Budget) -> Budget {
+    match budget {
+        Budget::Count(slots) => Budget::Count(slots + 1),
+        Budget::Share(_) => Budget::Count(2),
+    }
+}
 
 /// A bug in a shell, in how it drives the core, planted to see that the simulator finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +51,17 @@ pub enum Bug {
     FirstChangeDropped,
     /// A notice that was refused, or whose answer was lost, is handed over as taken.
     EveryNoticeTaken,
+    /// Budgets have one slot more than the configuration says.
+    BudgetOffByOne,
+    /// The policy takes every fault for a condition, which silence or a good reading ends.
+    LatchedIsCondition,
+    /// A full report is handed over as that of another node.
+    ReportOfAnother,
+    /// Drains whose cause is gone are not cancelled.
+    DrainNotCancelled,
+    /// The try of a breaker that failed is handed over as one that helped, so that what waited is
+    /// acted on.
+    FailedTryHelped,
 }
 
 impl Sim {
@@ -98,8 +120,78 @@ impl Sim {
                 outcome: NotifyOutcome::Taken,
             },
             (Some(Bug::BackLiftsHolds), Input::Back { node }) => self.lifting(node),
+            (Some(Bug::ReportOfAnother), Input::Report(report)) => {
+                Input::Report(self.relabelled(report))
+            }
+            (
+                Some(Bug::FailedTryHelped),
+                Input::Act(Action::JudgeProbe {
+                    pool, signature, ..
+                }),
+            ) => Input::Act(Action::JudgeProbe {
+                pool,
+                signature,
+                proven: true,
+            }),
             (_, input) => input,
         }
+    }
+
+    /// A full report under the name of a node that has an incident, if there is one beside its own.
+    fn relabelled(&self, report: Report) -> Report {
+        let own = report.node.as_ref();
+        let sick = self.seen.nodes.values().find(|node| {
+            Some(&node.id) != own && node.terminated.is_none() && !node.open_incidents.is_empty()
+        });
+        match sick.filter(|_| report.full) {
+            None => report,
+            Some(node) => Report {
+                node: Some(node.id.clone()),
+                boot: node.boot.clone(),
+                session: node.session.clone(),
+                sequence: 0,
+                ..report
+            },
+        }
+    }
+
+    /// The settings that a shell with a bug hands to the core.
+    pub(crate) fn core_settings(&self) -> Arc<Settings> {
+        if self.config.bug != Some(Bug::BudgetOffByOne) {
+            return Arc::clone(&self.settings);
+        }
+        let mut settings = Settings::clone(&self.settings);
+        settings.guards.budget = one_more(settings.guards.budget);
+        for pool in settings.pools.values_mut() {
+            pool.config.budget = one_more(pool.config.budget);
+        }
+        Arc::new(settings)
+    }
+
+    /// The policy that a shell with a bug hands to the core.
+    pub(crate) fn core_policy(&self) -> Arc<HealthPolicy> {
+        if self.config.bug != Some(Bug::LatchedIsCondition) {
+            return Arc::clone(&self.policy);
+        }
+        let text = HealthPolicy::builtin_text().replace("    class: latched\n", "");
+        let text = text.replace(
+            "    result: unhealthy\n",
+            "    result: unhealthy\n    class: condition\n",
+        );
+        let text = text.replace(
+            "    class: condition\n    class: condition\n",
+            "    class: condition\n",
+        );
+        HealthPolicy::parse("planted", &text).map_or_else(|_| Arc::clone(&self.policy), Arc::new)
+    }
+
+    /// What a shell with a bug makes of what was planned.
+    pub(crate) fn planned_by_mistake(&self, actions: Vec<Action>) -> Vec<Action> {
+        let mut actions = actions;
+        if self.config.bug == Some(Bug::DrainNotCancelled) {
+            actions.retain(|action| !matches!(action, Action::CancelDrain { .. }));
+        }
+        actions
     }
 
     /// What lifts a hold that somebody else set, if there is one.

@@ -196,7 +196,7 @@ impl Sim {
             let (id, session) = (node.id.clone(), node.session.clone());
             liveness.register(id, session, node.incarnation, silent, stamp);
         }
-        let fleet = Fleet::new(state, Arc::clone(&self.settings), Arc::clone(&self.policy));
+        let fleet = Fleet::new(state, self.core_settings(), self.core_policy());
         self.plane.process = Some(process(liveness, fleet));
         self.note("plane", format_args!("starts, epoch {epoch}"));
         self.turn(vec![Input::Started { epoch }]);
@@ -369,7 +369,8 @@ impl Sim {
                 story.book.planned(&self.report, &self.settings, now);
             }
             self.plans += 1;
-            let inputs: Vec<Input> = plan.actions.into_iter().map(Input::Act).collect();
+            let actions = self.planned_by_mistake(plan.actions);
+            let inputs: Vec<Input> = actions.into_iter().map(Input::Act).collect();
             if !inputs.is_empty() {
                 self.turn(inputs);
             }

@@ -7,9 +7,10 @@ use navarch_core::fleet::automation;
 use navarch_core::{Action, Applied, Effect, Input, Report, Wait};
 use navarch_model::invariants;
 use navarch_model::{
-    Automation, BootId, Change, DrainCause, EndCause, Hold, HoldKind, Instance, InstanceId,
-    LaunchCause, Lifecycle, Node, NodeCommandType, NodeId, NodeStatus, NoticeKind, Phase, PoolName,
-    ProviderInstanceId, Stamp, State, Unclaimed,
+    Automation, BootId, Change, DrainCause, EndCause, Ending, FaultKind, HealthEventType,
+    HealthStatus, Hold, HoldKind, Incident, Instance, InstanceId, LaunchCause, Lifecycle, Node,
+    NodeCommandType, NodeId, NodeStatus, NoticeKind, Phase, Pool, PoolName, ProviderInstanceId,
+    Stamp, State, Unclaimed,
 };
 
 use crate::cloud::Cloud;
@@ -74,6 +75,8 @@ impl Sim {
                 Change::Instance(instance) => step.instance(instance, &mut found),
                 Change::Node(node) => step.node(node, &mut found),
                 Change::Unclaimed(machine) => step.unclaimed(machine, &mut found),
+                Change::Incident(incident) => step.incident(incident, &mut found),
+                Change::Pool(pool) => step.pool(pool, &mut found),
                 _ => {}
             }
         }
@@ -389,6 +392,59 @@ impl Step<'_> {
     fn must_rest(&self, pool: &PoolName) -> bool {
         let mode = automation(self.before, &self.sim.settings, pool);
         mode != Automation::On || self.sim.plane.waits_for_person
+    }
+
+    /// P6: a fault that has to be repaired ends by a repair, and a finding by a full report of its
+    /// own node.
+    fn incident(&self, after: &Incident, found: &mut Vec<(&'static str, String)>) {
+        let before = self.before.incidents.get(&after.id);
+        let ends = before.is_none_or(|before| before.is_open());
+        let recovers = matches!(&after.closed, Some((_, Ending::Recovered)));
+        if !(ends && recovers) {
+            return;
+        }
+        let rule = self.sim.policy.rule(&after.check.rule);
+        let named = rule.and_then(|rule| rule.kind);
+        let event = after.evidence.last().map(|last| last.event_type);
+        let fatal = after.severity == HealthStatus::Unhealthy
+            && matches!(event, Some(HealthEventType::Xid | HealthEventType::EccDbe));
+        let latched = match named {
+            Some(kind) => kind == FaultKind::Latched,
+            None => rule.is_some() && fatal,
+        };
+        if latched {
+            let what = format!("{} of {} recovered", after.key.class, after.key.node);
+            found.push(("P6 a latched fault ends by its repair", what));
+        }
+        if let Input::Report(report) = self.input
+            && (report.node.as_ref() != Some(&after.key.node) || !report.full)
+        {
+            let what = format!(
+                "{} of {} ended by a report of {:?}",
+                after.key.class, after.key.node, report.node
+            );
+            found.push(("P6 a finding ends by a report of its node", what));
+        }
+    }
+
+    /// P4: a breaker that tries a repair closes when that helped, or because an operator says so.
+    fn pool(&self, after: &Pool, found: &mut Vec<(&'static str, String)>) {
+        let Some(before) = self.before.pools.get(&after.name) else {
+            return;
+        };
+        let proven = match self.input {
+            Input::Act(Action::JudgeProbe { proven, .. }) => *proven,
+            Input::ResetBreaker { .. } => true,
+            _ => false,
+        };
+        for (signature, breaker) in &before.repair_breakers {
+            let left = after.repair_breakers.get(signature);
+            let closes = breaker.is_open() && !left.is_some_and(|left| left.is_open());
+            if closes && breaker.probe.is_some() && !proven {
+                let what = format!("that of {signature} closed by {:?}", self.input);
+                found.push(("P4 a breaker closes when its try helped", what));
+            }
+        }
     }
 
     /// P1: a machine that nobody claims is one of this fleet.

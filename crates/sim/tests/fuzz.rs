@@ -56,16 +56,22 @@ fn fresh_seeds_keep_every_promise() {
     }
 }
 
-/// Each planted bug is found within so many seeds, by one of these promises.
+/// Each planted bug is found within so many seeds, by one of these promises. The world that shows it
+/// keeps every promise without the bug.
 #[track_caller]
 fn caught(bug: Bug, seeds: u64, promises: &[&str], tend: impl Fn(&mut Config)) {
-    let failure = fuzz::catches(bug, seeds, MINUTES, tend)
+    let failure = fuzz::catches(bug, seeds, MINUTES, &tend)
         .unwrap_or_else(|| panic!("{bug:?} was not caught"));
     let found: Vec<_> = failure.violations.iter().map(|v| v.invariant).collect();
     assert!(
         found.iter().any(|found| promises.contains(found)),
         "{bug:?} was caught as {found:?}:\n{failure}"
     );
+    let mut config = Config::drawn(failure.seed);
+    tend(&mut config);
+    if let Err(failure) = fuzz::world(failure.seed, config, MINUTES) {
+        panic!("without {bug:?}: {failure}");
+    }
 }
 
 /// Worlds in which processes die often, right at their commits.
@@ -193,4 +199,57 @@ fn terminations_that_are_never_called_are_caught() {
 fn commits_without_their_first_change_are_caught() {
     let promises = ["P3 nothing acknowledged is lost"];
     caught(Bug::FirstChangeDropped, 8, &promises, crashes);
+}
+
+/// Worlds in which a few machines of one pool fail often, one budget slot at a time.
+fn sick(config: &mut Config) {
+    *config = Config::calm(5, 6);
+    config.trouble_every = Duration::from_secs(20);
+}
+
+#[test]
+fn a_budget_with_one_slot_more_is_caught() {
+    let promises = ["P4 bounded blast radius"];
+    caught(Bug::BudgetOffByOne, 8, &promises, |config| {
+        sick(config);
+        config.troubles = vec![Trouble::Ecc, Trouble::LostGpu, Trouble::Thermal];
+    });
+}
+
+#[test]
+fn a_latched_fault_that_a_good_reading_ends_is_caught() {
+    let promises = ["P6 a latched fault ends by its repair"];
+    caught(Bug::LatchedIsCondition, 4, &promises, |config| {
+        sick(config);
+        config.troubles = vec![Trouble::Xid];
+    });
+}
+
+#[test]
+fn a_report_handed_over_as_that_of_another_node_is_caught() {
+    let promises = ["P6 a finding ends by a report of its node"];
+    caught(Bug::ReportOfAnother, 4, &promises, |config| {
+        sick(config);
+        config.troubles = vec![Trouble::Thermal, Trouble::LostGpu];
+    });
+}
+
+#[test]
+fn a_drain_that_is_not_cancelled_is_caught() {
+    let promises = ["P8 convergence", "P10 bounded"];
+    caught(Bug::DrainNotCancelled, 20, &promises, |config| {
+        *config = Config::calm(3, 4).with_scheduler();
+        config.troubles = vec![Trouble::Thermal, Trouble::Ecc, Trouble::Repair];
+        config.trouble_every = Duration::from_secs(20);
+    });
+}
+
+#[test]
+fn a_breaker_that_closes_on_a_try_that_failed_is_caught() {
+    let promises = ["P4 a breaker closes when its try helped"];
+    caught(Bug::FailedTryHelped, 20, &promises, |config| {
+        *config = Config::calm(8, 9);
+        config.troubles = vec![Trouble::Ecc];
+        config.trouble_every = Duration::from_secs(10);
+    });
 }

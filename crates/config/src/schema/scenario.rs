@@ -226,7 +226,7 @@ static PARAMS: Section = Section {
         works(
             "xid_code",
             Form::Number,
-            "drawn from the usual ones",
+            "79, and drawn for a burst",
             "The XID of `xid_error` and `xid_burst`, from 1 to 1000.",
         ),
         works(
@@ -235,7 +235,12 @@ static PARAMS: Section = Section {
             "0",
             "The GPU, from 0; -1 for all of them.",
         ),
-        works("message", Form::Prose, "made up", "The driver's words."),
+        works(
+            "message",
+            Form::Prose,
+            "made up",
+            "The driver's words, of an XID and of a driver or a GPU that does not answer.",
+        ),
         works(
             "duration",
             Form::Duration,

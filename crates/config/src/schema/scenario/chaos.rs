@@ -106,13 +106,13 @@ static RATE: Section = Section {
             "permanent",
             Form::Share,
             "0",
-            "The share that no reboot repairs.",
+            "The share that no reboot repairs and that does not recover.",
         ),
         works(
             "mean_duration",
             Form::Duration,
             "",
-            "After how long a failure ends by itself, on average; absent means never.",
+            "After how long a failure ends by itself, on average; absent means by `recovery`, or never.",
         ),
         works(
             "source",
@@ -231,7 +231,7 @@ static RECOVERY: Section = Section {
             "enabled",
             Form::Flag,
             "true",
-            "Whether failures end by themselves.",
+            "Whether failures end by themselves. Nobody reboots an external node to repair it: without `recovery`, a failure with no duration of its own lasts as long as its machine.",
         ),
         works(
             "probability",
@@ -273,7 +273,7 @@ static RECOVERY: Section = Section {
 };
 
 static OUTAGE: Section = Section {
-    about: "Domains that fail at set times.",
+    about: "Domains that fail at set times, with the machines that come there while it lasts.",
     keys: &[
         works("name", Form::Text, "outage", "What it is called."),
         works(

@@ -31,12 +31,12 @@ pub(crate) const ACTIONS: [Word; 14] = [
     word(
         "start_fleet",
         &[],
-        "The nodes under `fleet` start. A stress run starts its fleet by itself.",
+        "The external nodes that are off start, each after its time in the start-up. Where no event does it, they start by themselves.",
     ),
     word(
         "stop_fleet",
         &[],
-        "The agents of the external nodes stop. The nodes stay registered.",
+        "The agents of the external nodes stop. The nodes stay registered, nobody asks for their capacity, and `start_fleet` starts them again.",
     ),
     word(
         "inject_failure",
@@ -190,7 +190,11 @@ pub(crate) const FAILURES: [Word; 23] = [
         &[],
         "The machine has no GPUs after its next boot, which follows at once.",
     ),
-    word("device_error", &["gpu_index"], "One GPU answers no call."),
+    word(
+        "device_error",
+        &["gpu_index", "message"],
+        "One GPU answers no call.",
+    ),
     word(
         "gpu_lost",
         &["gpu_index"],

@@ -21,10 +21,11 @@ pub(crate) enum Listing {
 /// What the cloud does wrong until a moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Modes {
-    pub(crate) launch_error: Option<(Time, ProviderErrorKind)>,
+    /// The last that was ordered and that is not over counts; the same for listings.
+    pub(crate) launch_errors: Vec<(Time, ProviderErrorKind)>,
     pub(crate) lost_answers: Time,
     pub(crate) duds: Time,
-    pub(crate) listing: Option<(Time, Listing)>,
+    pub(crate) listings: Vec<(Time, Listing)>,
     pub(crate) outage: Time,
     pub(crate) slow: Time,
     /// Until when an offering is sold out, by its place among the offerings.
@@ -104,6 +105,8 @@ pub(crate) struct Cloud {
     /// What was there earlier, the oldest first.
     past: Vec<(Time, Vec<Rented>)>,
     made: u64,
+    /// How many machines each zone ever had, by its name.
+    racked: BTreeMap<String, u32>,
 }
 
 /// The provider that a call goes to.
@@ -126,6 +129,8 @@ fn names(offering: &Offering) -> [String; 3] {
     [offering.provider.to_string(), region, zone]
 }
 
+/// Machines in a rack: of one zone, in the order in which they are bought.
+const RACK: u32 = 8;
 /// How long a terminated machine is still shown.
 const SHOWN_AFTER_END_MICROS: i64 = 600_000_000;
 /// How long a token of a machine that ended is remembered.
@@ -382,10 +387,10 @@ impl Cloud {
         let places = names(&spec.offering);
         let refused = self
             .wrong(&places)
-            .filter_map(|modes| modes.launch_error)
+            .flat_map(|modes| modes.launch_errors.iter().rev())
             .find(|(until, _)| now < *until);
         if let Some((_, kind)) = refused {
-            return (Done::Nothing, Err(error(kind, "as ordered")));
+            return (Done::Nothing, Err(error(*kind, "as ordered")));
         }
         if self.is_sold_out(now, &spec.offering) || self.is_full(&spec.offering) {
             let what = "there are no machines of this kind here";
@@ -400,6 +405,10 @@ impl Cloud {
             return (Done::Nothing, Ok(known.shown()));
         }
         self.made += 1;
+        let [_, _, zone] = &places;
+        let racked = self.racked.entry(zone.clone()).or_default();
+        let rack = format!("rack-{:03}", *racked / RACK);
+        *racked += 1;
         let rented = Rented {
             id: ProviderInstanceId::new(format!("m-{}", self.made)),
             instance: Some(spec.instance.clone()),
@@ -413,7 +422,7 @@ impl Cloud {
                 provider: spec.offering.provider.to_string(),
                 region: spec.offering.region.clone(),
                 zone: spec.offering.zone.clone(),
-                rack: String::new(),
+                rack,
             },
             instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
@@ -485,9 +494,9 @@ impl Cloud {
         let own = [provider.to_string()];
         let wrong = self
             .wrong(&own)
-            .filter_map(|modes| modes.listing)
+            .flat_map(|modes| modes.listings.iter().rev())
             .find(|(until, _)| now < *until);
-        let Some((_, listing)) = wrong else {
+        let Some((_, listing)) = wrong.copied() else {
             return (shown, true);
         };
         match listing {

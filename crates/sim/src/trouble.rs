@@ -59,14 +59,14 @@ impl Sim {
         match kind {
             Trouble::LaunchErrors => {
                 let kind = ProviderErrorKind::ALL[number as usize % ProviderErrorKind::ALL.len()];
-                modes.launch_error = Some((until, kind));
+                modes.launch_errors = vec![(until, kind)];
                 self.note("fault", format_args!("launches fail: {}", kind.word()));
             }
             Trouble::LostAnswers => modes.lost_answers = until,
             Trouble::Duds => modes.duds = until,
-            Trouble::PartialListings => modes.listing = Some((until, Listing::Partial)),
-            Trouble::EmptyListings => modes.listing = Some((until, Listing::Empty)),
-            Trouble::StaleListings => modes.listing = Some((until, Listing::Stale)),
+            Trouble::PartialListings => modes.listings = vec![(until, Listing::Partial)],
+            Trouble::EmptyListings => modes.listings = vec![(until, Listing::Empty)],
+            Trouble::StaleListings => modes.listings = vec![(until, Listing::Stale)],
             Trouble::Outage => modes.outage = until,
             Trouble::SoldOut | Trouble::Prices => {
                 let place = number as usize % self.cloud.offerings.len().max(1);

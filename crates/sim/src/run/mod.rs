@@ -471,8 +471,11 @@ impl Run {
         let wrong = format!("the event in line {} failed: {wrong}", step.line);
         self.sim.note("event", format_args!("{wrong}"));
         let now = self.sim.now();
-        let asserts = matches!(step.action, Action::Assert(_));
-        if self.strict || asserts {
+        let ends = matches!(
+            step.action,
+            Action::Assert(_) | Action::WaitForStatus { .. }
+        );
+        if self.strict || ends {
             self.failed = Some(wrong.clone());
         }
         if let Some(story) = &mut self.sim.story {

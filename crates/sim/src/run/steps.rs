@@ -173,19 +173,20 @@ impl Sim {
             "" => &mut self.cloud.modes,
             place => self.cloud.local.entry(place.to_owned()).or_default(),
         };
-        let refused = |kind| Some((until, kind));
+        // One that ends sooner leaves the others.
+        let mut refuse = |kind| modes.launch_errors.push((until, kind));
         match fault {
-            CloudFault::Capacity => modes.launch_error = refused(ProviderErrorKind::Capacity),
-            CloudFault::Quota => modes.launch_error = refused(ProviderErrorKind::Quota),
-            CloudFault::Auth => modes.launch_error = refused(ProviderErrorKind::Auth),
-            CloudFault::RateLimit => modes.launch_error = refused(ProviderErrorKind::RateLimit),
-            CloudFault::LostAnswers => modes.lost_answers = until,
-            CloudFault::NeverBoots => modes.duds = until,
-            CloudFault::Outage => modes.outage = until,
-            CloudFault::Slow => modes.slow = until,
-            CloudFault::EmptyListings => modes.listing = Some((until, Listing::Empty)),
-            CloudFault::PartialListings => modes.listing = Some((until, Listing::Partial)),
-            CloudFault::StaleListings => modes.listing = Some((until, Listing::Stale)),
+            CloudFault::Capacity => refuse(ProviderErrorKind::Capacity),
+            CloudFault::Quota => refuse(ProviderErrorKind::Quota),
+            CloudFault::Auth => refuse(ProviderErrorKind::Auth),
+            CloudFault::RateLimit => refuse(ProviderErrorKind::RateLimit),
+            CloudFault::LostAnswers => modes.lost_answers = modes.lost_answers.max(until),
+            CloudFault::NeverBoots => modes.duds = modes.duds.max(until),
+            CloudFault::Outage => modes.outage = modes.outage.max(until),
+            CloudFault::Slow => modes.slow = modes.slow.max(until),
+            CloudFault::EmptyListings => modes.listings.push((until, Listing::Empty)),
+            CloudFault::PartialListings => modes.listings.push((until, Listing::Partial)),
+            CloudFault::StaleListings => modes.listings.push((until, Listing::Stale)),
         }
         let place = if place.is_empty() { "cloud" } else { place };
         self.note(

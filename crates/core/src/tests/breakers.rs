@@ -745,3 +745,60 @@ fn a_breaker_that_joins_those_of_the_fleet_waits_as_long_as_they_do() {
     let waits = joined.probe_at.map(|at| at.since(last).as_secs());
     assert_eq!((joined.trips, waits), (2, Some(2400)));
 }
+
+#[test]
+fn a_breaker_of_the_fleet_that_tries_nothing_yet_says_nothing_of_a_paused_probe() {
+    let (mut rig, main, others) = two_pools();
+    hit(&mut rig, &main[..2]);
+    hit(&mut rig, &others[..2]);
+    rig.plan();
+    rig.take(Input::SetAutomation {
+        pool: Some(PoolName::new("main")),
+        mode: Automation::Off,
+        reason: String::new(),
+    });
+    rig.plan();
+    let waits = &rig.report.pools[&PoolName::new("other")].waits;
+    let of_breaker = waits.iter().filter(|wait| wait.guard == "breaker");
+    let causes: Vec<_> = of_breaker.map(|wait| wait.cause).collect();
+    assert_eq!(causes, ["open", "open"]);
+}
+
+#[test]
+fn a_replacement_that_went_with_what_it_was_for_is_not_waited_for() {
+    let (mut rig, up) = fleet(3);
+    hit(&mut rig, &up[..1]);
+    rig.run(10);
+    let coming = rig.of(Phase::PendingRegistration).remove(0);
+    for instance in [coming, up[0].clone()] {
+        let reason = String::new();
+        rig.take(Input::EndInstance { instance, reason });
+    }
+    rig.run(5);
+    hit(&mut rig, &up[1..2]);
+    rig.run(1);
+    let line = "replace B waits for small_pool: the previous replacement for xid-reboot ended \
+                without a machine";
+    let told = rig.explain(&[(&up[1], "B")]);
+    assert!(told.contains(&line.to_owned()), "{told:#?}");
+    go(&mut rig, 620);
+    assert_eq!(drains(&rig), 2);
+}
+
+#[test]
+fn a_repair_that_was_taken_back_is_none_that_the_next_one_of_a_small_pool_waits_for() {
+    let (mut rig, up) = fleet(2);
+    hit(&mut rig, &up[..1]);
+    rig.plan();
+    assert_eq!(drains(&rig), 1);
+    let incident = rig.node(&up[0]).open_incidents.keys().next().cloned();
+    rig.take(Input::CloseIncident {
+        incident: incident.expect("it is open"),
+        reason: String::new(),
+    });
+    rig.plan();
+    assert!(rig.node(&up[0]).our_drain().is_none());
+    hit(&mut rig, &up[1..2]);
+    rig.plan();
+    assert_eq!(drains(&rig), 2);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use navarch_model::{
     Ending, EventKind, HealthEventType, HealthStatus, HoldKind, Incident, InstanceId, NodeId,
-    NodeStatus, Phase, Repair, SessionId,
+    NodeStatus, Phase, Repair, SessionId, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -157,9 +157,10 @@ fn a_condition_ends_with_a_healthy_full_report_in_which_its_check_is_present() {
 fn as_many_healthy_full_reports_in_a_row_as_the_pool_asks_for_end_a_condition() {
     let (mut rig, id) = one("    health:\n      recover_after: 3\n");
     rig.full(&id, 97);
+    // The first GPU is well all the time; a report in which the second is not counts for neither.
     let mut heard = Vec::new();
     for celsius in [45, 45, 87, 45, 45, 45] {
-        rig.full(&id, celsius);
+        say(&mut rig, &id, vec![warm(0, 45), warm(1, celsius)], true);
         heard.push(open(&rig, &id).len());
     }
     assert_eq!(heard, [2, 2, 2, 2, 2, 0]);
@@ -393,4 +394,59 @@ fn a_fact_without_a_watch_belongs_to_the_one_that_must_have_made_it() {
         say(&mut rig, &id, vec![fact], false);
         assert_eq!(only(&rig).check.watch, watch, "{event_type:?}");
     }
+}
+
+#[test]
+fn a_rule_that_cannot_run_is_told_once_and_repairs_nothing() {
+    let (mut rig, id) = one("");
+    let text = "version: v1\nrules:\n  - name: broken\n    condition: event.event_type == \"power\" \
+                && event.metrics.odd > 5\n    result: unhealthy\n    action: replace\n";
+    let policy = HealthPolicy::parse("test", text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    for _ in 0..2 {
+        let fact = Fact {
+            gpu: Some(0),
+            event_type: HealthEventType::Power,
+            metrics: [("odd".to_owned(), "words".to_owned())].into(),
+            ..Fact::default()
+        };
+        say(&mut rig, &id, vec![fact], false);
+    }
+    assert_eq!(
+        rig.said(EventKind::RuleFailed),
+        [
+            "rule broken cannot be evaluated: found no matching overload for '_>_' applied to \
+          '(string, int)'"
+        ]
+    );
+    assert_eq!(rig.count(EventKind::RuleFailed), 1);
+    let incident = only(&rig);
+    assert_eq!(
+        (incident.severity, incident.required),
+        (HealthStatus::Degraded, Repair::None)
+    );
+}
+
+#[test]
+fn reports_that_a_driver_vouches_for_are_missed_only_once_it_doubts_them() {
+    let (mut rig, id) = one("");
+    let node = NodeId::new(id.as_str());
+    pass(&mut rig, 60);
+    rig.full(&id, 45);
+    let last = rig.now.core;
+    // Nobody vouched for anything yet: what was heard counts.
+    pass(&mut rig, 80);
+    rig.fleet.doubt_reports(&node, Time(0));
+    pass(&mut rig, 9);
+    assert_eq!(open(&rig, &id), []);
+    assert_eq!(rig.fleet.vouch_for_reports(&node), Some(last));
+    assert_eq!(rig.fleet.vouch_for_reports(&NodeId::new("nobody")), None);
+    pass(&mut rig, 400);
+    assert_eq!(open(&rig, &id), []);
+    let now = rig.now.core;
+    rig.fleet.doubt_reports(&node, now);
+    pass(&mut rig, 89);
+    assert_eq!(open(&rig, &id), []);
+    pass(&mut rig, 1);
+    assert_eq!(open(&rig, &id), [(STALE_REPORTS.to_owned(), None)]);
 }

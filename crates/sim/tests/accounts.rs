@@ -321,4 +321,9 @@ assertions:
     let record = record(text, 1);
     assert_eq!(record.outcome, Outcome::Passed);
     assert!(record.ended.0 <= 601_000_000, "it took {}", record.ended.0);
+    // What is counted after the start-up is counted once the fleet is up.
+    assert!(record.started.0 > 60_000_000, "{:?}", record.started);
+    let mut samples = record.samples.iter();
+    let rest = samples.find(|sample| sample.at >= record.started);
+    assert_eq!(rest.map(|sample| sample.nodes), Some(5));
 }

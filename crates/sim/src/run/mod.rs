@@ -214,6 +214,8 @@ pub struct Run {
     strict: bool,
     /// Whether an event of the scenario starts the external nodes.
     scripted: bool,
+    /// Whether it has yet to come up once, where the start-up is counted.
+    rises: bool,
     scenario: Scenario,
 }
 
@@ -308,6 +310,10 @@ impl Run {
         sim.policy = policy;
         sim.cloud.limits(&scenario.cloud);
         sim.scheduler.drain = Some(scenario.drain);
+        let scripted = scenario
+            .events
+            .iter()
+            .any(|step| matches!(step.action, Action::StartFleet));
         let mut run = Self {
             interval: stress.map_or(Duration::from_secs(5), |stress| stress.metrics_interval),
             steps: scenario.events.clone(),
@@ -317,10 +323,8 @@ impl Run {
             sampled: Time(0),
             failed: None,
             strict: stress.is_none(),
-            scripted: scenario
-                .events
-                .iter()
-                .any(|step| matches!(step.action, Action::StartFleet)),
+            scripted,
+            rises: scripted && stress.is_some(),
             sim,
             scenario,
         };
@@ -413,8 +417,16 @@ impl Run {
 
     fn sample(&mut self) {
         let now = self.sim.now();
-        if let Some(story) = &mut self.sim.story {
-            story.book.sample(&self.sim.report, now);
+        let Some(story) = &mut self.sim.story else {
+            return;
+        };
+        story.book.sample(&self.sim.report, now);
+        // The start-up of a fleet that the scenario starts ends when that is up.
+        let on = |one: &Owned| matches!(one.power, Power::On | Power::Gone);
+        let up = story.fleet.iter().all(on) && story.book.progress().0 == 0;
+        if self.rises && up {
+            self.rises = false;
+            story.book.record.started = now;
         }
     }
 

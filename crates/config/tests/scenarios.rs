@@ -156,7 +156,7 @@ fn a_scenario_with_pools_is_read() {
         .filter(|rate| rate.kind == FailureKind::MachineHang)
         .map(|rate| rate.per_1000_node_days)
         .collect();
-    assert_eq!(hangs, [10_000.0]);
+    assert_eq!(hangs, [500.0]);
 }
 
 /// A scenario that loads, with its warnings as text.

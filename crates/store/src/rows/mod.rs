@@ -1,10 +1,11 @@
 //! What is on disk: the store's own types, and their conversions from and to the model.
 //!
 //! A row is one JSON text. Its field names, words and shapes are a format that old databases
-//! have, so they live here and not in the model, and `golden/rows.jsonl` pins them. A field that
-//! the model gains needs a field here, with `#[serde(default)]` for the rows that lack it, and
-//! a migration that raises the schema version, so that an older program refuses the database
-//! instead of dropping the field.
+//! have, so they live here and not in the model, and `golden/rows.txt` pins them. A field that the
+//! model gains needs a field here, with `#[serde(default)]` for the rows that lack it, and a
+//! migration that raises the schema version, so that an older program refuses the database by its
+//! number and not in the middle of a row. `golden/fields.txt` has the schema that brought each
+//! field, and its test fails for one that came with none.
 
 mod fleet;
 mod incident;

@@ -1,5 +1,6 @@
 //! Data directories in every condition.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -404,8 +405,71 @@ fn released_migrations_stay_as_they_are() {
         0xa7d6_ebb2_8cd4_5f0c,
         0xd5fd_4f72_4b34_c730,
         0x64cd_6343_f4a0_8323,
+        0xa882_80f3_437a_5f39,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
+}
+
+/// Adds the path of every field of a value.
+fn fields_of(path: &str, value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                fields_of(&path, value, found);
+                found.insert(path);
+            }
+        }
+        serde_json::Value::Array(values) => {
+            for value in values {
+                fields_of(path, value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A program that knows nothing of a field fails on it, and says so only if the schema is newer.
+#[test]
+fn every_field_of_a_row_came_with_a_schema() {
+    let mut found = BTreeSet::new();
+    for line in include_str!("../../golden/rows.txt").lines() {
+        let (name, text) = line.split_once(' ').unwrap();
+        let row = name.split('-').next().unwrap();
+        fields_of(row, &serde_json::from_str(text).unwrap(), &mut found);
+    }
+    let newest = version_of(MIGRATIONS);
+    let known: BTreeMap<String, u32> = include_str!("../../golden/fields.txt")
+        .lines()
+        .map(|line| {
+            let (field, schema) = line.split_once(' ').unwrap();
+            (field.to_owned(), schema.parse().unwrap())
+        })
+        .collect();
+    let has_own = known.values().any(|schema| *schema == newest);
+    let unknown: Vec<_> = found
+        .iter()
+        .filter(|one| !known.contains_key(*one))
+        .collect();
+    assert!(
+        unknown.is_empty() || !has_own,
+        "no migration came with {unknown:?}: schema {newest} was there before them. Add one. What \
+         is no field but a key of an example, such as a label, is added to golden/fields.txt by hand"
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let schema = |field: &String| known.get(field).copied().unwrap_or(newest);
+        let lines = found
+            .iter()
+            .map(|field| format!("{field} {}\n", schema(field)));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/fields.txt");
+        fs::write(file, lines.collect::<String>()).unwrap();
+        return;
+    }
+    let gone: Vec<_> = known.keys().filter(|one| !found.contains(*one)).collect();
+    assert!(
+        unknown.is_empty() && gone.is_empty(),
+        "new {unknown:?}, gone {gone:?}: run this test with UPDATE_GOLDEN=1"
+    );
 }
 
 #[test]

@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 6 would refuse: `receiver` of what nodes were told. No table
+-- changes; the new number keeps that program out.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Log, Position};
 use crate::schema::{self, Form, Key, Move, Section, Status};
+use crate::secret::HIDDEN;
 use crate::tree::{Entry, Node, Value, quoted};
 
 mod groups;
@@ -12,9 +13,6 @@ mod shares;
 
 pub(crate) use scalars::YEAR;
 pub(crate) use shares::{MOST_WEIGHT, plain_count, plain_number};
-
-/// Stands for a value that may be a secret in the wrong place.
-const HIDDEN: &str = "a value that is not shown";
 
 /// Parts of keys whose values may be secrets, in the right place or in the wrong one.
 const SECRETS: &[&str] = &[

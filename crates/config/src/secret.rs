@@ -4,6 +4,14 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+/// Stands for what is not shown. A file that has it in place of a secret is refused: it is what
+/// `navarch config show` printed, and nobody's secret.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// What is to be done about [`HIDDEN`] in a file.
+pub(crate) const PUT_BACK: &str = "(hidden) is what `navarch config show` prints in place of a \
+     secret: put the secret back, or a variable that has it";
+
 /// A value such as a header of a webhook. No message, log or effective configuration shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -57,7 +65,7 @@ const SCHEMES: &[&str] = &["Bearer ", "Basic ", "Token "];
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -70,7 +78,7 @@ impl Serialize for Secret {
         }
         match &self.written {
             Some(written) => serializer.serialize_newtype_struct(AS_WRITTEN, written),
-            None => serializer.serialize_str("(hidden)"),
+            None => serializer.serialize_str(HIDDEN),
         }
     }
 }

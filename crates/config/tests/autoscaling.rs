@@ -33,10 +33,9 @@ fn answer(keys: &str) -> String {
         let _ = writeln!(told, "warning: {warning}");
     }
     let yaml = config.to_yaml();
-    let (again, _) = Config::parse("again.yaml", &yaml).unwrap_or_else(|error| panic!("{error}"));
-    // What headers hold is not shown.
-    if !keys.contains("headers") {
-        assert_eq!(again, config, "the effective configuration is the same");
+    match Config::parse("again.yaml", &yaml) {
+        Ok((again, _)) => assert_eq!(again, config, "the effective configuration is the same"),
+        Err(error) => assert!(yaml.contains("(hidden)"), "{error}"),
     }
     let within = |line: &&str| line.starts_with("      ");
     let lines = yaml

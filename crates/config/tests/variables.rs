@@ -63,6 +63,7 @@ pools:
     )
     .unwrap();
     assert_eq!(config.server.address, "localhost:50052");
+    assert!(config.to_yaml().contains("address: localhost:50052\n"));
     assert_eq!(config.server.heartbeat_interval, Duration::from_secs(10));
     assert_eq!(config.guards.budget, Budget::Share(Percent::new(20)));
     assert_eq!(config.guards.max_surge, 3);
@@ -265,6 +266,86 @@ pools:
         assert_eq!(changes.len(), 5, "{changes:?}");
         let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
         assert!(!text.concat().contains("hunter"), "{text:?}");
+    }
+}
+
+/// Secrets that stand in the file: what is shown is no file until they are put back, and says so.
+/// Secrets that come from variables: it is the same file.
+#[test]
+fn the_effective_configuration_loads_as_itself_or_says_which_secret_is_missing() {
+    let file = |path: &str, query: &str, header: &str| {
+        let url = format!("https://h/services/{path}?token={query}");
+        format!(
+            "server:
+  notifier:
+    type: webhook
+    webhook:
+      cordon_url: '{url}'
+      uncordon_url: '{url}'
+      drain_url: '{url}'
+      drain_status_url: https://h/status
+      headers: {{X-Token: '{header}'}}
+providers: {{fake: {{}}}}
+pools:
+  dev:
+    provider: fake
+    instance_type: x
+    max_nodes: 5
+    autoscaling:
+      type: queue
+      source: {{http: {{url: '{url}', headers: {{Authorization: '{header}'}}}}}}
+"
+        )
+    };
+    let literal = load(&file("T0/hunter2", "hunter3", "hunter4")).unwrap();
+    let shown = literal.to_yaml();
+    assert!(!shown.contains("hunter"), "{shown}");
+    assert!(shown.contains("https://h/status\n"), "{shown}");
+    let error = load(&shown).unwrap_err();
+    let keys = [
+        "server.notifier.webhook.cordon_url",
+        "server.notifier.webhook.uncordon_url",
+        "server.notifier.webhook.drain_url",
+        "server.notifier.webhook.headers.X-Token",
+        "pools.dev.autoscaling.source.http.url",
+        "pools.dev.autoscaling.source.http.headers.Authorization",
+    ];
+    for key in keys {
+        let told = format!(" {key}: (hidden) is what `navarch config show` prints");
+        assert!(error.contains(&told), "{key}: {error}");
+    }
+    assert_eq!(error.matches("put the secret back").count(), 6, "{error}");
+    let mended = shown
+        .replace(
+            "services/(hidden)/(hidden)?(hidden)",
+            "services/T0/hunter2?token=hunter3",
+        )
+        .replace("(hidden)", "hunter4");
+    assert_eq!(load(&mended).unwrap(), literal);
+    let variables = load(&file("T0/${SECRET}", "${SECRET}", "${SECRET}"));
+    let variables = variables.unwrap();
+    let shown = variables.to_yaml();
+    // A part of the path that stands in the file may be the secret all the same.
+    assert!(load(&shown).is_err(), "{shown}");
+    let variables = load(&file("${SECRET}", "${SECRET}", "Bearer ${SECRET}")).unwrap();
+    assert_eq!(load(&variables.to_yaml()).unwrap(), variables);
+}
+
+/// A token in the query is no part of where a receiver is; the path is.
+#[test]
+fn a_receiver_is_another_when_it_is_called_elsewhere() {
+    let receiver = |url: &str| {
+        let text = format!(
+            "server: {{notifier: {{type: webhook, webhook: {{cordon_url: '{url}'}}}}}}\nproviders: {{fake: {{}}}}\npools: {{dev: {{provider: fake, instance_type: x, max_nodes: 5}}}}\n"
+        );
+        let (config, _) = Config::parse("f", &text).unwrap();
+        config.server.notifier.receiver()
+    };
+    let first = receiver("http://h/cordon?token=one");
+    assert_eq!(receiver("http://h/cordon?token=two"), first);
+    assert_eq!(receiver("http://h/cordon"), first);
+    for other in ["http://h/other", "http://i/cordon", "https://h/cordon"] {
+        assert_ne!(receiver(other), first, "{other}");
     }
 }
 

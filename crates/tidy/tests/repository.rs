@@ -189,7 +189,14 @@ the column and the nearest known key. Durations are written as in `30s`, `1m30s`
 
 A value may have variables of the server's environment: `${NAME}`, or `${NAME:-default}` where the
 variable may be absent or empty. Write `$$` for a plain `$`. What a variable holds is one value and
-never YAML, and no message, log or command shows it. Keys have no variables.
+never YAML. Keys have no variables. No message about a mistake shows what a variable holds; once the
+file is sound, `navarch config show` and the log of a reload show the values in force.
+
+Secrets are shown nowhere. Headers are `(hidden)`. Of the URL of a notifier or a source, people see
+the scheme, the host and the words of the path, which are up to 20 lower-case letters, `-`, `_` and
+`.`, or a version such as `v1`; the rest is `(hidden)`. Where a header, the value of a query or a
+part of a path is a variable, the variable is shown in its place. A file that has `(hidden)` in such
+a place is refused: put the secret back.
 
 The server reads the file again when it changes and on SIGHUP. A new file applies as a whole or not
 at all: one change that needs a restart, or one error, and the running configuration stays, with

@@ -258,7 +258,7 @@ pub enum Question {
 impl Question {
     /// Where it is asked, for messages; see [`Url::place`].
     #[must_use]
-    pub fn place(&self) -> &str {
+    pub fn place(&self) -> String {
         let (Self::Http { url, .. } | Self::Prometheus { url, .. }) = self;
         url.place()
     }

@@ -22,8 +22,9 @@ pub struct NotifierConfig {
 }
 
 impl NotifierConfig {
-    /// A fingerprint of the receiver's URLs, which is the same in every process and tells nothing
-    /// of them; zero without a receiver.
+    /// A fingerprint of where the receiver's URLs lead, which is the same in every process and tells
+    /// nothing of them; zero without a receiver. Queries do not count: a token that is changed there
+    /// leads to the same receiver.
     #[must_use]
     pub fn receiver(&self) -> u64 {
         let Some(webhook) = &self.webhook else {
@@ -38,7 +39,7 @@ impl NotifierConfig {
         // FNV-1a, with an end to each URL that none can have in it.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for url in urls {
-            let text = url.as_ref().map_or("", Url::reveal).bytes();
+            let text = url.as_ref().map_or("", Url::target).bytes();
             for byte in text.chain([0]) {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Fields, shown};
 use crate::error::Position;
 use crate::schema::{self, Form};
-use crate::secret::Secret;
+use crate::secret::{HIDDEN, PUT_BACK, Secret};
 use crate::tree::{Entry, Kind, Node, Scalar, Value, quoted};
 use crate::units::Threshold;
 
@@ -244,6 +244,8 @@ impl<'t> Fields<'t> {
                 format!("{header}: not the name of a header: use letters, digits and -")
             } else if OWN_HEADERS.contains(&entry.key.to_ascii_lowercase().as_str()) {
                 format!("{header}: it is set by the program itself: remove it")
+            } else if scalar.text == HIDDEN {
+                format!("{header}: {PUT_BACK}")
             } else if scalar.text.len() > MAX_HEADER_BYTES {
                 format!("{header}: a header has at most {MAX_HEADER_BYTES} bytes")
             } else if !scalar

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use navarch_model::Price;
 
-use super::{Fields, HIDDEN};
+use super::Fields;
 use crate::config::Paces;
 use crate::duration::{self, DurationError};
 use crate::schema::{self, Document};
+use crate::secret::HIDDEN;
 use crate::tree::{Kind, Scalar, Value, quoted};
 use crate::units::{Budget, Percent, PercentError, Size};
 

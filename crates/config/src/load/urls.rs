@@ -1,9 +1,11 @@
-//! Reading of URLs. No message about one shows a user, a password, a query or what a variable holds.
+//! Reading of URLs. No message about one shows a user, a password, a query, a part of the path that
+//! is no word, or what a variable holds.
 
 use super::{check_host, check_port};
 use crate::fields::Fields;
+use crate::secret::{HIDDEN, PUT_BACK};
 use crate::tree::quoted;
-use crate::url::Url;
+use crate::url::{Url, literal_place};
 
 /// What may stand after the path of a URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub(super) fn endpoint(fields: &Fields<'_>, key: &str) -> Option<Url> {
 
 fn sound(fields: &Fields<'_>, key: &str, query: Query) -> Option<String> {
     let text = fields.text(key)?;
+    if text.contains(HIDDEN) {
+        fields.fail(key, PUT_BACK);
+        return None;
+    }
     let expected = match query {
         Query::Taken => "an http or https URL without user and fragment",
         Query::Refused => "an http or https URL without user, query and fragment",
@@ -53,7 +59,8 @@ fn check(text: &str, query: Query) -> Result<(), String> {
     }
     if scheme != "http" && scheme != "https" {
         return Err(format!(
-            "the scheme is missing: begin with http:// or https://, for example http://{after}"
+            "the scheme is missing: begin with http:// or https://, for example http://{}",
+            literal_place(after)
         ));
     }
     match query {
@@ -88,7 +95,7 @@ fn shown(text: &str) -> String {
     let (plain, rest) = split(text);
     let cut = if rest.is_empty() { "" } else { "…" };
     match plain.rsplit_once('@') {
-        Some((_, host)) => quoted(&format!("…@{host}{cut}")),
-        None => quoted(&format!("{plain}{cut}")),
+        Some((_, host)) => quoted(&format!("…@{}{cut}", literal_place(host))),
+        None => quoted(&format!("{}{cut}", literal_place(plain))),
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
 
 use navarch_core::PlanReport;
 use navarch_core::settings::Settings;
@@ -22,11 +21,10 @@ use crate::pulses::Pulses;
 pub struct Published {
     seen: RwLock<Seen>,
     report: RwLock<Arc<PlanReport>>,
-    settings: RwLock<Arc<Settings>>,
+    settings: watch::Sender<Arc<Settings>>,
     policy: RwLock<Arc<HealthPolicy>>,
     /// The sequence of the last committed event; watchers wait on it.
     events: watch::Sender<u64>,
-    autoscale_interval: watch::Sender<Duration>,
     /// Told when a command begins to wait for an agent, by node; for those that listen.
     commands: Mutex<BTreeMap<NodeId, watch::Sender<()>>>,
     /// When each node was last heard.
@@ -133,14 +131,13 @@ impl Published {
     /// Publishes a loaded state.
     pub fn new(state: State, settings: Arc<Settings>, policy: Arc<HealthPolicy>) -> Self {
         let (events, _) = watch::channel(state.meta.last_event);
-        let (autoscale_interval, _) = watch::channel(settings.autoscale_interval);
+        let (settings, _) = watch::channel(settings);
         Self {
             seen: RwLock::new(Seen::of(state)),
             report: RwLock::default(),
-            settings: RwLock::new(settings),
+            settings,
             policy: RwLock::new(policy),
             events,
-            autoscale_interval,
             commands: Mutex::default(),
             pulses: Pulses::default(),
             free_bytes: AtomicU64::new(UNMEASURED),
@@ -186,12 +183,12 @@ impl Published {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.borrow())
     }
 
-    /// Tells when signals of autoscalers are to be gathered at another interval.
-    pub(crate) fn autoscale_interval(&self) -> watch::Receiver<Duration> {
-        self.autoscale_interval.subscribe()
+    /// The settings in force, and when there are others.
+    pub(crate) fn watch_settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
     }
 
     /// The health policy in force.
@@ -252,14 +249,9 @@ impl Published {
     }
 
     pub(crate) fn set_settings(&self, settings: Arc<Settings>) {
-        let interval = settings.autoscale_interval;
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = settings;
-        self.autoscale_interval.send_if_modified(|told| {
-            let before = std::mem::replace(told, interval);
-            before != interval
+        self.settings.send_if_modified(|present| {
+            let before = std::mem::replace(present, settings);
+            !Arc::ptr_eq(&before, present)
         });
     }
 

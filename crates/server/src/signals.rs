@@ -49,23 +49,28 @@ pub(crate) struct Gatherer {
 type Open = Vec<(Source, Result<Arc<dyn QueueSource>, String>)>;
 
 impl Gatherer {
-    /// Gathers at once, then every interval, and when the interval changes.
+    /// Gathers at once, then every interval, and when the interval, the pools or the sources change.
     pub async fn run(self, token: CancellationToken) {
         let mut open = Open::new();
-        let mut interval = self.published.autoscale_interval();
+        let mut news = self.published.watch_settings();
         loop {
             // What changes from here on wakes.
-            interval.mark_unchanged();
-            let settings = self.published.settings();
+            let settings = Arc::clone(&news.borrow_and_update());
+            // A round takes its time out of the interval.
+            let next = self.clock.monotonic() + settings.autoscale_interval;
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.round(&settings, &mut open) => {}
             }
-            let next = self.clock.sleep(settings.autoscale_interval);
+            let another = |new: &Arc<Settings>| {
+                new.autoscale_interval != settings.autoscale_interval
+                    || wanted(new) != wanted(&settings)
+            };
+            let left = next.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 () = token.cancelled() => return,
-                () = next => {}
-                Ok(()) = interval.changed() => {}
+                () = self.clock.sleep(left) => {}
+                Ok(_) = news.wait_for(another) => {}
             }
         }
     }

@@ -32,9 +32,9 @@ use release::{Failed, Releaser};
 use turn::Turn;
 
 pub use clock::{FleetClock, SystemIds};
-#[cfg(test)]
-pub(crate) use handle::Jobs;
 pub use handle::{FleetHandle, SubmitError};
+#[cfg(test)]
+pub(crate) use handle::{Job, Jobs};
 
 /// Results and operators' inputs that may wait, beside the agents'.
 const PRIORITY_QUEUE: usize = 16_384;

@@ -9,9 +9,10 @@ use navarch_core::{Input, Settings};
 use navarch_model::{FleetId, State};
 use navarch_policy::HealthPolicy;
 use navarch_time::{Clock as _, SharedClock, Tasks, VirtualClock};
+use tokio::sync::mpsc;
 
 use super::{AT_ONCE, Call, Gatherer, Open, QueueSource, ask};
-use crate::fleet::FleetHandle;
+use crate::fleet::{FleetHandle, Job};
 use crate::publish::Published;
 
 /// A source that takes its time.
@@ -68,42 +69,79 @@ fn a_round_ends_in_time_however_many_sources_hang() {
     });
 }
 
-#[test]
-fn another_interval_counts_at_once() {
-    let settings = |interval: &str| {
-        let text = format!(
-            "server: {{autoscale_interval: {interval}}}
-providers: {{fake: {{}}}}
-pools: {{dev: {{provider: fake, instance_type: x, max_nodes: 5, autoscaling: {{type: reactive}}}}}}
-"
-        );
-        let (config, _) = navarch_config::Config::parse("f", &text).expect("it is sound");
-        Arc::new(Settings::new(&config, |_| navarch_model::Idempotency::None))
+/// Settings with pools that have autoscalers.
+fn settings(interval: &str, pools: &[&str]) -> Arc<Settings> {
+    let pools = pools.iter().map(|pool| {
+        format!(
+            "  {pool}: {{provider: fake, instance_type: x, max_nodes: 5, autoscaling: {{type: reactive}}}}\n"
+        )
+    });
+    let text = format!(
+        "server: {{autoscale_interval: {interval}}}\nproviders: {{fake: {{}}}}\npools:\n{}",
+        pools.collect::<String>()
+    );
+    let (config, _) = navarch_config::Config::parse("f", &text).expect("it is sound");
+    Arc::new(Settings::new(&config, |_| navarch_model::Idempotency::None))
+}
+
+/// Runs a gatherer. The test gets what is published to it, and the inputs that it submits.
+fn gather(
+    clock: &VirtualClock,
+    tasks: &Tasks,
+    settings: Arc<Settings>,
+) -> (Arc<Published>, mpsc::Receiver<Job>) {
+    let state = State::new(FleetId::new("fleet"));
+    let published = Arc::new(Published::new(state, settings, HealthPolicy::builtin()));
+    let (fleet, jobs) = FleetHandle::new(16);
+    let gatherer = Gatherer {
+        fleet,
+        published: Arc::clone(&published),
+        clock: clock.shared(),
     };
+    tasks.spawn("gather signals", gatherer.run(tasks.token()));
+    (published, jobs.priority)
+}
+
+/// When the next round asks to be taken, in seconds. Until the answer is dropped, it goes on.
+async fn next(clock: &VirtualClock, jobs: &mut mpsc::Receiver<Job>) -> (u64, Job) {
+    let job = jobs.recv().await.expect("the queue is open");
+    assert!(matches!(job.input, Input::Signals(_)), "{:?}", job.input);
+    (clock.monotonic().as_secs(), job)
+}
+
+#[test]
+fn other_settings_count_at_once_if_they_concern_signals() {
     let clock = VirtualClock::new();
     clock.run(async {
         let tasks = Tasks::new();
-        let state = State::new(FleetId::new("fleet"));
-        let published = Published::new(state, settings("1h"), HealthPolicy::builtin());
-        let published = Arc::new(published);
-        let (fleet, mut jobs) = FleetHandle::new(16);
-        let gatherer = Gatherer {
-            fleet,
-            published: Arc::clone(&published),
-            clock: clock.shared(),
-        };
-        tasks.spawn("gather signals", gatherer.run(tasks.token()));
-        let mut next = async || {
-            let job = jobs.priority.recv().await.expect("the queue is open");
-            assert!(matches!(job.input, Input::Signals(_)), "{:?}", job.input);
-            clock.monotonic().as_secs()
-        };
+        let (published, mut jobs) = gather(&clock, &tasks, settings("1h", &["dev"]));
+        let mut next = async || next(&clock, &mut jobs).await.0;
         assert_eq!(next().await, 0);
         clock.shared().sleep(Duration::from_secs(60)).await;
-        published.set_settings(settings("10s"));
+        published.set_settings(settings("10s", &["dev"]));
         assert_eq!([next().await, next().await], [60, 70]);
-        // The same interval is no news.
-        published.set_settings(settings("10s"));
+        clock.shared().sleep(Duration::from_secs(3)).await;
+        // The same again is no news.
+        published.set_settings(settings("10s", &["dev"]));
         assert_eq!(next().await, 80);
+        clock.shared().sleep(Duration::from_secs(3)).await;
+        // The autoscaler of another pool needs its first signals.
+        published.set_settings(settings("10s", &["dev", "prod"]));
+        assert_eq!([next().await, next().await], [83, 93]);
+    });
+}
+
+#[test]
+fn a_round_takes_its_time_out_of_the_interval() {
+    let clock = VirtualClock::new();
+    clock.run(async {
+        let tasks = Tasks::new();
+        let (_published, mut jobs) = gather(&clock, &tasks, settings("10s", &["dev"]));
+        for (begins, takes) in [(0, 4), (10, 9), (20, 13), (33, 0), (43, 0)] {
+            let (at, job) = next(&clock, &mut jobs).await;
+            assert_eq!(at, begins);
+            clock.shared().sleep(Duration::from_secs(takes)).await;
+            drop(job);
+        }
     });
 }

@@ -137,14 +137,15 @@ impl Webhook {
             .await
             .map_err(|failure| failed(&failure.why()))?;
         let status = answer.status();
-        let body = body(answer, MAX_ANSWER_BYTES).await.unwrap_or_default();
+        let body = body(answer, MAX_ANSWER_BYTES).await;
         if status != StatusCode::OK {
             return Err(format!(
                 "drain status returned {}: {}",
                 status.as_u16(),
-                words(&body, MAX_WORDS)
+                words(&body.unwrap_or_default(), MAX_WORDS)
             ));
         }
+        let body = body.map_err(|why| failed(&why))?;
         let failed = |why: &str| format!("failed to decode drain status response: {why}");
         let value: serde_json::Value =
             serde_json::from_slice(&body).map_err(|error| failed(&error.to_string()))?;

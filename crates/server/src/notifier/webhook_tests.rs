@@ -320,7 +320,12 @@ async fn only_a_plain_yes_says_that_a_node_is_empty() {
             Bytes::from("yes"),
             Err("failed to decode drain status response"),
         ),
-        (200, huge, Err("failed to decode drain status response")),
+        (
+            200,
+            huge.clone(),
+            Err("drain status request failed: the answer has more than 65536 bytes"),
+        ),
+        (404, huge, Err("drain status returned 404: ")),
         (
             201,
             Bytes::from(r#"{"drained":true}"#),
@@ -335,6 +340,28 @@ async fn only_a_plain_yes_says_that_a_node_is_empty() {
             (said, expected) => panic!("{said:?} is not {expected:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_says_nothing_of_a_drain() {
+    let tasks = Tasks::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tasks.spawn("breaks off", async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut first = [0; 16];
+        stream.read_exact(&mut first).await.unwrap();
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{\"drained\":";
+        stream.write_all(half).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let why = webhook(&config(&url)).ask(&NodeId::new("node-1")).await;
+    let why = why.unwrap_err();
+    assert!(
+        why.starts_with("drain status request failed: the answer broke off: "),
+        "{why}"
+    );
 }
 
 #[tokio::test]

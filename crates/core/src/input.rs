@@ -28,8 +28,13 @@ pub enum Input {
         /// The epoch that the store gave.
         epoch: u64,
     },
-    /// New settings are in force.
-    Configure(Arc<Settings>),
+    /// A new configuration is in force, as a whole.
+    Configure {
+        /// What it says.
+        settings: Arc<Settings>,
+        /// The health policy that it names, if that is another one.
+        policy: Option<Arc<HealthPolicy>>,
+    },
     /// A new health policy is in force.
     SetPolicy(Arc<HealthPolicy>),
     /// A new health policy was refused; the one in force stays.

@@ -151,9 +151,11 @@ impl Notifiers {
         make(config, &self.clock)
     }
 
-    /// Puts a notifier in force. Calls under way end with the one that they began with.
-    pub(crate) fn replace(&self, notifier: Arc<dyn Notifier>) {
-        *self.present.write().unwrap_or_else(PoisonError::into_inner) = notifier;
+    /// Puts a notifier in force, and answers the one before. Calls under way end with the one that
+    /// they began with.
+    pub(crate) fn replace(&self, notifier: Arc<dyn Notifier>) -> Arc<dyn Notifier> {
+        let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *present, notifier)
     }
 
     fn present(&self) -> Arc<dyn Notifier> {

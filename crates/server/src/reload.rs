@@ -327,19 +327,27 @@ impl Watcher {
                 .get(name)
                 .map_or(Idempotency::None, |provider| provider.idempotency())
         });
+        let policy = beside
+            .policy
+            .as_ref()
+            .map(|(_, policy, text)| (policy, text));
+        let policy = policy
+            .filter(|(policy, text)| !self.is_in_force(policy, text))
+            .map(|(policy, _)| Arc::clone(policy));
         // Whoever is told from now on is told by the new one.
         let tells = reload.config.server.notifier.webhook.is_some();
-        if tells {
-            self.handlers
-                .notifiers
-                .replace(Arc::clone(&beside.notifier));
-        }
-        let applied = self.apply(Input::Configure(Arc::new(settings))).await;
-        if let Err(error) = applied {
+        let notifiers = &self.handlers.notifiers;
+        let before = tells.then(|| notifiers.replace(Arc::clone(&beside.notifier)));
+        let settings = Arc::new(settings);
+        if let Err(error) = self.apply(Input::Configure { settings, policy }).await {
+            // Nothing is told by one whose configuration is not in force.
+            if let Some(before) = before {
+                notifiers.replace(before);
+            }
             self.refuse_config(vec![format!("it could not be applied yet: {error}")], anew);
             return Outcome::Waits;
         }
-        self.handlers.notifiers.replace(beside.notifier);
+        notifiers.replace(beside.notifier);
         for change in &reload.live {
             tracing::info!(%change, "configuration changed");
         }
@@ -352,9 +360,8 @@ impl Watcher {
             tracing::info!(tokens = ?self.gate, "tokens changed");
         }
         if let Some((mark, policy, text)) = beside.policy {
-            let taken = self.take_policy(policy, text).await;
-            // One that could not be taken yet is a change that the next look finds.
-            self.marks.policy = taken.ok().and(mark);
+            self.marks.policy = mark;
+            self.policy_taken(policy, text);
         }
         let mut held = self
             .effective
@@ -443,35 +450,41 @@ impl Watcher {
         policy: Arc<HealthPolicy>,
         text: String,
     ) -> Result<(), SubmitError> {
-        let same = {
-            let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
-            let same = held.text == text && held.policy.source() == policy.source();
-            if same {
-                held.refused = None;
-            }
-            same
-        };
-        if same {
-            return Ok(());
-        }
-        if let Err(error) = self.apply(Input::SetPolicy(Arc::clone(&policy))).await {
+        if !self.is_in_force(&policy, &text)
+            && let Err(error) = self.apply(Input::SetPolicy(Arc::clone(&policy))).await
+        {
             tracing::error!(%error, "the new health policy could not be applied; trying again");
             self.refuse_policy(format!("it could not be applied yet: {error}"));
             return Err(error);
         }
-        tracing::info!(
-            path = policy.source(),
-            rules = policy.rules().len(),
-            "loaded health policy"
-        );
-        let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
-        *held = PolicyText {
-            policy,
-            text,
-            loaded: self.handlers.time.now(),
-            refused: None,
-        };
+        self.policy_taken(policy, text);
         Ok(())
+    }
+
+    /// Whether a health policy that was read is the one in force.
+    fn is_in_force(&self, policy: &HealthPolicy, text: &str) -> bool {
+        let held = self.text.read().unwrap_or_else(PoisonError::into_inner);
+        held.text == text && held.policy.source() == policy.source()
+    }
+
+    /// Says that the fleet has a health policy that was read.
+    fn policy_taken(&self, policy: Arc<HealthPolicy>, text: String) {
+        let is_new = !self.is_in_force(&policy, &text);
+        let mut held = self.text.write().unwrap_or_else(PoisonError::into_inner);
+        held.refused = None;
+        if is_new {
+            tracing::info!(
+                path = policy.source(),
+                rules = policy.rules().len(),
+                "loaded health policy"
+            );
+            *held = PolicyText {
+                policy,
+                text,
+                loaded: self.handlers.time.now(),
+                refused: None,
+            };
+        }
     }
 
     fn refuse_policy(&self, why: String) {

@@ -281,8 +281,11 @@ impl Fleet {
                 self.started(epoch, ids);
                 Ok(Reply::Done)
             }
-            Input::Configure(settings) => {
+            Input::Configure { settings, policy } => {
                 self.configure(settings);
+                if let Some(policy) = policy {
+                    self.set_policy(policy, ids);
+                }
                 Ok(Reply::Done)
             }
             Input::SetPolicy(policy) => {

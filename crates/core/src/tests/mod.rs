@@ -499,7 +499,10 @@ impl Rig {
     pub fn configure(&mut self, yaml: &str) {
         let provider = ProviderName::new("fake");
         let idempotency = self.fleet.settings().providers[&provider].idempotency;
-        self.take(Input::Configure(settings(yaml, idempotency)));
+        self.take(Input::Configure {
+            settings: settings(yaml, idempotency),
+            policy: None,
+        });
     }
 
     /// How often a kind of event happened, repeats counted.

@@ -56,7 +56,7 @@ pub struct PolicyText {
 pub struct ConfigText {
     /// Its file, if it has one.
     pub source: String,
-    /// Every key with its value and no secret, in YAML.
+    /// Every key that has an effect, with its value and no secret, in YAML.
     pub text: String,
     /// When the fleet took it.
     pub loaded: Stamp,

@@ -83,6 +83,9 @@ pub struct InstanceManagerConfig {
     /// Longest wait for a launched machine's agent; then the machine is terminated.
     #[serde(serialize_with = "duration::serialize")]
     pub registration_timeout: Duration,
+    /// How often the cloud is asked about a machine whose agent is silent.
+    #[serde(serialize_with = "duration::serialize")]
+    pub stale_check_interval: Duration,
 }
 
 impl Default for InstanceManagerConfig {
@@ -90,6 +93,7 @@ impl Default for InstanceManagerConfig {
         Self {
             launch_timeout: minutes(5),
             registration_timeout: minutes(10),
+            stale_check_interval: SweepConfig::default().interval,
         }
     }
 }

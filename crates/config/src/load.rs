@@ -132,7 +132,7 @@ fn control_plane(fields: &Fields<'_>, default: ServerConfig) -> Config {
     Config {
         server,
         store: StoreConfig::default(),
-        instance_manager: server::instance_manager(&fields.section("instance_manager")),
+        instance_manager: server::instance_manager(&fields.section("instance_manager"), &guards),
         planner: server::planner(&fields.section("planner")),
         guards,
         providers,

@@ -101,6 +101,43 @@ fn the_old_spellings_mean_the_new_ones() {
     assert_eq!(inference.labels["team"], "research");
 }
 
+/// A degraded node has the time of a healthy one unless the file says another.
+#[test]
+fn the_deadline_of_degraded_nodes_is_the_voluntary_one_beside_it() {
+    for (guards, pool, expected) in [
+        ("", "", 24 * 60),
+        ("voluntary: 6m", "", 6),
+        ("voluntary: 6m, degraded: 7m", "", 7),
+        ("degraded: 7m", "", 7),
+        ("degraded: 7m", "voluntary: 8m", 8),
+        ("degraded: 7m", "voluntary: 8m, degraded: 9m", 9),
+        ("degraded: 7m", "unhealthy: 8m", 7),
+    ] {
+        let text = format!(
+            "guards: {{drain_deadline: {{{guards}}}}}\nproviders: {{fake: {{}}}}\npools:\n  a: {{provider: fake, instance_type: x, max_nodes: 1, drain_deadline: {{{pool}}}}}\n"
+        );
+        let (config, warnings) = Config::parse("f", &text).unwrap();
+        assert_eq!(warnings, []);
+        let found = config.pools["a"].drain_deadline.degraded;
+        assert_eq!(found.as_secs(), expected * 60, "{text}");
+    }
+}
+
+/// Silence is looked into as often as clouds are listed unless the file says another interval.
+#[test]
+fn stale_instances_are_checked_with_each_listing_by_default() {
+    let interval = |keys: &str| {
+        let pool =
+            "providers: {fake: {}}\npools: {a: {provider: fake, instance_type: x, max_nodes: 1}}";
+        let (config, _) = Config::parse("f", &format!("{keys}\n{pool}\n")).unwrap();
+        config.instance_manager.stale_check_interval.as_secs()
+    };
+    assert_eq!(interval(""), 180);
+    assert_eq!(interval("guards: {sweep: {interval: 5m}}"), 300);
+    let both = "guards: {sweep: {interval: 5m}}\ninstance_manager: {stale_check_interval: 1m}";
+    assert_eq!(interval(both), 60);
+}
+
 /// Defaults count key by key: what a pool says itself, it says for that key alone.
 #[test]
 fn defaults_are_taken_key_by_key() {
@@ -147,6 +184,7 @@ pools:
             "{pool}"
         );
         assert_eq!(config.drain_deadline.voluntary, minutes(2), "{pool}");
+        assert_eq!(config.drain_deadline.degraded, minutes(2), "{pool}");
         let cooldown = (config.cooldown.up, config.cooldown.down);
         let down = if pool == "partly" { 9 } else { 4 };
         assert_eq!(cooldown, (minutes(3), minutes(down)), "{pool}");

@@ -186,6 +186,9 @@ pub struct DrainDeadlines {
     /// For an unhealthy node.
     #[serde(serialize_with = "duration::serialize")]
     pub unhealthy: Duration,
+    /// For a degraded node that is not needed.
+    #[serde(serialize_with = "duration::serialize")]
+    pub degraded: Duration,
     /// For a healthy node that is not needed.
     #[serde(serialize_with = "duration::serialize")]
     pub voluntary: Duration,
@@ -195,6 +198,7 @@ impl Default for DrainDeadlines {
     fn default() -> Self {
         Self {
             unhealthy: minutes(10),
+            degraded: hours(24),
             voluntary: hours(24),
         }
     }

@@ -188,11 +188,17 @@ pub(super) fn drain_deadline(fields: &Fields<'_>, default: DrainDeadlines) -> Dr
             .duration(key, Duration::ZERO..=YEAR)
             .unwrap_or(default)
     };
-    // Checked, and read by nothing.
-    fields.duration("degraded", Duration::ZERO..=YEAR);
+    let voluntary = deadline("voluntary", default.voluntary);
+    // Who gives work less time to leave means all work.
+    let degraded = if fields.has("voluntary") {
+        voluntary
+    } else {
+        default.degraded
+    };
     DrainDeadlines {
         unhealthy: deadline("unhealthy", default.unhealthy),
-        voluntary: deadline("voluntary", default.voluntary),
+        degraded: deadline("degraded", degraded),
+        voluntary,
     }
 }
 

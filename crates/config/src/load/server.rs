@@ -8,8 +8,8 @@ use navarch_model::Role;
 use super::notifier::notifier;
 use super::{SHORTEST_WAIT, check_address, urls};
 use crate::config::{
-    AuthConfig, InstanceManagerConfig, PlannerConfig, RateLimits, RetentionConfig, ServerConfig,
-    ServerLimits, StoreConfig, StoreKind, TlsConfig, TokenConfig, TokenSource,
+    AuthConfig, Guards, InstanceManagerConfig, PlannerConfig, RateLimits, RetentionConfig,
+    ServerConfig, ServerLimits, StoreConfig, StoreKind, TlsConfig, TokenConfig, TokenSource,
 };
 use crate::duration::compact;
 use crate::fields::{Fields, YEAR};
@@ -255,11 +255,9 @@ fn retention(fields: &Fields<'_>) -> RetentionConfig {
     }
 }
 
-pub(super) fn instance_manager(fields: &Fields<'_>) -> InstanceManagerConfig {
+pub(super) fn instance_manager(fields: &Fields<'_>, guards: &Guards) -> InstanceManagerConfig {
     let default = InstanceManagerConfig::default();
     let wait = SHORTEST_WAIT..=YEAR;
-    // Checked, and read by nothing.
-    fields.duration("stale_check_interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL);
     InstanceManagerConfig {
         launch_timeout: fields
             .duration("launch_timeout", wait.clone())
@@ -267,6 +265,9 @@ pub(super) fn instance_manager(fields: &Fields<'_>) -> InstanceManagerConfig {
         registration_timeout: fields
             .duration("registration_timeout", wait)
             .unwrap_or(default.registration_timeout),
+        stale_check_interval: fields
+            .duration("stale_check_interval", SHORTEST_INTERVAL..=YEAR)
+            .unwrap_or(guards.sweep.interval),
     }
 }
 

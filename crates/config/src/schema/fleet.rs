@@ -1,7 +1,6 @@
 //! The keys of providers and pools.
 
 use super::autoscaling::AUTOSCALING;
-use super::guards::NO_DEGRADED_DRAIN;
 use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
 use super::{Form, Key, Section};
 
@@ -299,12 +298,11 @@ static POOL_DRAIN: Section = Section {
             "guards.drain_deadline.unhealthy",
             "For an unhealthy node.",
         ),
-        no_effect(
+        works(
             "degraded",
             Form::Duration,
-            "",
-            "For a degraded node.",
-            NO_DEGRADED_DRAIN,
+            "voluntary, or guards.drain_deadline.degraded",
+            "For a degraded node that is not needed.",
         ),
         works(
             "voluntary",

@@ -1,6 +1,6 @@
 //! The keys of the guards.
 
-use super::keys::{no_effect, section, works};
+use super::keys::{section, works};
 use super::{Form, Section};
 
 pub(super) static GUARDS: Section = Section {
@@ -211,19 +211,15 @@ static FLAPPING: Section = Section {
     ],
 };
 
-/// Why a deadline of degraded nodes does nothing.
-pub(super) const NO_DEGRADED_DRAIN: &str = "no drain begins because a node is degraded";
-
 static DRAIN_DEADLINE: Section = Section {
     about: "How long a drain of the control plane waits for the work to leave.",
     keys: &[
         works("unhealthy", Form::Duration, "10m", "For an unhealthy node."),
-        no_effect(
+        works(
             "degraded",
             Form::Duration,
-            "",
-            "For a degraded node.",
-            NO_DEGRADED_DRAIN,
+            "guards.drain_deadline.voluntary",
+            "For a degraded node that is not needed. No drain begins because a node is degraded.",
         ),
         works(
             "voluntary",

@@ -2,7 +2,7 @@
 
 use super::fleet::{DEFAULTS, POOL, PROVIDER};
 use super::guards::GUARDS;
-use super::keys::{moved, no_effect, planned, refused, renamed, section, to, works};
+use super::keys::{moved, planned, refused, renamed, section, to, works};
 use super::notifier::NOTIFIER;
 use super::{Form, Key, Section};
 
@@ -314,12 +314,11 @@ pub(super) static INSTANCE_MANAGER: Section = Section {
             "10m",
             "Longest wait for a launched machine's agent; then the machine is terminated.",
         ),
-        no_effect(
+        works(
             "stale_check_interval",
             Form::Duration,
-            "1m",
-            "How often waiting instances are looked at.",
-            "each wait of an instance has a deadline of its own and is looked at when that passes",
+            "guards.sweep.interval",
+            "How often the cloud is asked about a machine whose agent is silent. One whose agent did not register yet is looked for in each listing, and ends at its deadline.",
         ),
     ],
 };

@@ -1,7 +1,7 @@
 //! May a machine go? Asked once when planning, again when acting.
 
 use navarch_model::{
-    CloudStatus, DrainCause, EndCause, Incident, Instance, Node, Phase, PoolName,
+    CloudStatus, DrainCause, EndCause, HealthStatus, Incident, Instance, Node, Phase, PoolName,
     ProviderInstanceId, ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block, Silence};
@@ -181,6 +181,11 @@ impl Fleet {
         });
         let limit = match cause {
             DrainCause::Incident(_) => deadlines.unhealthy,
+            DrainCause::Shrink | DrainCause::Terminating
+                if node.health() == HealthStatus::Degraded =>
+            {
+                deadlines.degraded
+            }
             DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
         };
         let deadline = self.graced(hold.since.core) + limit;

@@ -341,11 +341,11 @@ impl Planner<'_> {
             instance.sighting.is_none_or(|sighting| {
                 sighting.at.core < since
                     || self.now.core.since(sighting.at.core)
-                        >= self.fleet.settings.guards.sweep.interval
+                        >= self.fleet.settings.instances.stale_check_interval
             })
         });
         if let (true, Some(sighting)) = (silent.is_some(), instance.sighting) {
-            self.wake(sighting.at.core + self.fleet.settings.guards.sweep.interval);
+            self.wake(sighting.at.core + self.fleet.settings.instances.stale_check_interval);
         }
         if doubted || unseen {
             self.actions.push(Action::Lookup {

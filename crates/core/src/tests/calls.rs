@@ -176,6 +176,38 @@ fn a_machine_that_is_heard_and_not_found_is_looked_up_less_and_less_often() {
 }
 
 #[test]
+fn a_silent_machine_is_looked_up_as_often_as_is_configured() {
+    let asked = |keys: &str| {
+        let section = format!("instance_manager:\n{keys}");
+        let mut rig = Rig::new(&yaml(1, 2, "").replace("instance_manager:\n", &section));
+        let id = rig.up(1).remove(0);
+        rig.silent(&id);
+        let mut asked = 0;
+        for _ in 0..600 {
+            rig.pass(1);
+            rig.take(Input::Tick);
+            rig.plan();
+            let lookup = |effect: &&Effect| matches!(effect, Effect::Lookup { .. });
+            asked += rig.effects.iter().filter(lookup).count();
+            rig.answer();
+        }
+        assert_eq!(rig.instance(&id).phase, Phase::Running);
+        asked
+    };
+    let often = asked("  stale_check_interval: 30s\n");
+    assert!(
+        (17..=21).contains(&often),
+        "{often} look-ups in ten minutes"
+    );
+    // Each listing says as much.
+    let seldom = asked("");
+    assert!(
+        (1..=4).contains(&seldom),
+        "{seldom} look-ups in ten minutes"
+    );
+}
+
+#[test]
 fn a_cloud_that_fails_is_not_asked_in_every_plan_about_a_new_machine() {
     let (mut rig, id) = unlisted();
     let mut asked = 0;

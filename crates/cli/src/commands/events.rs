@@ -45,9 +45,22 @@ pub async fn run(global: &Global, asked: Events) -> Result<(), Failure> {
     };
     let mut stream = client.watch_events(request).await.doing("watch events")?;
     while let Some(answer) = stream.next().await.doing("watch events")? {
+        if let Some(words) = gap(answer.lost_up_to_sequence) {
+            remark(&words);
+        }
         print(global.output, &answer.events)?;
     }
     Ok(())
+}
+
+/// What is said of events that the stream had to leave out.
+fn gap(lost_up_to: u64) -> Option<String> {
+    (lost_up_to > 0).then(|| {
+        format!(
+            "events up to sequence {lost_up_to} fell to retention before they could be told: keep \
+             more with store.retention"
+        )
+    })
 }
 
 /// Prints events as they come: for programs, one JSON object a line.

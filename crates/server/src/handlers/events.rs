@@ -256,7 +256,7 @@ impl Watch {
             }
         }
         let newest = *self.news.borrow_and_update();
-        let events = self
+        let (events, lost) = self
             .events_up_to(newest)
             .await
             .map_err(|error| unreadable(&error))?;
@@ -269,15 +269,17 @@ impl Watch {
             events: events.iter().map(|event| convert::event(event)).collect(),
             resume_after_sequence: self.after,
             next_within_milliseconds: i64::try_from(2 * KEEP_ALIVE.as_millis()).unwrap_or(i64::MAX),
+            lost_up_to_sequence: lost,
         })
     }
 
     /// The events that were not told yet, the oldest first: what a full page leaves out comes with
-    /// the next.
-    async fn events_up_to(&self, newest: u64) -> Result<Vec<Arc<Event>>, StoreError> {
+    /// the next. Beside them the last sequence that retention took before it was told, else 0.
+    async fn events_up_to(&self, newest: u64) -> Result<(Vec<Arc<Event>>, u64), StoreError> {
         if newest <= self.after {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
+        let after = self.after;
         let query = EventQuery {
             after: Some(self.after),
             before: Some(newest + 1),
@@ -285,7 +287,17 @@ impl Watch {
             ..self.query.clone()
         };
         self.archive
-            .read(move |history| history.events(&query))
+            .read(move |history| {
+                let oldest = history.event_range()?.map_or(0, |range| *range.start());
+                let before = oldest.saturating_sub(1);
+                // Who begins at the beginning knows of no event that could be missing.
+                let lost = if after > 0 && before > after {
+                    before
+                } else {
+                    0
+                };
+                Ok((history.events(&query)?, lost))
+            })
             .await
     }
 }

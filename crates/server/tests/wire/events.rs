@@ -1,5 +1,7 @@
 //! The record: pages, filters, and the stream of it in every protocol, with its resume points.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::agents::{Agent, GoAgent};
@@ -107,6 +109,42 @@ async fn no_event_is_missed_or_told_twice_when_a_watcher_comes_back() {
     seen.extend(sequences(&rest["events"]));
     let all: Vec<u64> = (1..=plane.sequence().await).collect();
     assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn a_watcher_that_comes_back_too_late_is_told_what_it_missed() {
+    let plane = Plane::with(|config, _| {
+        config.store.retention.events_age = Duration::from_secs(60);
+    })
+    .await;
+    for name in ["a", "b", "c"] {
+        GoAgent(name).register(&plane).await;
+    }
+    plane.pass(Duration::from_secs(120)).await;
+    let oldest = plane
+        .until("retention", async || {
+            let page = page(&plane, json!({})).await;
+            let oldest: u64 = page["oldestSequence"].as_str()?.parse().ok()?;
+            (oldest > 3).then_some(oldest)
+        })
+        .await;
+    GoAgent("d").register(&plane).await;
+    let first = async |after: u64| {
+        let asked = json!({"afterSequence": after.to_string()});
+        let watch = "FleetService/WatchEvents";
+        let told = rpc::stream(plane.address, Flavour::ConnectJson, watch, &asked, 1).await;
+        let lost = told[0]["lostUpToSequence"].as_str().unwrap_or("0");
+        (
+            lost.to_owned(),
+            sequences(&told[0]["events"]).first().copied(),
+        )
+    };
+    let missing = (oldest - 1).to_string();
+    assert_eq!(first(1).await, (missing.clone(), Some(oldest)));
+    assert_eq!(first(oldest - 2).await, (missing, Some(oldest)));
+    // Nothing is missing, and nothing was known.
+    assert_eq!(first(oldest - 1).await, ("0".to_owned(), Some(oldest)));
+    assert_eq!(first(0).await, ("0".to_owned(), Some(oldest)));
 }
 
 #[tokio::test]

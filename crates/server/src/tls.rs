@@ -156,7 +156,14 @@ fn unusable(path: &Path, error: pem::Error, wanted: &str) -> TlsError {
     let problem = match error {
         pem::Error::Io(error) => error.to_string(),
         pem::Error::NoItemsFound => format!("it has no {wanted} in PEM"),
-        error => format!("it is not PEM: {error}"),
+        // The library's own words have lines of the file, which may be the key.
+        pem::Error::MissingSectionEnd { .. } => "it is not PEM: an END line is missing".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => {
+            "it is not PEM: a BEGIN line is not whole".to_owned()
+        }
+        pem::Error::Base64Decode(_) => "it is not PEM: its text is no base64".to_owned(),
+        pem::Error::SectionTooLarge => "it is not PEM: it is too large".to_owned(),
+        _ => "it is not PEM".to_owned(),
     };
     TlsError::File {
         path: path.to_owned(),
@@ -166,6 +173,10 @@ fn unusable(path: &Path, error: pem::Error, wanted: &str) -> TlsError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -190,11 +201,7 @@ mod tests {
     #[test]
     fn the_first_of_the_chain_to_expire_counts_and_a_new_one_from_its_reload() {
         let home = tempfile::tempdir().unwrap();
-        let files = TlsConfig {
-            cert_file: home.path().join("cert"),
-            key_file: home.path().join("key"),
-            ca_file: None,
-        };
+        let files = files_in(home.path());
         issue(&files, &[2027, 2026, 2080]);
         let certificate = Certificate::open(files.clone()).unwrap();
         let at = |seconds: i64| Time(seconds * 1_000_000);
@@ -204,6 +211,66 @@ mod tests {
         assert_eq!(certificate.left(at(NEW_YEAR_2025)), Some(YEAR));
         assert!(certificate.reload().unwrap());
         assert_eq!(certificate.left(at(NEW_YEAR_2025)), Some(2 * YEAR));
+    }
+
+    /// The files of a certificate.
+    static ISSUED: LazyLock<[String; 2]> = LazyLock::new(|| {
+        let home = tempfile::tempdir().unwrap();
+        let files = files_in(home.path());
+        issue(&files, &[2027, 2030]);
+        [&files.cert_file, &files.key_file].map(|file| std::fs::read_to_string(file).unwrap())
+    });
+
+    fn files_in(home: &Path) -> TlsConfig {
+        TlsConfig {
+            cert_file: home.join("cert"),
+            key_file: home.join("key"),
+            ca_file: None,
+        }
+    }
+
+    /// Any bytes, or a file of [`ISSUED`] with a piece cut out and another put in.
+    fn damaged(which: usize) -> impl Strategy<Value = Vec<u8>> {
+        let piece = (
+            any::<prop::sample::Index>(),
+            0..80_usize,
+            vec(any::<u8>(), 0..40),
+        );
+        let pieces = piece.prop_map(move |(at, cut, put)| {
+            let mut bytes = ISSUED[which].clone().into_bytes();
+            let at = at.index(bytes.len());
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, put);
+            bytes
+        });
+        prop_oneof![
+            1 => vec(any::<u8>(), 0..600),
+            1 => Just(ISSUED[which].clone().into_bytes()),
+            // All of it on the line that should only begin it.
+            1 => Just(ISSUED[which].replace('\n', "").into_bytes()),
+            4 => pieces,
+        ]
+    }
+
+    proptest! {
+        /// What is refused is told in few words that have nothing of the key, and the certificate
+        /// before goes on to be shown.
+        #[test]
+        fn any_bytes_are_a_certificate_or_refused(cert in damaged(0), key in damaged(1)) {
+            let home = tempfile::tempdir().unwrap();
+            let files = files_in(home.path());
+            std::fs::write(&files.cert_file, &ISSUED[0]).unwrap();
+            std::fs::write(&files.key_file, &ISSUED[1]).unwrap();
+            let certificate = Certificate::open(files.clone()).unwrap();
+            let left = certificate.left(Time(0));
+            std::fs::write(&files.cert_file, &cert).unwrap();
+            std::fs::write(&files.key_file, &key).unwrap();
+            if let Err(error) = certificate.reload() {
+                let told = error.to_string();
+                prop_assert!(told.len() < 400 && !told.contains(char::is_control), "{}", told);
+                prop_assert_eq!(certificate.left(Time(0)), left);
+            }
+        }
     }
 
     #[test]

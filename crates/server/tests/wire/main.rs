@@ -3,6 +3,7 @@
 mod auth;
 mod commands;
 mod connections;
+mod disk;
 mod events;
 mod failures;
 mod holds;

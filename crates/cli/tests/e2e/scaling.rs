@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use navarch_time::{Thread, spawn_thread};
 use serde_json::Value;
 
-use crate::support::{Fleet, list, until};
+use crate::support::{Fleet, list, text as text_of, until};
 
 /// A queue that answers as told. It ends when this is dropped.
 struct Queue {
@@ -223,4 +223,79 @@ fn an_operator_chooses_a_size_within_the_bounds() {
         let refused = fleet.ask(list).refused(1);
         assert!(refused.contains("pool not found: q"), "{refused}");
     }
+}
+
+/// The next round is an hour away when the file changes: signals are gathered for what is new in it.
+#[test]
+fn an_autoscaler_that_a_reload_adds_goes_by_signals_at_once() {
+    let queue = Queue::start();
+    queue.answers(json(25));
+    let scaled = config(&queue).replace("autoscale_interval: 200ms", "autoscale_interval: 1h");
+    let (plain, _) = scaled.split_once("    autoscaling:").expect("it is there");
+    let fleet = Fleet::server(plain);
+    fleet.until_active(0);
+    let write = |text: &str| {
+        std::fs::write(fleet.path().join("navarch.yaml"), text).expect("a file");
+    };
+    write(&scaled);
+    fleet.until_active(3);
+    let told = resized(&fleet);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    // A pool that comes with its autoscaler, and asks the same source.
+    let (_, pool) = scaled.split_once("  p:\n").expect("it is there");
+    write(&format!("{scaled}  q:\n{pool}"));
+    fleet.until_active(6);
+    let sizing = &fleet.data(&["pool", "explain", "q"])["pools"][0]["sizing"];
+    assert_eq!(sizing["recommended_nodes"], 3, "{sizing}");
+}
+
+#[test]
+fn labels_of_pools_reach_their_nodes_and_find_them() {
+    let pool = |name: &str, labels: &str| {
+        format!(
+            "  {name}: {{provider: fake, instance_type: fake-8x, min_nodes: 1, max_nodes: 1, labels: {{{labels}}}}}\n"
+        )
+    };
+    let text = format!(
+        "
+server: {{heartbeat_interval: 1s, heartbeat_timeout: 20s, health_check_interval: 1s}}
+providers: {{fake: {{gpu_count: 1}}}}
+defaults: {{labels: {{site: north}}}}
+pools:
+{}{}",
+        pool("p", "team: red, tier: 'gold, plated'"),
+        pool("q", "team: blue")
+    );
+    let fleet = Fleet::server(&text);
+    let all = fleet.until_active(2);
+    let found = |labels: &[&str]| -> Vec<String> {
+        let mut arguments = vec!["list"];
+        arguments.extend(labels);
+        let nodes = list(fleet.data(&arguments));
+        nodes.iter().map(|node| text_of(node, "pool")).collect()
+    };
+    for (labels, pools) in [
+        (&["--label=team=red"][..], &["p"][..]),
+        (&["--label=team=blue"], &["q"]),
+        (&["--label=pool=q"], &["q"]),
+        (&["--label=tier=gold, plated"], &["p"]),
+        (&["--label=site=north", "--label=team=red"], &["p"]),
+        (&["--label=team=red", "--label=pool=q"], &[]),
+        (&["--label=team=green"], &[]),
+        (&["--label=team=re"], &[]),
+    ] {
+        assert_eq!(found(labels), pools, "{labels:?}");
+    }
+    let mut north = found(&["--label=site=north"]);
+    north.sort();
+    assert_eq!(north, ["p", "q"]);
+    // The agent itself says them: its node has them after it registered.
+    for id in all {
+        let node = fleet.node(&id);
+        let labels = &node["metadata"]["labels"];
+        assert_eq!(labels["site"], "north", "{node}");
+        assert_eq!(labels["pool"], node["pool"], "{node}");
+    }
+    let nobody = fleet.ask(&["list", "--label=team=green"]);
+    assert!(nobody.err.contains("No nodes found"), "{nobody:?}");
 }

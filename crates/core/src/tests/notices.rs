@@ -481,49 +481,6 @@ fn a_drain_that_never_ends_is_cut_off_at_its_deadline_and_says_so() {
 }
 
 #[test]
-fn a_degraded_machine_that_is_not_needed_has_a_deadline_of_its_own() {
-    for (celsius, limit) in [(45, 1200), (88, 300)] {
-        let deadlines = "budget: 1\n    drain_deadline: {degraded: 5m, voluntary: 20m}\n";
-        let with = |min| told_yaml(min, 2).replace("budget: 1\n", deadlines);
-        let mut rig = Rig::new(&with(1));
-        let id = rig.up(1).remove(0);
-        rig.configure(&with(0));
-        let (mut began, mut second) = (None, 0);
-        while rig.instance(&id).phase == Phase::Running {
-            assert!(second < 4000, "it goes at its deadline");
-            if second % 20 == 0 {
-                rig.full(&id, celsius);
-            }
-            rig.pass(1);
-            rig.take(Input::Tick);
-            rig.plan();
-            for effect in std::mem::take(&mut rig.effects) {
-                let answer = match effect {
-                    Effect::AskDrained { node, since, .. } => Some(Input::DrainResult {
-                        node,
-                        since,
-                        drained: Ok(false),
-                    }),
-                    other => rig.cloud(other),
-                };
-                if let Some(answer) = answer {
-                    rig.take(answer);
-                }
-            }
-            if began.is_none() && rig.node(&id).our_drain().is_some() {
-                began = Some(second);
-            }
-            second += 1;
-        }
-        let took = second - began.expect("it is drained first");
-        assert!(
-            (limit - 5..=limit + 5).contains(&took),
-            "{celsius}: {took} s"
-        );
-    }
-}
-
-#[test]
 fn what_was_not_answered_is_told_again_after_a_start_with_the_same_key() {
     let (mut rig, id) = one();
     let cordon = rig.order(&id, K::Cordon, "fan");

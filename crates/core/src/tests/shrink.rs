@@ -2,7 +2,9 @@
 
 use navarch_model::{EventKind, InstanceId, NodeId, Phase, PoolName};
 
+use super::notices::told_yaml;
 use super::{Rig, yaml};
+use crate::Effect;
 use crate::input::{Input, Signals};
 
 /// A pool of so many machines that are old enough to be let go, of which one fewer is asked for from
@@ -115,5 +117,48 @@ fn of_machines_that_are_well_the_one_that_does_least_goes_then_the_youngest() {
         }));
         rig.run(5);
         assert_eq!(drained(&rig), [NodeId::new(up[goes].as_str())], "{used:?}");
+    }
+}
+
+#[test]
+fn a_degraded_machine_that_is_not_needed_has_a_deadline_of_its_own() {
+    for (celsius, limit) in [(45, 1200), (88, 300)] {
+        let deadlines = "budget: 1\n    drain_deadline: {degraded: 5m, voluntary: 20m}\n";
+        let with = |min| told_yaml(min, 2).replace("budget: 1\n", deadlines);
+        let mut rig = Rig::new(&with(1));
+        let id = rig.up(1).remove(0);
+        rig.configure(&with(0));
+        let (mut began, mut second) = (None, 0);
+        while rig.instance(&id).phase == Phase::Running {
+            assert!(second < 4000, "it goes at its deadline");
+            if second % 20 == 0 {
+                rig.full(&id, celsius);
+            }
+            rig.pass(1);
+            rig.take(Input::Tick);
+            rig.plan();
+            for effect in std::mem::take(&mut rig.effects) {
+                let answer = match effect {
+                    Effect::AskDrained { node, since, .. } => Some(Input::DrainResult {
+                        node,
+                        since,
+                        drained: Ok(false),
+                    }),
+                    other => rig.cloud(other),
+                };
+                if let Some(answer) = answer {
+                    rig.take(answer);
+                }
+            }
+            if began.is_none() && rig.node(&id).our_drain().is_some() {
+                began = Some(second);
+            }
+            second += 1;
+        }
+        let took = second - began.expect("it is drained first");
+        assert!(
+            (limit - 5..=limit + 5).contains(&took),
+            "{celsius}: {took} s"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What people and programs see, compared with golden texts in `golden/`.
 //!
-//! `NAVARCH_BLESS=1` writes them anew; read the difference before it is committed.
+//! `UPDATE_GOLDEN=1` writes them anew; read the difference before it is committed.
 
 use std::path::Path;
 
@@ -206,7 +206,7 @@ fn golden(name: &str, text: &str) {
         .join("src/golden")
         .join(name);
     let text = format!("{text}\n");
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &text).expect("the golden text is written");
     }
     let expected = std::fs::read_to_string(&path).expect("a golden text");

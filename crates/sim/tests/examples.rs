@@ -2,7 +2,7 @@
 //!
 //! A line is what happened, with the time since the start in hours, minutes and seconds. Below the
 //! trace stands what became of every node, and whether the scenario found what it expects.
-//! `NAVARCH_BLESS=1` writes the traces anew.
+//! `UPDATE_GOLDEN=1` writes the traces anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn golden(name: &str) {
         .join("tests/golden/examples")
         .join(name)
         .with_extension("txt");
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&golden, &shown).expect("the golden trace is written");
     }
     let expected = std::fs::read_to_string(&golden).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Scenarios: a script in, a golden trace out.
 //!
-//! `NAVARCH_BLESS=1` writes the golden traces anew.
+//! `UPDATE_GOLDEN=1` writes the golden traces anew.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn blessed(name: &str, trace: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, trace).expect("the golden trace is written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();

@@ -98,7 +98,7 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/golden/xid-
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/logs.md");
 
 /// Where the document shows the golden text.
-const BEGIN: &str = "<!-- story: begin; written by NAVARCH_BLESS=1 cargo test -p navarch-cli --test e2e story -->\n\n```text\n";
+const BEGIN: &str = "<!-- story: begin; written by UPDATE_GOLDEN=1 cargo test -p navarch-cli --test e2e story -->\n\n```text\n";
 const END: &str = "```\n\n<!-- story: end -->";
 
 /// A record without its time and target: the level, the message and the fields.
@@ -209,7 +209,7 @@ fn the_log_tells_the_whole_story_of_one_xid() {
     let document = std::fs::read_to_string(DOCUMENT).expect("the document");
     let (head, rest) = document.split_once(BEGIN).expect("the place of the story");
     let (shown, tail) = rest.split_once(END).expect("its end");
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(GOLDEN, &story).expect("the golden text is written");
         std::fs::write(DOCUMENT, format!("{head}{BEGIN}{story}{END}{tail}")).expect("the document");
         return;

@@ -1,6 +1,6 @@
 //! A day of schedules, load and stock-outs in virtual time, with the whole story as a golden text.
 //!
-//! `NAVARCH_BLESS=1` writes `day.txt` anew; read the difference before you keep it.
+//! `UPDATE_GOLDEN=1` writes `day.txt` anew; read the difference before you keep it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -174,7 +174,7 @@ fn a_day_of_schedules_load_and_stock_outs() {
     }
     let _ = writeln!(told, "{unmet} minutes with fewer ACTIVE than asked for");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/day.txt");
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &told).expect("the file can be written");
     }
     let golden = std::fs::read_to_string(&path).expect("the golden story");

@@ -36,13 +36,13 @@ pub fn verdict(policy: &HealthPolicy, words: &str) -> EventVerdict {
     policy.evaluate(&event(words).facts())
 }
 
-/// Compares a text with the file that holds what it should be. With `NAVARCH_BLESS=1` in the
+/// Compares a text with the file that holds what it should be. With `UPDATE_GOLDEN=1` in the
 /// environment, it writes the file instead.
 pub fn compare(name: &str, actual: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, actual).expect("write the golden file");
         return;
     }
@@ -53,6 +53,6 @@ pub fn compare(name: &str, actual: &str) {
     assert_eq!(
         actual.lines().count(),
         expected.lines().count(),
-        "{name}: number of lines; NAVARCH_BLESS=1 writes it anew"
+        "{name}: number of lines; UPDATE_GOLDEN=1 writes it anew"
     );
 }

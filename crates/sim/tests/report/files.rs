@@ -1,6 +1,6 @@
 //! The files of a run and the tables of the console.
 //!
-//! `NAVARCH_BLESS=1` writes the golden files anew.
+//! `UPDATE_GOLDEN=1` writes the golden files anew.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,7 @@ fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/report/golden")
         .join(name);
-    if std::env::var_os("NAVARCH_BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, text).expect("the golden file is written");
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();

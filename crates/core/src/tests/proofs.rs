@@ -335,6 +335,42 @@ fn reports_are_missed_only_of_a_node_that_is_heard_and_sends_full_ones() {
     assert_eq!(open(&rig, &id), []);
 }
 
+#[test]
+fn reports_are_expected_as_often_as_a_new_configuration_says() {
+    let rare = yaml(1, 2, "guards:\n  budget: 0\n").replace("interval: 30s", "interval: 4h");
+    let mut rig = Rig::new(&rare);
+    let id = rig.up(1).remove(0);
+    rig.full(&id, 45);
+    pass(&mut rig, 60);
+    rig.configure(&rare.replace("interval: 4h", "interval: 30s"));
+    pass(&mut rig, 29);
+    assert_eq!(open(&rig, &id), []);
+    pass(&mut rig, 1);
+    assert_eq!(open(&rig, &id), [(STALE_REPORTS.to_owned(), None)]);
+}
+
+#[test]
+fn nothing_is_kept_of_when_reports_of_a_machine_that_is_gone_were_due() {
+    let known = |rig: &Rig| {
+        let sizes = rig.fleet.sizes();
+        let found = sizes
+            .into_iter()
+            .find(|(name, _)| *name == "nodes whose reports are watched");
+        found.map(|(_, size)| size)
+    };
+    let (mut rig, id) = one("");
+    pass(&mut rig, 5);
+    assert!(known(&rig) > Some(0));
+    rig.configure(&yaml(0, 2, "guards:\n  budget: 0\n"));
+    rig.take(Input::EndInstance {
+        instance: id,
+        reason: String::new(),
+    });
+    rig.run(5);
+    pass(&mut rig, 100);
+    assert_eq!(known(&rig), Some(0));
+}
+
 /// A machine whose agent grades its own checks.
 fn old_agent() -> (Rig, InstanceId) {
     let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));

@@ -27,6 +27,8 @@ const STALE_AFTER: u32 = 3;
 pub(crate) struct Scaling {
     /// When signals last came.
     heard: Option<Time>,
+    /// When the autoscaler was configured; none if that was before the start.
+    since: Option<Time>,
     /// Use of the nodes that measured it last, in percent.
     used: BTreeMap<NodeId, u32>,
     /// Utilisation over time, as far back as a trend looks.
@@ -40,6 +42,11 @@ pub(crate) struct Scaling {
 }
 
 impl Scaling {
+    /// From when on it counts how long no signals came.
+    fn from(&self) -> Option<Time> {
+        self.heard.or(self.since)
+    }
+
     /// How many entries it holds.
     pub fn entries(&self) -> usize {
         self.used.len() + self.history.len() + self.recent.entries()
@@ -208,13 +215,16 @@ impl Fleet {
         };
         let none = Scaling::default();
         let scaling = self.scaling.get(pool).unwrap_or(&none);
-        if now >= self.stale_signals_at(scaling.heard) {
-            let reason = match scaling.heard {
-                Some(heard) => format!(
+        if now >= self.stale_signals_at(scaling.from()) {
+            let reason = match (scaling.heard, scaling.since) {
+                (Some(heard), _) => format!(
                     "the last signals came {} s ago: the size holds",
                     now.since(heard).as_secs()
                 ),
-                None => "no signals came since the start: the size holds".to_owned(),
+                (None, Some(since)) if since > self.grace => {
+                    "no signals came since the autoscaler was configured: the size holds".to_owned()
+                }
+                (None, _) => "no signals came since the start: the size holds".to_owned(),
             };
             return Sizing::Held(Block::new("signals", "stale", reason));
         }
@@ -259,9 +269,9 @@ impl Fleet {
     }
 
     /// When signals that came at a moment are too old. Nobody is late before a start.
-    pub(crate) fn stale_signals_at(&self, heard: Option<Time>) -> Time {
+    pub(crate) fn stale_signals_at(&self, from: Option<Time>) -> Time {
         let patience: Duration = self.settings.autoscale_interval * STALE_AFTER;
-        self.graced(heard.unwrap_or(self.grace)) + patience
+        self.graced(from.unwrap_or(self.grace)) + patience
     }
 
     /// What the autoscaler of a pool goes by.
@@ -272,15 +282,15 @@ impl Fleet {
     /// How busy a node of a pool with an autoscaler is, in percent; none when nobody knows.
     pub(crate) fn used(&self, pool: &PoolName, node: &NodeId, now: Time) -> Option<u32> {
         let scaling = self.scaling.get(pool)?;
-        let fresh = now < self.stale_signals_at(scaling.heard);
+        let fresh = now < self.stale_signals_at(scaling.from());
         scaling.used.get(node).copied().filter(|_| fresh)
     }
 
     /// When the signals of a pool are too old, if it has an autoscaler.
     pub(crate) fn signals_due(&self, pool: &PoolName) -> Option<Time> {
         self.pool_settings(pool)?.config.autoscaling.as_ref()?;
-        let heard = self.scaling.get(pool).and_then(|scaling| scaling.heard);
-        Some(self.stale_signals_at(heard))
+        let from = self.scaling.get(pool).and_then(Scaling::from);
+        Some(self.stale_signals_at(from))
     }
 
     /// Takes the size that a plan found, if it is still right.
@@ -339,16 +349,26 @@ impl Fleet {
         }
     }
 
-    /// Forgets what pools went by whose autoscaler is another one now.
+    /// Forgets what pools went by whose autoscaler is another one now, and remembers when that one
+    /// began.
     pub(crate) fn forget_scaling(&mut self, before: &crate::settings::Settings) {
         let settings = std::sync::Arc::clone(&self.settings);
-        self.scaling.retain(|pool, _| {
-            let of = |settings: &crate::settings::Settings| {
-                let pool = settings.pools.get(pool)?;
-                pool.config.autoscaling.clone()
-            };
-            let new = of(&settings);
-            new.is_some() && new == of(before)
-        });
+        self.scaling
+            .retain(|pool, _| settings.pools.contains_key(pool));
+        for (pool, settings) in &settings.pools {
+            let old = before.pools.get(pool);
+            if settings.config.autoscaling == old.and_then(|old| old.config.autoscaling.clone()) {
+                continue;
+            }
+            self.scaling.remove(pool);
+            if settings.config.autoscaling.is_some() {
+                let since = Some(self.now.core);
+                let scaling = Scaling {
+                    since,
+                    ..Scaling::default()
+                };
+                self.scaling.insert(pool.clone(), scaling);
+            }
+        }
     }
 }

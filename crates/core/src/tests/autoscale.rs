@@ -384,6 +384,29 @@ fn a_pool_whose_autoscaler_is_taken_away_keeps_its_size() {
     assert_eq!(rig.report.pools[&main()].advice, None);
 }
 
+#[test]
+fn an_autoscaler_that_is_configured_live_waits_for_its_first_signals() {
+    let mut rig = pool(0, 5, &[]);
+    rig.run(1200);
+    let mut told = Vec::new();
+    for keys in [
+        QUEUE,
+        &QUEUE.replace("jobs_per_node: 10", "jobs_per_node: 5"),
+    ] {
+        rig.configure(&yaml(0, 5, keys));
+        rig.run(89);
+        assert_eq!(rig.waits(), []);
+        rig.run(2);
+        told.extend(rig.explain(&[]));
+        rig.signals(None, Ok(0.0));
+        rig.run(1);
+        assert_eq!(rig.waits(), []);
+    }
+    let late = "resize the pool waits for signals: no signals came since the autoscaler was \
+                configured: the size holds";
+    assert_eq!(told, [late; 2]);
+}
+
 /// Three machines that are old enough to be let go.
 fn three_old() -> Rig {
     let mut rig = pool(0, 8, &[AT_ONCE, QUEUE, "      stabilization: 0s\n"]);

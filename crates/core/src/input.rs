@@ -194,7 +194,14 @@ pub enum Input {
     },
     /// A planned action is to be taken.
     Act(Action),
-    /// A launch call ended.
+    /// A launch call was not begun, and is not going to be: nothing was made.
+    LaunchNotBegun {
+        /// Which call.
+        key: CallKey,
+        /// Why, in words.
+        why: String,
+    },
+    /// A launch call that was begun ended.
     LaunchResult {
         /// Which call.
         key: CallKey,
@@ -487,12 +494,12 @@ pub enum Effect {
         /// What to buy.
         spec: LaunchSpec,
         /// The call is not begun after this moment of fleet time: the shell then feeds back
-        /// [`navarch_model::ProviderErrorKind::Transient`], which says that nothing was made.
+        /// [`Input::LaunchNotBegun`].
         deadline: Time,
     },
     /// Do not begin a launch call that still waits for its turn: the shell feeds back
-    /// [`navarch_model::ProviderErrorKind::Transient`] for it. One that has begun goes on, and this
-    /// effect itself has no answer.
+    /// [`Input::LaunchNotBegun`] for it. One that has begun goes on, and this effect itself has no
+    /// answer.
     CancelLaunch {
         /// Which call.
         key: CallKey,

@@ -176,13 +176,13 @@ impl Effects {
     }
 }
 
-/// The input that says how a call failed; none if nothing waits for its answer.
+/// The input that says why a call was not made; none if nothing waits for its answer.
 fn failed(effect: Effect, error: ProviderError) -> Option<Input> {
     let input = match effect {
         Effect::CancelLaunch { .. } => return None,
-        Effect::Launch { key, .. } => Input::LaunchResult {
+        Effect::Launch { key, .. } => Input::LaunchNotBegun {
             key,
-            result: Err(error),
+            why: error.message,
         },
         Effect::Lookup { key, .. } => Input::LookupResult {
             key,

@@ -147,6 +147,7 @@ impl Rig {
     async fn answer(&mut self) -> String {
         let job = self.jobs.priority.recv().await.expect("the queue is open");
         match job.input {
+            Input::LaunchNotBegun { key, .. } => format!("{}: not begun", key.instance),
             Input::LaunchResult { key, result } => match result {
                 Ok(machine) => format!("{} is {}", key.instance, machine.provider_id),
                 Err(error) => format!("{}: {}", key.instance, error.kind.word()),
@@ -218,7 +219,7 @@ fn a_launch_whose_time_passed_in_the_queue_is_answered_without_a_call() {
         }
         assert_eq!(rig.answer().await, "one is m-one");
         assert_eq!(rig.answer().await, "two is m-two");
-        assert_eq!(rig.answer().await, "three: transient");
+        assert_eq!(rig.answer().await, "three: not begun");
         assert!(ProviderErrorKind::Transient.made_nothing());
         assert_eq!(rig.calls(), ["launch one", "launch two"]);
     });
@@ -244,7 +245,7 @@ fn a_launch_that_waits_is_taken_back_and_one_that_has_begun_goes_on() {
         answers.sort();
         assert_eq!(
             answers,
-            ["one is m-one", "three is m-three", "two: transient"]
+            ["one is m-one", "three is m-three", "two: not begun"]
         );
         assert_eq!(rig.calls(), ["launch one", "launch three"]);
     });

@@ -55,7 +55,7 @@ pub fn page(sources: &Sources) -> String {
     let report = sources.published.report();
     fleet(&mut page, &state);
     measurements(&mut page, &state, &sources.published);
-    guards(&mut page, &sources.published, &report);
+    guards(&mut page, &sources.published, &report, sources.now);
     pools(&mut page, &state, &report);
     policy(&mut page, &sources.policy);
     work(&mut page, sources);
@@ -529,7 +529,7 @@ fn fleet(page: &mut Page, state: &State) {
 }
 
 /// Where pools buy, and where they may not. A pool has a limited number of offerings.
-fn offerings(page: &mut Page, report: &PlanReport) {
+fn offerings(page: &mut Page, report: &PlanReport, now: Stamp) {
     page.family(
         "navarch_offering_machines",
         "gauge",
@@ -553,7 +553,7 @@ fn offerings(page: &mut Page, report: &PlanReport) {
     );
     each_offering(page, report, "navarch_offering_rest_seconds", |of| {
         let until = of.standing.block().and_then(|block| block.until);
-        until.map_or(0.0, |until| until.since(report.at.core).as_secs_f64())
+        until.map_or(0.0, |until| until.since(now.core).as_secs_f64())
     });
 }
 
@@ -573,7 +573,7 @@ fn each_offering(
 }
 
 /// What stops the control plane, or should stop a person.
-fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
+fn guards(page: &mut Page, published: &Published, report: &PlanReport, now: Stamp) {
     page.family(
         "navarch_guard_blocks",
         "counter",
@@ -604,7 +604,7 @@ fn guards(page: &mut Page, published: &Published, report: &PlanReport) {
             page.sample("navarch_breakers_open", &labels, count(number));
         }
     }
-    offerings(page, report);
+    offerings(page, report, now);
     page.family(
         "navarch_terminations_overdue",
         "gauge",

@@ -50,9 +50,8 @@ impl Sim {
             matches!(event, Event::Begin { life: of, effect: Effect::Launch { key: waiting, .. } }
                 if *of == life && waiting == key)
         });
-        if let Some(Event::Begin { effect, .. }) = waiting {
-            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
-            let input = Box::new(failed(&effect, error));
+        if waiting.is_some() {
+            let input = Box::new(not_begun(key));
             self.queue.push(self.now, Event::Answer { life, input });
         }
     }
@@ -72,11 +71,11 @@ impl Sim {
             self.queue.push(at, Event::Begin { life, effect });
             return;
         }
-        if let Effect::Launch { deadline, .. } = &effect
+        if let Effect::Launch { key, deadline, .. } = &effect
             && process.stamp(now).core > *deadline
         {
-            let error = ProviderError::new(ProviderErrorKind::Transient, "it was not begun");
-            self.answer(life, Box::new(failed(&effect, error)));
+            let input = Box::new(not_begun(key));
+            self.answer(life, input);
             return;
         }
         self.check_begin(&effect);
@@ -215,6 +214,14 @@ impl Sim {
             return;
         }
         self.turn(vec![*input]);
+    }
+}
+
+/// The input that says that a launch was not begun.
+fn not_begun(key: &CallKey) -> Input {
+    Input::LaunchNotBegun {
+        key: key.clone(),
+        why: "it was not begun".to_owned(),
     }
 }
 

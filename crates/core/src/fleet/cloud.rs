@@ -48,14 +48,23 @@ impl Fleet {
         Some((instance, fresh))
     }
 
+    /// A launch call was not begun. One that we called back says nothing of its cloud; one whose
+    /// turn did not come in time waited behind others that the cloud was slow to answer.
+    pub(crate) fn launch_not_begun(&mut self, key: &CallKey, why: String, ids: &mut dyn IdSource) {
+        let call = self.calls.get(&key.instance);
+        let called_back = call.is_some_and(|call| call.called_back);
+        let error = ProviderError::new(ProviderErrorKind::Transient, why);
+        self.launch_result(key, Err(error), called_back, ids);
+    }
+
+    /// A launch call ended; `no_word` if its end says nothing of the cloud.
     pub(crate) fn launch_result(
         &mut self,
         key: &CallKey,
         result: Result<Machine, ProviderError>,
+        no_word: bool,
         ids: &mut dyn IdSource,
     ) {
-        let call = self.calls.get(&key.instance);
-        let called_back = call.is_some_and(|call| call.called_back);
         let Some((mut instance, fresh)) = self.answered(key, CallKind::Launch) else {
             if let Ok(machine) = result {
                 self.outlived(&key.provider, &machine);
@@ -71,12 +80,7 @@ impl Fleet {
             Err(error) if !fresh => self.late_launch_error(instance, &error),
             Err(error) => {
                 self.provider_error(&instance, "launch", &error);
-                let transient = matches!(
-                    error.kind,
-                    ProviderErrorKind::RateLimit | ProviderErrorKind::Transient
-                );
-                // A call that was not begun says nothing of the cloud.
-                instance.failures += u32::from(!(transient && called_back));
+                instance.failures += u32::from(!no_word);
                 match error.kind {
                     ProviderErrorKind::OutcomeUnknown | ProviderErrorKind::NotFound => {
                         instance.clean = false;
@@ -96,7 +100,7 @@ impl Fleet {
                         instance.clean = true;
                         instance.message = format!("launch will be retried: {error}");
                         self.retry_later(&mut instance, error.retry_after);
-                        if !called_back && self.is_unserved(&instance) {
+                        if !no_word && self.is_unserved(&instance) {
                             self.offering_refused(&instance, &error, ids);
                         }
                         self.put_instance(instance);

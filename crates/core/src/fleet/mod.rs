@@ -356,8 +356,12 @@ impl Fleet {
                 reply
             }
             Input::Act(action) => self.act(action, ids),
+            Input::LaunchNotBegun { key, why } => {
+                self.launch_not_begun(&key, why, ids);
+                Ok(Reply::Done)
+            }
             Input::LaunchResult { key, result } => {
-                self.launch_result(&key, result, ids);
+                self.launch_result(&key, result, false, ids);
                 Ok(Reply::Done)
             }
             Input::LookupResult { key, result } => {

@@ -1,6 +1,7 @@
 //! What is remembered of offerings: refusals, and what clouds list.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
@@ -9,7 +10,7 @@ use navarch_model::{
 use navarch_policy::placement::Listed;
 
 use super::Fleet;
-use crate::settings::doubled;
+use crate::settings::{Settings, doubled};
 
 /// A list is believed for so many times the age at which it is asked for again: its cloud may be
 /// away for a while.
@@ -49,10 +50,11 @@ impl Prices {
         self.at.map(|at| at + max_age * BELIEVED_TIMES)
     }
 
-    /// Whether nothing is known of it yet and it may come any moment.
-    pub(crate) fn awaits_first(&self, now: Time) -> bool {
+    /// Whether it is to be asked for, or was, and its answer may come any moment.
+    pub(crate) fn is_awaited(&self, max_age: Duration, now: Time) -> bool {
+        let old = self.at.is_none_or(|at| now >= at + max_age);
         let asked = self.asking.is_none_or(|until| now < until);
-        self.at.is_none() && self.failures == 0 && asked
+        old && self.failures == 0 && asked
     }
 
     /// What it says of an offering.
@@ -198,7 +200,28 @@ impl Fleet {
         let until = self.now.core + self.settings.launch_patience(provider);
         let soft = self.providers.entry(provider.clone()).or_default();
         soft.prices.asking = Some(until);
-        self.look_at_all();
+        self.look_at_buyers(provider);
+    }
+
+    /// Notes that the pools have to be looked at that buy by the price list of a provider.
+    fn look_at_buyers(&mut self, provider: &ProviderName) {
+        let settings = Arc::clone(&self.settings);
+        for (name, pool) in &settings.pools {
+            if pool.needs_listing() && pool.providers().contains(provider) {
+                self.look_at(Some(name.clone()));
+            }
+        }
+    }
+
+    /// Drops the price lists of which more would have been kept: the settings name offerings that
+    /// they did not name before.
+    pub(super) fn forget_prices(&mut self, before: &Settings) {
+        let settings = Arc::clone(&self.settings);
+        for (provider, soft) in &mut self.providers {
+            if !named(&settings, provider).is_subset(&named(before, provider)) {
+                soft.prices = Prices::default();
+            }
+        }
     }
 
     /// A provider said what it sells, that it has no list, or nothing.
@@ -207,14 +230,8 @@ impl Fleet {
         provider: &ProviderName,
         result: Result<Option<Vec<Offer>>, ProviderError>,
     ) {
-        let named: Vec<&Offering> = self
-            .settings
-            .pools
-            .values()
-            .flat_map(|pool| &pool.offerings)
-            .map(|one| &one.offering)
-            .filter(|offering| offering.provider == *provider)
-            .collect();
+        let settings = Arc::clone(&self.settings);
+        let named = named(&settings, provider);
         let result = result.map(|offers| {
             offers.map(|offers| {
                 let wanted = |offer: &Offer| named.iter().any(|one| is_for(offer, one));
@@ -249,8 +266,18 @@ impl Fleet {
                 }
             }
         }
-        self.look_at_all();
+        self.look_at_buyers(provider);
     }
+}
+
+/// The offerings of a provider that settings name.
+fn named<'a>(settings: &'a Settings, provider: &ProviderName) -> BTreeSet<&'a Offering> {
+    let pools = settings.pools.values();
+    pools
+        .flat_map(|pool| &pool.offerings)
+        .map(|one| &one.offering)
+        .filter(|offering| offering.provider == *provider)
+        .collect()
 }
 
 fn key(offer: &Offer) -> (&str, &str, &str, navarch_model::CapacityKind) {

@@ -9,7 +9,6 @@ use navarch_model::{
 use navarch_policy::guards;
 
 use super::Fleet;
-use super::offerings::Prices;
 use crate::settings::Settings;
 
 /// How often it is looked for what ended long ago, at most, and how many times in the time that it
@@ -61,10 +60,7 @@ impl Fleet {
         let notifier = self.settings.notifier;
         let before = std::mem::replace(&mut self.settings, settings);
         self.forget_scaling(&before);
-        for soft in self.providers.values_mut() {
-            // Of a list only what the settings name is kept, and they name something else now.
-            soft.prices = Prices::default();
-        }
+        self.forget_prices(&before);
         self.look_at_all();
         self.event(
             EventKind::Configured,

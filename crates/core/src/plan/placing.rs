@@ -89,6 +89,10 @@ impl Planner<'_> {
             return;
         };
         let ranking = fleet.ranking(pool, settings, &[], self.now.core);
+        // What is closed until a moment is shown as open from then on.
+        for block in ranking.standings.iter().filter_map(Standing::block) {
+            self.wake(block.until.unwrap_or(Time::NEVER));
+        }
         let offerings = settings
             .offerings
             .iter()
@@ -354,15 +358,16 @@ impl Fleet {
         })
     }
 
-    /// Nothing is bought by price or availability before the first answer of each provider, be it
-    /// that there is none.
+    /// Nothing is bought by price or availability while the answer of a provider may come any
+    /// moment, be it that there is no list: before the first, and once the last one is old.
     fn prices_came(&self, settings: &PoolSettings, now: Time) -> Result<(), Block> {
         if !settings.needs_listing() {
             return Ok(());
         }
+        let max_age = self.settings.guards.price_max_age;
         let waits = settings.providers().into_iter().find(|provider| {
             let prices = self.providers.get(*provider).map(|soft| &soft.prices);
-            prices.is_none_or(|prices| prices.awaits_first(now))
+            prices.is_none_or(|prices| prices.is_awaited(max_age, now))
         });
         match waits {
             Some(provider) => Err(Block::new(

@@ -379,7 +379,7 @@ fn launches_that_wait_for_their_turn_are_called_back_when_automation_ends() {
             rig.take(set(mode));
             assert_eq!(cancelled(&mut rig), called);
             for key in &called {
-                rig.launch_fails(key, ProviderErrorKind::Transient);
+                rig.launch_not_begun(key);
             }
             rig.run(60);
             assert!(rig.machines.is_empty());
@@ -400,7 +400,7 @@ fn launches_that_wait_for_their_turn_are_called_back_when_fewer_are_asked_for() 
     rig.configure(&yaml(1, 5, ""));
     assert_eq!(cancelled(&mut rig), called);
     for key in &called {
-        rig.launch_fails(key, ProviderErrorKind::Transient);
+        rig.launch_not_begun(key);
     }
     rig.run(60);
     assert_eq!(rig.machines.len(), 1);

@@ -362,6 +362,13 @@ impl Rig {
         });
     }
 
+    pub fn launch_not_begun(&mut self, key: &CallKey) {
+        self.take(Input::LaunchNotBegun {
+            key: key.clone(),
+            why: "as told".to_owned(),
+        });
+    }
+
     /// What an agent of an instance says when it registers.
     pub fn registration(id: &InstanceId) -> Registration {
         let gpus = (0..2)

@@ -518,8 +518,12 @@ fn a_cloud_that_does_not_answer_is_left_for_one_that_does() {
         for id in &asked {
             assert!(rig.waits().contains(&(id.as_str(), "offering_rest")));
         }
-        rig.run(1770);
-        assert_eq!(bought(&rig), counts([(R2, 3)]), "{kind:?}");
+        let mut seconds = 0;
+        while bought(&rig) != counts([(R2, 3)]) {
+            rig.run(1);
+            seconds += 1;
+            assert!(seconds < 1770, "{kind:?}");
+        }
         assert_eq!(standings(&rig)[0], "offering_rest refused");
         for id in &asked {
             assert_eq!(rig.instance(id).end, Some(EndCause::Moved));
@@ -566,12 +570,142 @@ fn launches_that_are_called_back_say_nothing_of_their_cloud() {
         rig.plan();
         let (key, _) = rig.launches().pop().unwrap();
         size(&mut rig, 0);
-        rig.launch_fails(&key, ProviderErrorKind::Transient);
+        rig.launch_not_begun(&key);
         size(&mut rig, 1);
         rig.pass(10);
     }
     rig.plan();
     assert_eq!(rig.instance(&intent).launches, 9);
+    assert_eq!(standings(&rig)[0], "1");
+}
+
+/// Lets time pass until a launch is asked for.
+fn next_launch(rig: &mut Rig) -> crate::CallKey {
+    for _ in 0..600 {
+        rig.pass(1);
+        rig.take(super::Input::Tick);
+        rig.plan();
+        if let Some((key, _)) = rig.launches().pop() {
+            return key;
+        }
+        rig.answer();
+    }
+    panic!("no launch is asked for")
+}
+
+#[test]
+fn launches_that_were_begun_before_they_were_called_back_speak_for_their_cloud() {
+    let mut rig = Rig::new(&yaml(0, ""));
+    let size = |rig: &mut Rig, nodes| {
+        rig.take(super::Input::ScalePool {
+            pool: navarch_model::PoolName::new("main"),
+            nodes,
+            reason: String::new(),
+        });
+    };
+    size(&mut rig, 1);
+    for _ in 0..5 {
+        let key = next_launch(&mut rig);
+        size(&mut rig, 0);
+        rig.launch_fails(&key, ProviderErrorKind::Transient);
+        size(&mut rig, 1);
+    }
+    rig.plan();
+    assert_eq!(standings(&rig)[0], "offering_rest refused");
+}
+
+#[test]
+fn a_launch_whose_turn_does_not_come_in_time_is_asked_for_elsewhere() {
+    let mut rig = Rig::new(&yaml(1, ""));
+    for _ in 0..5 {
+        let key = next_launch(&mut rig);
+        rig.launch_not_begun(&key);
+    }
+    rig.run(5);
+    assert_eq!(bought(&rig), counts([(R2, 1)]));
+}
+
+/// Two pools at one cloud, of which only the second buys by price.
+fn two_pools() -> Rig {
+    let text = yaml(1, "").replace(
+        "pools:\n",
+        "pools:
+  dear: {provider: fake, regions: [r1], instance_type: gpu, min_nodes: 1, max_nodes: 2, max_price: 10}
+",
+    );
+    let mut rig = Rig::new(&text);
+    let fake = vec![offer("r1", 9, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    rig
+}
+
+fn asks_for_prices(actions: &[crate::Action]) -> bool {
+    let asks = |action: &crate::Action| matches!(action, crate::Action::Prices { .. });
+    actions.iter().any(asks)
+}
+
+#[test]
+fn a_price_list_concerns_only_the_pools_that_buy_by_it() {
+    let mut rig = two_pools();
+    let pool = |name| navarch_model::PoolName::new(name);
+    rig.run(30);
+    rig.pass(700);
+    rig.take(super::Input::Tick);
+    rig.plan();
+    rig.take(super::Input::ScalePool {
+        pool: pool("dear"),
+        nodes: 2,
+        reason: String::new(),
+    });
+    for _ in 0..3 {
+        rig.plan();
+    }
+    let known = rig.fleet.stale_due;
+    assert!(known.is_some());
+    // The question is under way, and nothing else.
+    let asked = rig.drop_calls();
+    let asks = |effect: &super::Effect| matches!(effect, super::Effect::Prices { .. });
+    assert!(asked.iter().any(asks), "{asked:?}");
+    assert_eq!(rig.fleet.plan(rig.now).pools(), 0);
+    rig.take(super::Input::PricesResult {
+        provider: navarch_model::ProviderName::new("fake"),
+        result: Ok(Some(vec![offer("r1", 8, true)])),
+    });
+    let plan = rig.fleet.plan(rig.now);
+    assert!(plan.is_about(&pool("dear")) && !plan.is_about(&pool("main")));
+    assert_eq!(
+        rig.fleet.stale_due, known,
+        "no reason to look at every node"
+    );
+}
+
+#[test]
+fn a_new_configuration_keeps_the_lists_of_what_it_names() {
+    let text = yaml(1, "    max_price: 10\n");
+    let mut rig = Rig::new(&text);
+    let fake = vec![offer("r1", 9, true), offer("r2", 9, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    rig.run(5);
+    for (other, asked) in [
+        (text.replace("max_nodes: 20", "max_nodes: 21"), false),
+        (text.replace("regions: [r1, r2]", "regions: [r1]"), false),
+        (text.replace("regions: [r1, r2]", "regions: [r1, r4]"), true),
+    ] {
+        rig.configure(&other.replace("min_nodes: 1", "min_nodes: 2"));
+        assert_eq!(asks_for_prices(&rig.plan()), asked, "{other}");
+        rig.configure(&text);
+        rig.run(5);
+    }
+}
+
+#[test]
+fn an_offering_that_rested_is_shown_as_open_once_its_rest_is_over() {
+    let mut rig = Rig::new(&yaml(1, ""));
+    refuse(&mut rig, &[R1], ProviderErrorKind::Capacity);
+    rig.run(10);
+    assert_eq!(bought(&rig), counts([(R2, 1)]));
+    assert_eq!(standings(&rig)[0], "offering_rest refused");
+    rig.run(61);
     assert_eq!(standings(&rig)[0], "1");
 }
 

@@ -13,6 +13,8 @@ mod limits;
 mod schedule;
 mod signals;
 #[cfg(test)]
+mod month_tests;
+#[cfg(test)]
 mod tests;
 mod trend;
 

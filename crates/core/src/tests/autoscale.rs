@@ -223,6 +223,59 @@ fn only_active_nodes_that_are_heard_count_and_their_order_does_not() {
     );
 }
 
+/// Whatever was measured, in whatever order it is told, the size is the same.
+#[test]
+fn the_order_in_which_nodes_are_told_decides_nothing() {
+    let predictive =
+        "    autoscaling: {type: predictive, lookback_window: 5, fallback: {type: reactive}}\n";
+    for seed in 1..25_u64 {
+        let mut bits = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut draw = |below: u64| {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            bits % below
+        };
+        let keys = [[REACTIVE, AT_ONCE], [predictive, AT_ONCE]][(seed % 2) as usize];
+        let mut rigs = [pool(3, 9, &keys), pool(3, 9, &keys)];
+        for rig in &mut rigs {
+            rig.up(3);
+        }
+        for _ in 0..12 {
+            let base = draw(100);
+            let ids: Vec<NodeId> = rigs[0].fleet.state().nodes.keys().cloned().collect();
+            let known = rigs[1].fleet.state().nodes.keys().cloned();
+            assert_eq!(ids, known.collect::<Vec<_>>(), "seed {seed}");
+            let mut nodes: Vec<(NodeId, Vec<f64>)> = Vec::new();
+            for id in ids {
+                let gpus = (0..2).map(|_| (base + draw(40)) as f64 / 1.3);
+                nodes.push((id, gpus.collect()));
+            }
+            let mut shuffled = nodes.clone();
+            for at in (1..shuffled.len()).rev() {
+                shuffled.swap(at, draw(at as u64 + 1) as usize);
+            }
+            for (rig, nodes) in rigs.iter_mut().zip([nodes, shuffled]) {
+                rig.hear(nodes, Ok(0.0));
+                rig.run(5);
+                for id in rig.of(Phase::PendingRegistration) {
+                    rig.register(&id);
+                }
+                for id in rig.of(Phase::Running) {
+                    rig.full(&id, 45);
+                }
+            }
+            let [one, other] = &rigs;
+            assert_eq!(
+                one.fleet.target(&main()),
+                other.fleet.target(&main()),
+                "seed {seed}"
+            );
+            assert_eq!(one.report, other.report, "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_pool_that_is_not_to_be_moved_only_says_what_it_would_do() {
     for (mode, kind) in [

@@ -3,6 +3,7 @@
 //! Every input is checked against the invariants of the model.
 
 mod autoscale;
+mod bounds;
 mod breakers;
 mod calls;
 mod day;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use navarch_api::service::Answers;
 use navarch_api::{ApiError, convert, requests, v1};
-use navarch_model::{Event, HealthStatus, Incident, Node};
+use navarch_model::{Event, HealthStatus, Incident, Node, PoolName};
 use navarch_store::{EventQuery, History, MAX_LIMIT, Order, StoreError};
 use navarch_time::timeout;
 
@@ -37,6 +37,11 @@ impl Handlers {
         if !holds.is_empty() {
             text.push_str("; holds: ");
             text.push_str(&holds.join(", "));
+        }
+        let settings = self.published.settings();
+        let unknown = |pool: &&PoolName| !settings.pools.contains_key(*pool);
+        if let Some(pool) = node.pool.as_ref().filter(unknown) {
+            text.push_str(&format!("; its pool {pool} is not in the configuration"));
         }
         text
     }

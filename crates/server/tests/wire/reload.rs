@@ -200,6 +200,10 @@ async fn a_changed_configuration_takes_effect_and_a_broken_one_does_not() {
     GoAgent("n").register(&plane).await;
     GoAgent("n").beat(&plane).await;
     plane.settle().await;
+    let story = plane.ok("FleetService/ExplainNode", json!({"nodeId": "n"}));
+    let summary = story.await["summary"].to_string();
+    let left = "its pool research is not in the configuration";
+    assert!(summary.contains(left), "{summary}");
     let sequence = plane.sequence().await;
     std::fs::write(&file, FILE.replace("90s", "ninety")).expect("a file");
     plane.pass(Duration::from_secs(2)).await;

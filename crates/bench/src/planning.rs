@@ -4,17 +4,20 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use navarch_config::Config;
-use navarch_core::{Effect, Fact, Fleet, Input, Registration, Report, Settings as Rules};
+use navarch_core::{Effect, Fact, Fleet, Input, Registration, Report, Settings as Rules, Signals};
 use navarch_model::{
     BootId, Capabilities, CloudStatus, Description, FleetId, Gpu, HealthEventType,
     HealthWatchSystem, IdSource, Idempotency, InstanceId, Machine, NodeId, NodeStatus,
-    ProviderInstanceId, SessionId, Stamp, State, Time,
+    ProviderError, ProviderErrorKind, ProviderInstanceId, SessionId, Stamp, State, Time,
 };
 use navarch_policy::HealthPolicy;
 use navarch_time::{Clock as _, RealClock};
 
 use crate::Result;
 use crate::machine::Table;
+
+/// Machines that a pool may have beyond those that it has.
+const GROWTH: usize = 5;
 
 /// How long.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -34,8 +37,16 @@ pub fn run(settings: Settings) -> Result<Table> {
         &["nodes", "pools", "fleet", "planned", "median", "slowest"],
     );
     for (nodes, pools, most) in SIZES {
-        let mut world = World::new(nodes, pools)?;
-        for situation in [Situation::Quiet, Situation::Sick, Situation::Short] {
+        let mut world = World::new(nodes, pools, ONE_OFFERING)?;
+        for situation in [
+            Situation::Quiet,
+            Situation::Sick,
+            Situation::Short,
+            Situation::Growing,
+        ] {
+            if situation == Situation::Growing {
+                world = World::new(nodes, pools, MANY_OFFERINGS)?;
+            }
             world.bring_about(situation)?;
             let (median, slowest, planned) = world.measure(settings.plans);
             let shown = |time: f64| format!("{time:.2} ms");
@@ -49,24 +60,35 @@ pub fn run(settings: Settings) -> Result<Table> {
             ];
             crate::progress(&row.join("  "))?;
             table.row(row);
-            if situation == Situation::Quiet {
-                table.goal(
-                    format!("a plan of {nodes} nodes in {pools} pools, median"),
-                    &format!("{most} ms at most"),
-                    shown(median),
-                    median <= most,
-                );
-            }
+            table.goal(
+                format!(
+                    "a plan of {nodes} nodes in {pools} pools, {}, median",
+                    situation.name()
+                ),
+                &format!("{most} ms at most"),
+                shown(median),
+                median <= most,
+            );
         }
     }
     table.note(
         "A full plan, as the control plane makes once a minute and after each start, of a fleet \
          in memory. `quiet`: every machine is ACTIVE and nothing is to be done. `sick`: 1 % of \
          the nodes show XID 79. `short`: one machine of each pool vanished as well, and is to be \
-         bought. `planned` is how many actions the plan has.",
+         bought. `growing`: each pool buys at 16 offerings of two clouds, the first of them sold \
+         out, and its autoscaler asked for five machines more. `planned` is how many actions the \
+         plan has.",
     );
     Ok(table)
 }
+
+/// Where the pools of a simple fleet buy.
+const ONE_OFFERING: &str = "provider: fake";
+
+/// Where those buy that may go elsewhere, and what they follow.
+const MANY_OFFERINGS: &str = "cooldown: 0s, autoscaling: {type: queue, jobs_per_node: 1, source: \
+    {http: {url: 'http://queue/depth'}}}, providers: [{name: fake, regions: [r1, r2], zones: [a, b, \
+    c, d]}, {name: far, regions: [r3, r4], zones: [a, b, c, d], priority: 1}]";
 
 /// What the fleet is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +96,7 @@ enum Situation {
     Quiet,
     Sick,
     Short,
+    Growing,
 }
 
 impl Situation {
@@ -82,6 +105,7 @@ impl Situation {
             Self::Quiet => "quiet",
             Self::Sick => "1 % sick",
             Self::Short => "sick and short",
+            Self::Growing => "growing",
         }
     }
 }
@@ -103,18 +127,21 @@ struct World {
     now: Stamp,
     ids: Numbers,
     machines: Vec<InstanceId>,
+    /// Whether the first offering is sold out.
+    sold_out: bool,
 }
 
 impl World {
     /// A fleet in which every machine that was asked for is ACTIVE.
-    fn new(nodes: usize, pools: usize) -> Result<Self> {
+    fn new(nodes: usize, pools: usize, buys: &str) -> Result<Self> {
         let each = nodes / pools;
-        let mut yaml = "providers: {fake: {type: fake}}\npools:\n".to_owned();
+        let mut yaml = "providers: {fake: {type: fake}, far: {type: fake}}\npools:\n".to_owned();
         for pool in 0..pools {
             writeln!(
                 yaml,
-                "  p{pool}: {{provider: fake, instance_type: gpu, min_nodes: {each}, \
-                 max_nodes: {each}, max_launches_per_hour: 100000}}"
+                "  p{pool}: {{{buys}, instance_type: gpu, min_nodes: {each}, \
+                 max_nodes: {}, max_launches_per_hour: 100000}}",
+                each + GROWTH
             )?;
         }
         let (config, _) =
@@ -129,6 +156,7 @@ impl World {
             },
             ids: Numbers::default(),
             machines: Vec::new(),
+            sold_out: false,
         };
         world.feed(Input::Started { epoch: 1 })?;
         while world.machines.len() < nodes {
@@ -167,6 +195,10 @@ impl World {
         let Effect::Launch { key, spec, .. } = effect else {
             return Ok(());
         };
+        if self.sold_out && (&*spec.offering.region, &*spec.offering.zone) == ("r1", "a") {
+            let result = Err(ProviderError::new(ProviderErrorKind::Capacity, "sold out"));
+            return self.feed(Input::LaunchResult { key, result });
+        }
         let id = spec.instance.clone();
         let result = Ok(Machine {
             provider_id: ProviderInstanceId::new(format!("m-{id}")),
@@ -215,6 +247,24 @@ impl World {
                     self.feed(Input::Report(report(id, 2, vec![fault])))?;
                 }
                 self.must_be(sick.len(), NodeStatus::Unhealthy)
+            }
+            Situation::Growing => {
+                self.bring_about(Situation::Short)?;
+                self.sold_out = true;
+                for _ in 0..3 {
+                    self.step()?;
+                }
+                let sources = self.fleet.settings().pools.values();
+                let sources = sources.filter_map(|pool| pool.config.autoscaling.as_ref());
+                let depth = self.machines.len() as f64;
+                let queues = sources
+                    .flat_map(|autoscaling| autoscaling.autoscaler.sources())
+                    .map(|source| (source.clone(), Ok(depth)))
+                    .collect();
+                let nodes = Vec::new();
+                self.feed(Input::Signals(Signals { nodes, queues }))?;
+                // This plan asks for the size, the one that is measured for the machines.
+                self.step()
             }
             Situation::Short => {
                 let mut seen = std::collections::BTreeSet::new();

@@ -7,11 +7,15 @@
 
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 pub use navarch_config::Strategy;
 use navarch_model::{Price, ProviderErrorKind};
+
+pub use turns::Turns;
 
 use crate::guards::Block;
 
@@ -127,27 +131,10 @@ pub fn rank(
     let blocks: Vec<Option<Block>> = candidates
         .iter()
         .enumerate()
-        .map(|(place, one)| closed(strategy, one, || name(place)))
+        .map(|(place, one)| closed(strategy, one, || name(place), || one.block.clone()))
         .collect();
-    let mut order: Vec<usize> = (0..candidates.len())
-        .filter(|place| blocks[*place].is_none())
-        .collect();
-    match strategy {
-        Strategy::Priority => order.sort_by_key(|place| (candidates[*place].priority, *place)),
-        Strategy::Cost => order.sort_by_key(|place| {
-            let one = &candidates[*place];
-            let price = one.listed.price();
-            (price.is_none(), price, one.priority, *place)
-        }),
-        Strategy::Availability => order.sort_by_key(|place| {
-            let one = &candidates[*place];
-            (one.listed == Listed::Unknown, one.priority, *place)
-        }),
-        Strategy::RoundRobin => {
-            let share = |place: usize| Share::of(candidates, place);
-            order.sort_by_cached_key(|place| (share(*place), candidates[*place].machines, *place));
-        }
-    }
+    let open = (0..candidates.len()).filter(|place| blocks[*place].is_none());
+    let order = sorted(strategy, candidates, open.collect());
     let mut standings: Vec<Standing> = blocks
         .into_iter()
         .map(|block| block.map_or(Standing::Open(0), Standing::Closed))
@@ -156,6 +143,39 @@ pub fn rank(
         standings[*place] = Standing::Open(rank + 1);
     }
     Ranking { order, standings }
+}
+
+/// Some of the candidates in the order in which they are asked.
+fn sorted(strategy: Strategy, candidates: &[Candidate], mut places: Vec<usize>) -> Vec<usize> {
+    match strategy {
+        Strategy::Priority => places.sort_by_key(|place| (candidates[*place].priority, *place)),
+        Strategy::Cost => places.sort_by_key(|place| {
+            let one = &candidates[*place];
+            let price = one.listed.price();
+            (price.is_none(), price, one.priority, *place)
+        }),
+        Strategy::Availability => places.sort_by_key(|place| {
+            let one = &candidates[*place];
+            (one.listed == Listed::Unknown, one.priority, *place)
+        }),
+        Strategy::RoundRobin => {
+            let groups = machines_by_group(candidates);
+            places.sort_by_cached_key(|place| {
+                let one = &candidates[*place];
+                (Share::of(&groups, one), one.machines, *place)
+            });
+        }
+    }
+    places
+}
+
+/// Machines by the provider that they are bought at.
+fn machines_by_group(candidates: &[Candidate]) -> BTreeMap<usize, u128> {
+    let mut groups = BTreeMap::new();
+    for one in candidates {
+        *groups.entry(one.group).or_default() += one.machines as u128;
+    }
+    groups
 }
 
 /// How full the share of a candidate would be with one more machine: machines by weight, compared
@@ -170,12 +190,10 @@ struct Share {
 }
 
 impl Share {
-    fn of(candidates: &[Candidate], place: usize) -> Self {
-        let one = &candidates[place];
-        let group = candidates.iter().filter(|other| other.group == one.group);
+    fn of(groups: &BTreeMap<usize, u128>, one: &Candidate) -> Self {
         let weight = one.weight.max(1);
         Self {
-            machines: group.map(|other| other.machines as u128).sum::<u128>() + 1,
+            machines: groups.get(&one.group).copied().unwrap_or_default() + 1,
             weight: u128::from(weight),
             heavy: Reverse(weight),
             group: one.group,
@@ -205,13 +223,18 @@ impl PartialEq for Share {
 
 impl Eq for Share {}
 
-/// Why an offering is not asked.
-fn closed(strategy: Strategy, one: &Candidate, name: impl Fn() -> String) -> Option<Block> {
+/// Why an offering is not asked. `besides` says what stops it beside its price and its list.
+fn closed(
+    strategy: Strategy,
+    one: &Candidate,
+    name: impl Fn() -> String,
+    besides: impl FnOnce() -> Option<Block>,
+) -> Option<Block> {
     let listed = one.listed;
     one.max_price
         .and_then(|most| too_dear(&name(), listed, most))
         .or_else(|| gone(strategy, listed, &name))
-        .or_else(|| one.block.clone())
+        .or_else(besides)
 }
 
 /// Why an offering is not bought with a limit on its price.

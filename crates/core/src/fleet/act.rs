@@ -123,7 +123,7 @@ impl Fleet {
     ) -> Result<Reply, Rejection> {
         self.must_be_on(pool).map_err(|block| blocked(&block))?;
         let place = self
-            .may_request(pool, &[], self.now.core)
+            .may_request(pool, self.now.core)
             .map_err(|block| blocked(&block))?;
         let settings = self
             .pool_settings(pool)

@@ -16,6 +16,7 @@ impl Fleet {
         self.mark(&change);
         let before = self.index.tally(None);
         self.index.apply(&mut self.state, &change);
+        self.base.take();
         if self.index.tally(None) != before {
             // The fleet's budget is a share of all.
             self.due.waiting = true;

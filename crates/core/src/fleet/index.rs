@@ -412,6 +412,11 @@ impl Index {
         self.members.get(pool).into_iter().flatten()
     }
 
+    /// How many members a pool has.
+    pub(crate) fn size(&self, pool: &PoolName) -> usize {
+        self.members.get(pool).map_or(0, BTreeSet::len)
+    }
+
     /// The members that a plan has to look at.
     pub(crate) fn restless(&self, pool: &PoolName) -> impl Iterator<Item = &InstanceId> {
         self.restless.get(pool).into_iter().flatten()
@@ -455,6 +460,22 @@ impl Index {
     pub(crate) fn hits(&self, signature: &str) -> impl Iterator<Item = (&PoolName, &IncidentId)> {
         let pools = self.hits.get(signature).into_iter().flatten();
         pools.flat_map(|(pool, hits)| hits.iter().map(move |(_, id)| (pool, id)))
+    }
+
+    /// The same of one pool.
+    pub(crate) fn hits_in(
+        &self,
+        pool: &PoolName,
+        signature: &str,
+    ) -> impl Iterator<Item = &IncidentId> {
+        let hits = self.hits.get(signature).and_then(|pools| pools.get(pool));
+        hits.into_iter().flatten().map(|(_, id)| id)
+    }
+
+    /// How many there are in all pools.
+    pub(crate) fn hit_count(&self, signature: &str) -> usize {
+        let pools = self.hits.get(signature).into_iter().flatten();
+        pools.map(|(_, hits)| hits.len()).sum()
     }
 
     /// The pools that have a hit of a signature.

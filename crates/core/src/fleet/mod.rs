@@ -143,6 +143,8 @@ pub struct Fleet {
     pub(crate) index: Index,
     /// The nodes as witnesses of a silence, until one of them changes.
     witnesses: OnceLock<Witnesses>,
+    /// The machines that the budget of the fleet is a share of, until something changes.
+    pub(crate) base: OnceLock<usize>,
     /// Calls under way.
     pub(crate) calls: BTreeMap<InstanceId, UnderWay>,
     pub(crate) soft: BTreeMap<NodeId, Soft>,
@@ -192,6 +194,7 @@ impl Fleet {
         Self {
             index: Index::of(&state),
             witnesses: OnceLock::new(),
+            base: OnceLock::new(),
             state,
             settings,
             policy,

@@ -68,7 +68,11 @@ impl Prices {
         let Some(offers) = &self.offers else {
             return Listed::NoList;
         };
-        let here = offers.iter().filter(|offer| is_for(offer, offering));
+        // Sorted by region first.
+        let first = offers.partition_point(|offer| offer.region < offering.region);
+        let region = offers[first..].iter();
+        let region = region.take_while(|offer| offer.region == offering.region);
+        let here = region.filter(|offer| is_for(offer, offering));
         let exact = here.clone().find(|offer| offer.zone == offering.zone);
         if let Some(offer) = exact.or_else(|| here.clone().find(|offer| offer.zone.is_empty())) {
             return Listed::Found {

@@ -59,6 +59,7 @@ impl Fleet {
         }
         let notifier = self.settings.notifier;
         let before = std::mem::replace(&mut self.settings, settings);
+        self.base.take();
         self.forget_scaling(&before);
         self.forget_prices(&before);
         self.look_at_all();

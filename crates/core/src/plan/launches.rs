@@ -9,23 +9,28 @@ use navarch_model::{
     ProviderName, Stamp, Time,
 };
 use navarch_policy::guards::{self, Block};
-use navarch_policy::placement;
+use navarch_policy::placement::{self, Turns};
 
 use crate::fleet::{Fleet, PROOF_LISTINGS};
+use crate::settings::PoolSettings;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Fleet {
-    /// Whether one more machine may be asked for, with so many more already planned at each offering
-    /// of the pool. Answers at which offering it is.
-    pub(crate) fn may_request(
+    /// Whether one more machine may be asked for. Answers at which offering of its pool it is.
+    pub(crate) fn may_request(&self, pool: &PoolName, now: Time) -> Result<usize, Block> {
+        self.buying(pool, self.known_pool(pool)?, now).next()
+    }
+
+    /// Whether one more machine may be asked for, wherever it is bought, with so many more already
+    /// planned. `recent` are the launches of the last hour, and the first of them.
+    fn may_grow(
         &self,
         pool: &PoolName,
-        planned_at: &[usize],
-        now: Time,
-    ) -> Result<usize, Block> {
-        let settings = self.known_pool(pool)?;
-        let planned = planned_at.iter().sum::<usize>();
+        settings: &PoolSettings,
+        planned: usize,
+        recent: impl FnOnce() -> (usize, Option<Time>),
+    ) -> Result<(), Block> {
         let target = self.target(pool);
         if self.staying(pool) + planned >= target {
             return Err(Block::new("size", "reached", has_enough(target)));
@@ -36,23 +41,9 @@ impl Fleet {
         }
         let limit = settings.config.max_launches_per_hour as usize;
         // No more can be recent than there are.
-        if self.index.members(pool).count() + planned >= limit {
-            let recent: Vec<Time> = self
-                .pool_instances(pool)
-                // What was refused, or never asked for, cost nothing.
-                .filter(|instance| {
-                    let asked = instance.phase != Phase::Failed || instance.launches > 0;
-                    asked
-                        && !matches!(
-                            instance.end,
-                            Some(EndCause::LaunchRefused | EndCause::Moved)
-                        )
-                })
-                .map(|instance| instance.created.core)
-                .filter(|created| now.since(*created) < HOUR)
-                .collect();
-            let first = recent.iter().min().copied();
-            if let Some(block) = guards::launch_rate(recent.len() + planned, limit, first) {
+        if self.index.size(pool) + planned >= limit {
+            let (recent, first) = recent();
+            if let Some(block) = guards::launch_rate(recent + planned, limit, first) {
                 return Err(block);
             }
         }
@@ -61,10 +52,48 @@ impl Fleet {
         // Nobody knows when the outcome of a lost answer is: others do not wait for it.
         let asking = under_way.requested + under_way.launching - under_way.unknown + planned;
         let limit = settings.config.placement.parallel_launches;
-        if let Some(block) = placement::parallel_launches(asking, limit) {
-            return Err(block);
+        match placement::parallel_launches(asking, limit) {
+            Some(block) => Err(block),
+            None => Ok(()),
         }
-        self.place(pool, settings, planned_at, now)
+    }
+
+    /// How many launches of a pool of the last hour count, and when the first of them was asked for.
+    fn recent_launches(&self, pool: &PoolName, now: Time) -> (usize, Option<Time>) {
+        let recent: Vec<Time> = self
+            .pool_instances(pool)
+            // What was refused, or never asked for, cost nothing.
+            .filter(|instance| {
+                let asked = instance.phase != Phase::Failed || instance.launches > 0;
+                asked
+                    && !matches!(
+                        instance.end,
+                        Some(EndCause::LaunchRefused | EndCause::Moved)
+                    )
+            })
+            .map(|instance| instance.created.core)
+            .filter(|created| now.since(*created) < HOUR)
+            .collect();
+        (recent.len(), recent.iter().min().copied())
+    }
+
+    /// Begins to ask for machines of a pool, one after the other.
+    pub(super) fn buying<'a>(
+        &'a self,
+        pool: &'a PoolName,
+        settings: &'a PoolSettings,
+        now: Time,
+    ) -> Buying<'a> {
+        Buying {
+            fleet: self,
+            pool,
+            settings,
+            now,
+            planned: vec![0; settings.offerings.len()],
+            total: 0,
+            recent: OnceCell::new(),
+            turns: None,
+        }
     }
 
     /// Whether the store has room for the record of more machines.
@@ -177,7 +206,7 @@ impl Fleet {
                 return Some(self.has_too_many(pool));
             }
         }
-        let place = || self.place(pool, settings, &[], now).ok();
+        let place = || self.place(pool, settings, now).ok();
         self.moves(instance, settings, place, now)
             .map(|moved| moved.why)
     }
@@ -209,7 +238,7 @@ impl Fleet {
         unwanted.extend(go.iter().map(|one| (one.id.clone(), why.clone())));
         let found = OnceCell::new();
         let place = || {
-            let found = found.get_or_init(|| self.place(pool, settings, &[], now));
+            let found = found.get_or_init(|| self.place(pool, settings, now));
             found.as_ref().ok().copied()
         };
         let mut back = None;
@@ -259,6 +288,43 @@ impl Fleet {
         match self.calls.get(&instance.id) {
             Some(_) => deadline.max(instance.launch_deadline.unwrap_or(deadline)),
             None => deadline,
+        }
+    }
+}
+
+/// Machines of a pool that are asked for one after the other. What they have in common is found once,
+/// and an offering is judged when its turn comes.
+pub(super) struct Buying<'a> {
+    fleet: &'a Fleet,
+    pool: &'a PoolName,
+    settings: &'a PoolSettings,
+    now: Time,
+    /// How many are planned at each offering.
+    planned: Vec<usize>,
+    total: usize,
+    recent: OnceCell<(usize, Option<Time>)>,
+    turns: Option<Turns>,
+}
+
+impl Buying<'_> {
+    /// Whether one more machine may be asked for. Answers at which offering it is.
+    pub(super) fn next(&mut self) -> Result<usize, Block> {
+        let (fleet, pool, settings, now) = (self.fleet, self.pool, self.settings, self.now);
+        let recent = || *self.recent.get_or_init(|| fleet.recent_launches(pool, now));
+        fleet.may_grow(pool, settings, self.total, recent)?;
+        let turns = match &mut self.turns {
+            Some(turns) => turns,
+            None => self.turns.insert(fleet.turns(pool, settings, now)?),
+        };
+        fleet.turn(turns, pool, settings, &self.planned, now)
+    }
+
+    /// One is planned at an offering.
+    pub(super) fn take(&mut self, place: usize) {
+        self.planned[place] += 1;
+        self.total += 1;
+        if let Some(turns) = &mut self.turns {
+            turns.take(place);
         }
     }
 }

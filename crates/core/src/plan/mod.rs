@@ -245,6 +245,8 @@ struct Planner<'a> {
     /// Whether this plan asks for another size of the pool that is being planned: what depends on
     /// the size waits for the next plan, which knows it.
     resizing: bool,
+    /// Whether a repair of the pool that is being planned waits for a price.
+    priced: bool,
 }
 
 fn sooner(wake: &mut Option<Time>, at: Time) {
@@ -279,6 +281,7 @@ impl<'a> Planner<'a> {
             sizings: BTreeMap::new(),
             unwanted: BTreeMap::new(),
             resizing: false,
+            priced: false,
         }
     }
 

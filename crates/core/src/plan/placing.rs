@@ -6,7 +6,7 @@ use navarch_model::{
     Instance, Offering, OfferingMemory, Phase, PoolName, ProviderErrorKind, ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block};
-use navarch_policy::placement::{self, Candidate, Listed, Ranking, Standing};
+use navarch_policy::placement::{self, Candidate, Listed, Ranking, Standing, Turns};
 
 use super::Planner;
 use crate::fleet::Fleet;
@@ -59,8 +59,9 @@ impl Planner<'_> {
             return;
         }
         let asked = fleet.index.tally(Some(pool));
-        let wants =
-            asked.requested + asked.launching > 0 || fleet.staying(pool) < fleet.target(pool);
+        let wants = self.priced
+            || asked.requested + asked.launching > 0
+            || fleet.staying(pool) < fleet.target(pool);
         let max_age = fleet.settings.guards.price_max_age;
         for provider in settings.providers() {
             // What the list opens or closes may be another then.
@@ -88,7 +89,7 @@ impl Planner<'_> {
         let Some(settings) = fleet.pool_settings(pool) else {
             return;
         };
-        let ranking = fleet.ranking(pool, settings, &[], self.now.core);
+        let ranking = fleet.ranking(pool, settings, self.now.core);
         // What is closed until a moment is shown as open from then on.
         for block in ranking.standings.iter().filter_map(Standing::block) {
             self.wake(block.until.unwrap_or(Time::NEVER));
@@ -119,41 +120,36 @@ impl Planner<'_> {
 }
 
 impl Fleet {
-    /// Orders the offerings of a pool, with so many machines already planned at each.
-    pub(crate) fn ranking(
-        &self,
-        pool: &PoolName,
-        settings: &PoolSettings,
-        planned: &[usize],
-        now: Time,
-    ) -> Ranking {
-        let listed = settings.needs_listing();
-        let candidates: Vec<Candidate> = settings
-            .offerings
-            .iter()
-            .enumerate()
-            .map(|(place, one)| {
-                let planned = planned.get(place).copied().unwrap_or(0);
-                let here = self.index.tally_at(pool, &one.offering);
-                Candidate {
-                    group: one.group,
-                    priority: one.priority,
-                    weight: one.weight,
-                    machines: here.staying + planned,
-                    listed: if listed {
-                        self.listed(&one.offering, now)
-                    } else {
-                        Listed::NoList
-                    },
-                    max_price: one.max_price,
-                    block: self.may_buy(pool, one, planned, now).err(),
-                }
-            })
-            .collect();
+    /// Orders the offerings of a pool.
+    fn ranking(&self, pool: &PoolName, settings: &PoolSettings, now: Time) -> Ranking {
+        let mut candidates = self.candidates(pool, settings, now);
+        for (one, candidate) in settings.offerings.iter().zip(&mut candidates) {
+            candidate.block = self.may_buy(pool, one, 0, now).err();
+        }
         let strategy = settings.config.placement.strategy;
         placement::rank(strategy, &candidates, |place| {
             settings.offerings[place].name.to_string()
         })
+    }
+
+    /// The offerings of a pool as they are, but for what stops each.
+    fn candidates(&self, pool: &PoolName, settings: &PoolSettings, now: Time) -> Vec<Candidate> {
+        let listed = settings.needs_listing();
+        let offerings = settings.offerings.iter();
+        let candidate = |one: &OfferingSettings| Candidate {
+            group: one.group,
+            priority: one.priority,
+            weight: one.weight,
+            machines: self.index.tally_at(pool, &one.offering).staying,
+            listed: if listed {
+                self.listed(&one.offering, now)
+            } else {
+                Listed::NoList
+            },
+            max_price: one.max_price,
+            block: None,
+        };
+        offerings.map(candidate).collect()
     }
 
     /// Where the next machine of a pool is bought: a place among its offerings.
@@ -161,16 +157,45 @@ impl Fleet {
         &self,
         pool: &PoolName,
         settings: &PoolSettings,
+        now: Time,
+    ) -> Result<usize, Block> {
+        let mut turns = self.turns(pool, settings, now)?;
+        self.turn(&mut turns, pool, settings, &[], now)
+    }
+
+    /// The offerings of a pool for machines that are bought one after the other.
+    pub(super) fn turns(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> Result<Turns, Block> {
+        self.prices_came(settings, now)?;
+        let strategy = settings.config.placement.strategy;
+        Ok(Turns::new(strategy, self.candidates(pool, settings, now)))
+    }
+
+    /// Whose turn it is, with so many machines already planned at each offering.
+    pub(super) fn turn(
+        &self,
+        turns: &mut Turns,
+        pool: &PoolName,
+        settings: &PoolSettings,
         planned: &[usize],
         now: Time,
     ) -> Result<usize, Block> {
-        self.prices_came(settings, now)?;
-        let ranking = self.ranking(pool, settings, planned, now);
-        ranking.first().ok_or_else(|| nowhere(&ranking))
+        let name = |place: usize| settings.offerings[place].name.to_string();
+        let judge = |place: usize| {
+            let planned = planned.get(place).copied().unwrap_or(0);
+            let one = &settings.offerings[place];
+            self.may_buy(pool, one, planned, now).err()
+        };
+        let next = turns.next(name, judge);
+        next.ok_or_else(|| nowhere(&turns.closed()))
     }
 
     /// Whether an offering may be asked for now.
-    pub(super) fn may_buy(
+    fn may_buy(
         &self,
         pool: &PoolName,
         one: &OfferingSettings,
@@ -291,7 +316,8 @@ impl Fleet {
     }
 
     /// A replacement never starts while the pool could not buy its machine: some offering must be
-    /// neither too dear nor behind an open breaker. Once the wait of a breaker is over, the
+    /// neither too dear, or of an unknown price where there is a limit, nor behind an open breaker.
+    /// Old prices are asked for again first. Once the wait of a breaker is over, the
     /// replacement is the one launch that is tried, if no other machine is to be bought: the pool
     /// has its size without the repairs that are already `planned`.
     pub(crate) fn offering_is_open(
@@ -301,6 +327,9 @@ impl Fleet {
         planned: usize,
         now: Time,
     ) -> Result<(), Block> {
+        if settings.offerings.iter().any(|one| one.max_price.is_some()) {
+            self.prices_came(settings, now)?;
+        }
         let lacks = self.staying(pool) < self.target(pool) + planned;
         let mut first = None;
         for one in &settings.offerings {
@@ -322,7 +351,6 @@ impl Fleet {
                 })
             } else {
                 self.too_dear(one, now)
-                    .filter(|block| block.cause == "over")
             };
             match block {
                 None => return Ok(()),
@@ -433,13 +461,8 @@ fn rest(offering: &Offering, name: &str, memory: &OfferingMemory, now: Time) -> 
 }
 
 /// Why no offering is asked: the reason of the only one, or what stops each of several.
-fn nowhere(ranking: &Ranking) -> Block {
-    let blocks: Vec<&Block> = ranking
-        .standings
-        .iter()
-        .filter_map(Standing::block)
-        .collect();
-    match blocks[..] {
+fn nowhere(blocks: &[&Block]) -> Block {
+    match *blocks {
         [] => Block::new("placement", "none", "the pool has no offerings"),
         [only] => only.clone(),
         _ => {

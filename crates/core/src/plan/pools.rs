@@ -18,6 +18,7 @@ impl Planner<'_> {
         self.resizing = false;
         self.resize(pool);
         let (staying, leaving) = self.leaving(pool);
+        self.priced = false;
         let repaired = self.repair(pool);
         self.prices(pool);
         self.grow(pool, &settings, staying, &leaving);
@@ -78,12 +79,8 @@ impl Planner<'_> {
                 let incident = fleet.state.incidents.get(id);
                 incident.is_some_and(|incident| incident.makes_unhealthy())
             };
-            let here = fleet
-                .index
-                .hits(signature)
-                .filter(|(name, _)| *name == pool);
             if !open
-                && here.map(|(_, id)| id).any(shown)
+                && fleet.index.hits_in(pool, signature).any(shown)
                 && fleet.is_everywhere(pool, signature, now).is_some()
             {
                 self.actions.push(Action::OpenBreaker {
@@ -262,7 +259,10 @@ impl Planner<'_> {
                     };
                     self.choose(pool, node.id.as_str(), words, reason, action);
                 }
-                Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
+                Err(block) => {
+                    self.priced |= matches!(block.guard, "listing" | "max_price");
+                    self.wait(pool, node.id.as_str(), &words, &block);
+                }
             }
         }
         planned
@@ -277,7 +277,10 @@ impl Planner<'_> {
         leaving: &[Instance],
     ) {
         let target = self.fleet.target(pool);
-        let mut planned = vec![0; settings.offerings.len()];
+        if staying >= target {
+            return;
+        }
+        let mut buying = self.fleet.buying(pool, settings, self.now.core);
         let mut leaving = leaving.iter();
         while staying < target {
             let (cause, words, reason) = match leaving.next() {
@@ -294,7 +297,7 @@ impl Planner<'_> {
                     format!("{staying} of {target} machines"),
                 ),
             };
-            let place = match self.fleet.may_request(pool, &planned, self.now.core) {
+            let place = match buying.next() {
                 Ok(place) => place,
                 Err(block) => {
                     self.wait(pool, pool.as_str(), &words, &block);
@@ -304,7 +307,7 @@ impl Planner<'_> {
             let Some(one) = settings.offerings.get(place).filter(|_| !self.resizing) else {
                 break;
             };
-            planned[place] += 1;
+            buying.take(place);
             self.choose(
                 pool,
                 pool.as_str(),

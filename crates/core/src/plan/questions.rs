@@ -106,7 +106,10 @@ impl Fleet {
         };
         match pool {
             Some(pool) => of(pool),
-            None => self.index.pools().map(of).sum(),
+            None => {
+                let sum = || self.index.pools().map(of).sum();
+                *self.base.get_or_init(sum)
+            }
         }
     }
 

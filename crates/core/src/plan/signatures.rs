@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use navarch_model::{Automation, Breaker, InstanceId, Phase, PoolName, Time};
+use navarch_model::{Automation, Breaker, IncidentId, InstanceId, NodeId, Phase, PoolName, Time};
 use navarch_policy::guards::{self, Block, LastReplacement};
 
 use crate::fleet::Fleet;
@@ -87,14 +87,20 @@ impl Fleet {
         let guards = &self.settings.guards;
         let smallest = guards.small_fleet_nodes as usize;
         let own = self.signature_hits(Some(pool), signature, now);
-        let all = self.signature_hits(None, signature, now);
         let widespread = |hits: usize, nodes: usize| {
             guards::is_widespread(hits, nodes, guards.breaker.threshold.of(nodes), smallest)
         };
         let stands = self
             .standing_breakers(pool, signature)
             .any(|(_, breaker)| breaker.fleet);
-        if stands || (all > own && own > 0 && widespread(all, self.budget_base(None))) {
+        // No more nodes are hit than there are hits: mostly those are too few already.
+        let base = self.budget_base(None);
+        let spread = || {
+            let all = self.signature_hits(None, signature, now);
+            all > own && widespread(all, base)
+        };
+        let may_be = own > 0 && widespread(self.index.hit_count(signature), base);
+        if stands || (may_be && spread()) {
             return Some(true);
         }
         widespread(own, self.budget_base(Some(pool))).then_some(false)
@@ -113,18 +119,21 @@ impl Fleet {
             let memory = self.state.pools.get(pool)?;
             memory.repair_breakers.get(signature)?.reset
         };
-        self.index
-            .hits(signature)
-            .filter(|(name, _)| pool.is_none_or(|pool| pool == *name))
-            .filter_map(|(name, id)| {
-                let incident = self.state.incidents.get(id)?;
-                let hit = incident.hit_at()?;
-                let counts = now.since(hit.core) < window
-                    && reset(name).is_none_or(|reset| hit.core > reset.core);
-                counts.then_some(&incident.key.node)
-            })
-            .collect::<BTreeSet<_>>()
-            .len()
+        let counted = |(name, id): (&PoolName, &IncidentId)| {
+            let incident = self.state.incidents.get(id)?;
+            let hit = incident.hit_at()?;
+            let counts = now.since(hit.core) < window
+                && reset(name).is_none_or(|reset| hit.core > reset.core);
+            counts.then_some(&incident.key.node)
+        };
+        let nodes: BTreeSet<&NodeId> = match pool {
+            Some(pool) => {
+                let hits = self.index.hits_in(pool, signature);
+                hits.filter_map(|id| counted((pool, id))).collect()
+            }
+            None => self.index.hits(signature).filter_map(counted).collect(),
+        };
+        nodes.len()
     }
 
     /// Whether a pool too small for a breaker has seen its last replacement for a signature hold.

@@ -698,6 +698,72 @@ fn a_new_configuration_keeps_the_lists_of_what_it_names() {
     }
 }
 
+/// A pool that is full and buys below ten dollars, and that knows no price any more.
+fn full_and_dear() -> (Rig, navarch_model::InstanceId) {
+    let mut rig = Rig::new(&yaml(2, "    max_price: 10\n"));
+    let fake = vec![offer("r1", 9, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    let up = rig.up(2);
+    // Nobody wants a machine, so nobody asks.
+    for _ in 0..4 {
+        rig.pass(500);
+        rig.take(super::Input::Tick);
+        rig.plan();
+        for id in &up {
+            rig.full(id, 45);
+        }
+    }
+    assert_eq!(standings(&rig)[0], "max_price unknown");
+    rig.drop_calls();
+    (rig, up[0].clone())
+}
+
+#[test]
+fn a_repair_asks_for_prices_before_it_begins() {
+    let (mut rig, id) = full_and_dear();
+    rig.xid(&id, 79, 0);
+    let actions = rig.plan();
+    assert!(asks_for_prices(&actions), "{actions:?}");
+    assert!(
+        rig.waits().contains(&(id.as_str(), "listing")),
+        "{:?}",
+        rig.waits()
+    );
+    assert!(rig.node(&id).our_drain().is_none());
+    rig.answer();
+    rig.plan();
+    assert!(rig.node(&id).our_drain().is_some());
+    rig.run(5);
+    assert_eq!(
+        bought(&rig),
+        counts([(R1, 3)]),
+        "its replacement comes first"
+    );
+}
+
+#[test]
+fn a_repair_does_not_begin_where_nothing_is_to_be_had_at_its_price() {
+    let down = ProviderError::new(ProviderErrorKind::Transient, "down");
+    let dearer = Ok(Some(vec![offer("r1", 12, true)]));
+    for now in [Err(down), dearer] {
+        let (mut rig, id) = full_and_dear();
+        rig.offers.insert("fake".to_owned(), now.clone());
+        rig.xid(&id, 79, 0);
+        rig.run(120);
+        assert!(rig.node(&id).our_drain().is_none(), "{now:?}");
+        assert!(
+            rig.waits().contains(&(id.as_str(), "max_price")),
+            "{:?}",
+            rig.waits()
+        );
+        // It is asked for again, and the repair goes on.
+        let fake = vec![offer("r1", 9, true)];
+        rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+        rig.run(620);
+        assert!(rig.node(&id).our_drain().is_some(), "{now:?}");
+    }
+}
+
 #[test]
 fn an_offering_that_rested_is_shown_as_open_once_its_rest_is_over() {
     let mut rig = Rig::new(&yaml(1, ""));

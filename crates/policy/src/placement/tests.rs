@@ -348,6 +348,10 @@ fn any_candidate() -> impl AnyValue<Value = Candidate> {
         )
 }
 
+fn full_at(place: usize) -> Block {
+    Block::new("launch_breaker", "unproven", format!("{place} is full"))
+}
+
 fn any_strategy() -> impl AnyValue<Value = Strategy> {
     proptest::sample::select(Strategy::WORDS.map(|(_, strategy)| strategy).to_vec())
 }
@@ -431,6 +435,40 @@ proptest! {
             order.into_iter().map(|place| candidates[place].group).collect()
         };
         prop_assert_eq!(by_group(&distinct), by_group(&shuffled));
+    }
+
+    /// Machines that are placed one after the other go where a ranking of all puts each of them.
+    #[test]
+    fn turns_are_what_a_ranking_says_first_each_time(
+        strategy in any_strategy(),
+        candidates in proptest::collection::vec(any_candidate(), 0..9),
+        room in proptest::collection::vec(0_usize..5, 9),
+        count in 0_usize..30,
+    ) {
+        let mut ranked_anew = candidates.clone();
+        let mut turns = Turns::new(strategy, candidates.clone());
+        let mut placed = vec![0; candidates.len()];
+        for _ in 0..count {
+            for (place, one) in ranked_anew.iter_mut().enumerate() {
+                one.machines = candidates[place].machines + placed[place];
+                let full = placed[place] >= room[place];
+                one.block = candidates[place].block.clone().or_else(|| full.then(|| full_at(place)));
+            }
+            let judge = |place: usize| {
+                let full = placed[place] >= room[place];
+                candidates[place].block.clone().or_else(|| full.then(|| full_at(place)))
+            };
+            let ranking = ranked(strategy, &ranked_anew);
+            let next = turns.next(|place| format!("offering {place}"), judge);
+            prop_assert_eq!(next, ranking.first());
+            let Some(place) = next else {
+                let blocks: Vec<_> = ranking.standings.iter().filter_map(Standing::block).collect();
+                prop_assert_eq!(turns.closed(), blocks);
+                break;
+            };
+            turns.take(place);
+            placed[place] += 1;
+        }
     }
 
     #[test]

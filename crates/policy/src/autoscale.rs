@@ -10,10 +10,10 @@ use navarch_config::{Autoscaler, Mode, Source, Steps};
 use navarch_model::Time;
 
 mod limits;
-mod schedule;
-mod signals;
 #[cfg(test)]
 mod month_tests;
+mod schedule;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod trend;

@@ -69,13 +69,11 @@ impl Planner<'_> {
             if let Some(until) = soft.and_then(|soft| soft.prices.believed_until(max_age)) {
                 self.wake(until);
             }
-            if !wants {
-                continue;
-            }
+            // From then on a repair waits for a new one.
             let due = fleet.prices_due(provider);
             if due > self.now.core {
                 self.wake(due);
-            } else if self.asked_prices.insert(provider.clone()) {
+            } else if wants && self.asked_prices.insert(provider.clone()) {
                 self.actions.push(Action::Prices {
                     provider: provider.clone(),
                 });

@@ -660,8 +660,6 @@ fn a_price_list_concerns_only_the_pools_that_buy_by_it() {
     for _ in 0..3 {
         rig.plan();
     }
-    let known = rig.fleet.stale_due;
-    assert!(known.is_some());
     // The question is under way, and nothing else.
     let asked = rig.drop_calls();
     let asks = |effect: &super::Effect| matches!(effect, super::Effect::Prices { .. });
@@ -673,10 +671,6 @@ fn a_price_list_concerns_only_the_pools_that_buy_by_it() {
     });
     let plan = rig.fleet.plan(rig.now);
     assert!(plan.is_about(&pool("dear")) && !plan.is_about(&pool("main")));
-    assert_eq!(
-        rig.fleet.stale_due, known,
-        "no reason to look at every node"
-    );
 }
 
 #[test]
@@ -762,6 +756,18 @@ fn a_repair_does_not_begin_where_nothing_is_to_be_had_at_its_price() {
         rig.run(620);
         assert!(rig.node(&id).our_drain().is_some(), "{now:?}");
     }
+}
+
+#[test]
+fn a_list_that_gets_old_is_a_reason_to_plan_for_what_is_to_be_repaired() {
+    let mut rig = Rig::new(&yaml(2, "    max_price: 10\n    budget: 0\n"));
+    let fake = vec![offer("r1", 9, true)];
+    rig.offers.insert("fake".to_owned(), Ok(Some(fake)));
+    let up = rig.up(2);
+    rig.xid(&up[0], 79, 0);
+    // The rig compares each plan with the plan of every pool.
+    rig.run(650);
+    assert!(rig.waits().contains(&(up[0].as_str(), "budget")));
 }
 
 #[test]

@@ -133,6 +133,49 @@ fn failures_cause_failures_within_their_scope_and_depth() {
     );
 }
 
+/// What a failure brings along happens on one other node of the scope, or on the share that the
+/// scenario says.
+#[test]
+fn a_correlated_failure_hits_one_other_node_of_its_scope_or_a_share_of_them() {
+    let hit = |scope: &str| {
+        let text = format!(
+            "name: pairs
+fleet:
+  - {{id: a, zone: z, rack: r, gpu_count: 4}}
+  - {{id: b, zone: z, rack: r, gpu_count: 4}}
+  - {{id: c, zone: z, rack: r, gpu_count: 4}}
+  - {{id: d, zone: z, rack: r, gpu_count: 4}}
+  - {{id: e, zone: z, rack: r, gpu_count: 4}}
+  - {{id: f, zone: z, rack: s, gpu_count: 4}}
+events:
+  - {{at: 10s, action: inject_failure, target: a, params: {{failure_type: power_error}}}}
+stress:
+  duration: 1m
+  chaos:
+    correlated_failures:
+      - {{trigger: power_error, response: pcie_error, delay: 5s{scope}}}
+"
+        );
+        let record = record(&text, 4);
+        let caused = record.injections.iter();
+        let caused = caused.filter(|one| one.cause == Cause::Cascade(0));
+        let mut nodes: Vec<String> = caused.map(|one| one.node.to_string()).collect();
+        nodes.sort();
+        nodes
+    };
+    assert_eq!(hit(""), ["a"]);
+    let one = hit(", scope: rack");
+    assert!(one.len() == 1 && "bcde".contains(&one[0]), "{one:?}");
+    let half = hit(", scope: rack, affected: 50%");
+    assert!(
+        half.len() == 2 && !half.contains(&"a".to_owned()),
+        "{half:?}"
+    );
+    assert_eq!(hit(", scope: rack, affected: 100%"), ["b", "c", "d", "e"]);
+    assert_eq!(hit(", scope: zone, affected: 1"), ["b", "c", "d", "e", "f"]);
+    assert_eq!(hit(", scope: zone, probability: 0"), Vec::<String>::new());
+}
+
 #[test]
 fn an_external_node_that_is_unhealthy_is_replaced_where_the_scenario_says_so() {
     let text = "name: replaced

@@ -484,3 +484,21 @@ fn what_is_refused_for_now_is_sent_when_the_control_plane_says() {
     assert_eq!(new.next(at(39)), Step::Wait(at(40)));
     assert_eq!(new.next(at(40)), Step::Register);
 }
+
+#[test]
+fn a_lost_heartbeat_is_made_up_for_before_the_node_counts_as_silent() {
+    // Silence is three intervals by default.
+    for beat in [1, 2, 3, 5, 10, 15, 30, 60] {
+        let beat = Duration::from_secs(beat);
+        let intervals = Intervals {
+            beat,
+            ..Intervals::default()
+        };
+        let limit = intervals.beat_limit();
+        assert!(limit <= beat && limit <= CALL_LIMIT, "{beat:?}");
+        // The lost one comes late, its answer is waited for, and the next one comes late.
+        let late = 1.0 + JITTER;
+        let made_up = beat.mul_f64(late) + limit + (beat / 4).mul_f64(late);
+        assert!(made_up < 3 * beat, "{beat:?}: {made_up:?}");
+    }
+}

@@ -308,7 +308,7 @@ pub struct Sample {
 }
 
 /// One pool at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PoolSample {
     /// The size that is aimed at.
     pub target: u32,
@@ -322,4 +322,8 @@ pub struct PoolSample {
     pub budget: u32,
     /// Breakers that are open.
     pub breakers: u32,
+    /// Work for its GPUs, in whole machines, and jobs in its queue, without their noise.
+    pub work: f64,
+    /// See [`work`](Self::work).
+    pub jobs: f64,
 }

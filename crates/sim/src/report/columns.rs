@@ -466,6 +466,8 @@ struct Pool<'a> {
     disrupted: Vec<u32>,
     budget: Vec<u32>,
     breakers: Vec<u32>,
+    /// Work in whole machines; empty for a pool that never has any.
+    work: Vec<f64>,
 }
 
 /// Every pool that any sample has, in the order of their names.
@@ -484,6 +486,10 @@ fn pools<'a>(samples: &[&'a Sample]) -> Vec<Pool<'a>> {
             columns.disrupted.push(pool.disrupted);
             columns.budget.push(pool.budget);
             columns.breakers.push(pool.breakers);
+            columns.work.push((pool.work * 10.0).round() / 10.0);
+        }
+        if columns.work.iter().all(|work| *work == 0.0) {
+            columns.work.clear();
         }
         columns
     };

@@ -257,6 +257,13 @@ struct PoolMoment {
     disrupted_nodes: u32,
     disruption_budget: u32,
     open_breakers: u32,
+    work_machines: f64,
+    queued_jobs: f64,
+}
+
+/// A number to one digit behind the point.
+fn tenths(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
 }
 
 impl PoolMoment {
@@ -268,6 +275,8 @@ impl PoolMoment {
             disrupted_nodes: pool.disrupted,
             disruption_budget: pool.budget,
             open_breakers: pool.breakers,
+            work_machines: tenths(pool.work),
+            queued_jobs: tenths(pool.jobs),
         }
     }
 }

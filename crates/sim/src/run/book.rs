@@ -590,12 +590,18 @@ impl Book {
         });
     }
 
-    /// Counts the fleet.
-    pub(crate) fn sample(&mut self, report: &PlanReport, now: Time) {
+    /// Counts the fleet. `load` says which work and how many jobs a pool has.
+    pub(crate) fn sample(
+        &mut self,
+        report: &PlanReport,
+        load: impl Fn(&PoolName) -> (f64, f64),
+        now: Time,
+    ) {
         self.count(now);
         let pools = report.pools.iter().map(|(name, pool)| {
             let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
             let breakers = pool.waits.iter().filter(|wait| wait.guard == "breaker");
+            let (work, jobs) = load(name);
             let sample = PoolSample {
                 target: small(pool.target),
                 machines: small(pool.alive),
@@ -603,6 +609,8 @@ impl Book {
                 disrupted: small(pool.budget.0),
                 budget: small(pool.budget.1),
                 breakers: small(breakers.count()),
+                work,
+                jobs,
             };
             (name.clone(), sample)
         });

@@ -417,10 +417,16 @@ impl Run {
 
     fn sample(&mut self) {
         let now = self.sim.now();
-        let Some(story) = &mut self.sim.story else {
+        let Some(story) = self.sim.story.as_deref_mut() else {
             return;
         };
-        story.book.sample(&self.sim.report, now);
+        let time = now.since(story.begun);
+        let all = &story.load;
+        let load = |pool: &PoolName| {
+            all.get(pool)
+                .map_or((0.0, 0.0), |load| (load.work.at(time), load.jobs.at(time)))
+        };
+        story.book.sample(&self.sim.report, load, now);
         // The start-up of a fleet that the scenario starts ends when that is up.
         let on = |one: &Owned| matches!(one.power, Power::On | Power::Gone);
         let up = story.fleet.iter().all(on) && story.book.progress().0 == 0;

@@ -228,6 +228,8 @@ fn samples() -> Vec<Sample> {
                 disrupted: unhealthy,
                 budget: 1,
                 breakers: unhealthy,
+                work: 1.25 * f64::from(minute),
+                jobs: f64::from(3 * minute),
             },
         )]),
     };

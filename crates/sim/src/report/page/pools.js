@@ -63,6 +63,7 @@ function poolPanel(pool) {
           series("active", "healthy", "area", pool.active),
           series("machines that cost money", "starting", "line", pool.machines),
           series("target", "ink", "dashed", pool.target),
+          ...(pool.work.length ? [series("work, in machines", "draining", "line", pool.work)] : []),
         ],
       }),
       timeChart({

@@ -527,3 +527,39 @@ impl Cloud {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_shows_its_own_machines_and_prices_alone() {
+        let offerings = ["east", "west"].map(|provider| Offering {
+            provider: ProviderName::new(provider),
+            region: "here".to_owned(),
+            zone: String::new(),
+            instance_type: "gpu".to_owned(),
+            capacity: CapacityKind::OnDemand,
+        });
+        let mut cloud = Cloud::new(true, offerings.to_vec());
+        for offering in &offerings {
+            let spec = LaunchSpec {
+                instance: InstanceId::new(format!("nv-{}", offering.provider)),
+                fleet: FleetId::new("fleet"),
+                pool: PoolName::new("main"),
+                offering: offering.clone(),
+                labels: BTreeMap::new(),
+            };
+            let (_, made) = cloud.launch(Time(0), &spec);
+            assert!(made.is_ok(), "{made:?}");
+        }
+        for offering in &offerings {
+            let (shown, complete) = cloud.list(Time(0), &offering.provider);
+            let own = format!("nv-{}", offering.provider);
+            let shown: Vec<_> = shown.into_iter().map(|one| one.instance).collect();
+            assert_eq!(shown, [Some(InstanceId::new(own))]);
+            assert!(complete);
+            assert_eq!(cloud.offers(Time(0), &offering.provider).len(), 1);
+        }
+    }
+}

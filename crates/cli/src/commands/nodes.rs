@@ -49,8 +49,16 @@ pub const TERMINATE: Order = Order {
     done: "terminating",
 };
 
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
+/// The present moment by the clock of the control plane, whose times are shown: ours may be off,
+/// and that of a simulated fleet is another one. A control plane that does not say shares ours.
+async fn its_now(client: &Client) -> jiff::Timestamp {
+    let said = client
+        .get_server_info(v1::GetServerInfoRequest::default())
+        .await;
+    let time = said
+        .ok()
+        .and_then(|info| values::time(info.time.as_option()));
+    time.unwrap_or_else(jiff::Timestamp::now)
 }
 
 /// The status of a word; none is every status.
@@ -84,7 +92,7 @@ pub async fn list(global: &Global, list: List) -> Result<(), Failure> {
         if nodes.is_empty() && !pool.is_empty() {
             must_be_known(&client, pool).await?;
         }
-        return show(global.output, &nodes);
+        return show(&client, global.output, &nodes).await;
     }
     // Every event may change the list; a quiet fleet still shows its ages anew.
     let mut events = client
@@ -101,14 +109,14 @@ pub async fn list(global: &Global, list: List) -> Result<(), Failure> {
         if people && std::io::stdout().is_terminal() {
             say("\u{1b}[2J\u{1b}[H");
         }
-        show(global.output, &nodes)?;
+        show(&client, global.output, &nodes).await?;
         if events.next().await.doing("watch events")?.is_none() {
             return Ok(());
         }
     }
 }
 
-fn show(format: Format, nodes: &[wire::NodeInfo]) -> Result<(), Failure> {
+async fn show(client: &Client, format: Format, nodes: &[wire::NodeInfo]) -> Result<(), Failure> {
     if for_programs(
         format,
         &Value::Array(nodes.iter().map(values::node).collect()),
@@ -119,7 +127,8 @@ fn show(format: Format, nodes: &[wire::NodeInfo]) -> Result<(), Failure> {
         remark("No nodes found");
         return Ok(());
     }
-    say(&node_table(nodes, format == Format::Wide, now()));
+    let now = its_now(client).await;
+    say(&node_table(nodes, format == Format::Wide, now));
     Ok(())
 }
 
@@ -197,7 +206,7 @@ pub async fn get(global: &Global, node: &str) -> Result<(), Failure> {
     if for_programs(global.output, &values::node(&node))? {
         return Ok(());
     }
-    say(&details(&node, now()));
+    say(&details(&node, its_now(&client).await));
     Ok(())
 }
 
@@ -288,7 +297,7 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
         && let Some(node) = found.node.as_option()
         && values::node_status(node.status.to_i32()) != NodeStatus::Terminated
     {
-        warn_if_stale(node);
+        warn_if_stale(&client, node).await;
     }
     let mut parameters = std::collections::BTreeMap::new();
     if !asked.reason.is_empty() {
@@ -331,14 +340,14 @@ pub async fn command(global: &Global, order: Order, asked: NodeCommand) -> Resul
     Ok(())
 }
 
-fn warn_if_stale(node: &wire::NodeInfo) {
+async fn warn_if_stale(client: &Client, node: &wire::NodeInfo) {
     match values::time(node.last_heartbeat.as_option()) {
         None => remark(&format!(
             "Warning: node {} has never sent a heartbeat",
             node.node_id
         )),
         Some(at) => {
-            let seconds = now().as_second() - at.as_second();
+            let seconds = its_now(client).await.as_second() - at.as_second();
             if seconds > STALE {
                 let ago = navarch_config::duration::go_string(Duration::from_secs(
                     seconds.unsigned_abs(),

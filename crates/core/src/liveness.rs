@@ -214,6 +214,11 @@ impl Liveness {
         self.pulses.get(node)
     }
 
+    /// Everything that is known, in the order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Pulse)> {
+        self.pulses.iter()
+    }
+
     /// How many nodes are in the table.
     pub fn len(&self) -> usize {
         self.pulses.len()

@@ -1,16 +1,10 @@
 //! A control plane, put together: configuration, store, providers, fleet, API.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
-use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
-use axum::routing::{any, get};
-use navarch_api::service::{self, CallLimits, Calls};
 use navarch_config::{Config, ProviderKind};
 use navarch_core::{Fleet, Settings};
 use navarch_model::{Idempotency, ProviderName};
@@ -21,31 +15,20 @@ use navarch_providers::fake::{
     FakeHttp, FakeHttpError, HttpOptions,
 };
 use navarch_store::{SqliteStore, Store as _, StoreError, Writer, WriterLimits};
-use navarch_time::{CancellationToken, SharedClock, Tasks, timeout};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use navarch_time::{CancellationToken, SharedClock, Tasks};
+use tokio::sync::watch;
 
-use crate::access::{Gate, TokenError};
+use crate::access::TokenError;
 use crate::archive::Archive;
+use crate::door::{Door, OpenDoor, STOP};
 use crate::effects::Cloud;
+use crate::faults::Faults;
 use crate::fleet::{self, Parts, Running, SystemIds};
-use crate::handlers::pools::status_page;
 use crate::handlers::{ConfigText, Handlers, NodeParts, PolicyText};
-use crate::http::{self, ConnectionLimits, Front};
-use crate::limits::Limits;
-use crate::metrics;
 use crate::notifier::{NotifierError, Notifiers};
 use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
 use crate::signals::Gatherer;
-use crate::tls::{Certificate, TlsError};
-
-/// How long everything but open requests may take to end.
-const STOP: Duration = Duration::from_secs(3);
-/// Callers that each page without a token answers or lets wait at a time. Higher lets strangers
-/// hold more memory; lower refuses monitors that ask at the same moment.
-const PAGES: usize = 32;
-/// What everybody else is told.
-const BUSY: &str = "too many ask for this page: try again later";
+use crate::tls::TlsError;
 
 /// What a control plane is started with.
 pub struct Options {
@@ -119,16 +102,11 @@ pub enum StartError {
 
 /// A running control plane.
 pub struct App {
-    address: SocketAddr,
-    tls: bool,
+    door: OpenDoor,
     running: Running,
     handlers: Arc<Handlers>,
     providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
-    closing: CancellationToken,
-    http: Tasks,
     tasks: Tasks,
-    /// How long open requests may take to end.
-    shutdown: Duration,
     clock: SharedClock,
 }
 
@@ -150,39 +128,9 @@ impl App {
         let flags = Flags::found(&config, config_file.as_deref());
         let agent_token = AgentToken::default();
         let machines = (!config.pools.is_empty()).then(|| agent_token.clone());
-        let limits = Arc::new(Limits::new(&config.server.limits.rates, Arc::clone(&clock)));
-        let gate = Gate::open(&config.server.auth, machines, Arc::clone(&limits))?;
-        let gate = Arc::new(gate);
-        let certificate = config
-            .server
-            .tls
-            .clone()
-            .map(Certificate::open)
-            .transpose()?;
         let notifiers = Notifiers::open(&config.server.notifier, Arc::clone(&clock))?;
         let notifiers = Arc::new(notifiers);
-        let listener = listen(&config.server.address).await?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen {
-            address: config.server.address.clone(),
-            problem: error.to_string(),
-        })?;
-        if !gate.is_set() && !address.ip().is_loopback() && !insecure_no_auth {
-            return Err(StartError::Open { address });
-        }
-        if gate.is_set() {
-            tracing::info!(methods = "bearer-token", tokens = ?gate, "authentication enabled");
-            if gate.has_common_token() {
-                tracing::warn!(
-                    "one token may do everything: give each caller its own, under server.auth.tokens"
-                );
-            }
-        } else {
-            tracing::warn!(
-                reason = "no token",
-                env_var = "NAVARCH_AUTH_TOKEN",
-                "authentication disabled"
-            );
-        }
+        let door = Door::make(&config, machines, insecure_no_auth, &clock).await?;
         let mut store = SqliteStore::open(&config.store.data_dir, &mut SystemIds::default())?;
         tracing::info!(database = %store.database().display(), opening = ?store.opening(), "store opened");
         let epoch = store.take_over()?;
@@ -203,7 +151,7 @@ impl App {
                 .server
                 .external_address
                 .clone()
-                .unwrap_or_else(|| url_of(address, certificate.is_some())),
+                .unwrap_or_else(|| door.url()),
             token: agent_token,
             ca_file: config
                 .server
@@ -297,64 +245,33 @@ impl App {
             loaded: started,
             refused: None,
         }));
-        let closing = CancellationToken::new();
         let handlers = Arc::new(Handlers {
             fleet: running.handle.clone(),
             published: Arc::clone(&running.published),
             time: running.time.clone(),
             calls: Arc::clone(&running.calls),
             archive: Arc::new(archive),
-            providers: providers.clone(),
+            faults: Faults::Providers(providers.clone()),
             policy: Arc::clone(&policy_text),
             config: Arc::clone(&config_text),
             started,
-            closing: closing.clone(),
+            closing: CancellationToken::new(),
             listed: NodeParts::default(),
-            limits: Arc::clone(&limits),
+            limits: Arc::clone(&door.limits),
             notifiers: Arc::clone(&notifiers),
         });
-        let call_limits = CallLimits {
-            max_request_bytes: config.server.limits.max_request_bytes as usize,
-            handler_timeout: config.server.limits.request_timeout,
-        };
-        let calls = Calls::new(&handlers, call_limits);
-        let front = Front {
-            gate: Arc::clone(&gate),
-            pages: pages(
-                &handlers,
-                certificate.clone(),
-                &calls,
-                &clock,
-                config.server.limits.request_timeout,
-            ),
-            calls,
-        };
-        let connection_limits = ConnectionLimits {
-            idle: config.server.limits.idle_timeout,
-            shutdown: config.server.limits.shutdown_timeout,
-        };
-        let http = Tasks::new();
-        let connections = Tasks::under(&http.token());
-        http.spawn(
-            "accept",
-            http::serve(
-                listener,
-                front,
-                connection_limits,
-                certificate.as_ref().map(Certificate::acceptor),
-                Arc::clone(&clock),
-                connections,
-            ),
-        );
+        let (gate, limits) = (Arc::clone(&door.gate), Arc::clone(&door.limits));
+        let certificate = door.certificate.clone();
+        let door = door.open(&handlers, &config);
         let gatherer = Gatherer {
             fleet: running.handle.clone(),
             published: Arc::clone(&running.published),
             clock: Arc::clone(&clock),
         };
         tasks.spawn("gather signals", gatherer.run(tasks.token()));
-        let tls = certificate.is_some();
         let watcher = Watcher {
             handlers: Arc::clone(&handlers),
+            providers: providers.clone(),
             config,
             config_file,
             marks,
@@ -371,29 +288,25 @@ impl App {
         };
         let token = tasks.token();
         tasks.spawn("watch files", watcher.run(token));
-        tracing::info!(addr = %address, "control plane ready");
+        tracing::info!(addr = %door.address, "control plane ready");
         Ok(Self {
-            address,
-            tls,
+            door,
             running,
             handlers,
             providers,
-            closing,
-            http,
             tasks,
-            shutdown: connection_limits.shutdown,
             clock,
         })
     }
 
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address
     }
 
     /// Its URL for callers on this machine.
     pub fn url(&self) -> String {
-        url_of(self.address, self.tls)
+        self.door.url.clone()
     }
 
     /// What readers see.
@@ -411,59 +324,24 @@ impl App {
     pub async fn failed(&self) -> navarch_time::TaskFailure {
         tokio::select! {
             failure = self.tasks.failed() => failure,
-            failure = self.http.failed() => failure,
+            failure = self.door.failed() => failure,
         }
     }
 
     /// Ends everything in order: streams, requests, machines of embedded clouds, the fleet with
     /// everything applied made durable.
     pub async fn stop(self) {
-        self.closing.cancel();
-        let http = async {
-            self.http.token().cancel();
-            // The task that accepts gives open requests their time, and then ends them.
-            self.http.shutdown(&*self.clock, self.shutdown + STOP).await
-        };
         let providers = async {
             for provider in self.providers.values() {
                 provider.shutdown().await;
             }
         };
-        tokio::join!(http, providers);
+        tokio::join!(self.door.close(), providers);
         drop(self.handlers);
         drop(self.running);
         self.tasks.shutdown(&*self.clock, STOP).await;
         tracing::info!("control plane stopped");
     }
-}
-
-fn url_of(address: SocketAddr, tls: bool) -> String {
-    let scheme = if tls { "https" } else { "http" };
-    if address.ip().is_unspecified() {
-        format!("{scheme}://{}:{}", Ipv4Addr::LOCALHOST, address.port())
-    } else {
-        format!("{scheme}://{address}")
-    }
-}
-
-async fn listen(address: &str) -> Result<TcpListener, StartError> {
-    let full = if address.starts_with(':') {
-        format!("0.0.0.0{address}")
-    } else {
-        address.to_owned()
-    };
-    TcpListener::bind(&full).await.map_err(|error| {
-        let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
-            "the port is in use; stop what listens there, or choose another with --listen"
-                .to_owned()
-        } else {
-            error.to_string()
-        };
-        StartError::Listen {
-            address: address.to_owned(),
-            problem,
-        }
-    })
 }
 
 async fn open_provider(
@@ -508,85 +386,4 @@ async fn open_provider(
             Ok(Arc::new(provider))
         }
     }
-}
-
-/// Everything that is asked for by its path.
-fn pages(
-    handlers: &Arc<Handlers>,
-    certificate: Option<Arc<Certificate>>,
-    calls: &Calls<Handlers>,
-    clock: &SharedClock,
-    limit: Duration,
-) -> Router {
-    let ready = Arc::clone(handlers);
-    let scraped = Arc::clone(handlers);
-    // One page at a time, for few who wait: anybody may ask for it.
-    let scrape = Arc::new(Semaphore::new(1));
-    let places = Arc::new(Semaphore::new(PAGES));
-    let (ready_clock, scrape_clock) = (Arc::clone(clock), Arc::clone(clock));
-    let ready_places = Arc::new(Semaphore::new(PAGES));
-    let pools = Arc::clone(handlers);
-    service::routes(calls)
-        .route("/healthz", any(|| async { "ok" }))
-        .route(
-            "/api/v1/pools/{name}/status",
-            get(move |name| status_page(Arc::clone(&pools), name)),
-        )
-        .route(
-            "/readyz",
-            any(move || {
-                let (handlers, places) = (Arc::clone(&ready), Arc::clone(&ready_places));
-                let clock = Arc::clone(&ready_clock);
-                async move {
-                    let Ok(_place) = places.try_acquire() else {
-                        return (StatusCode::SERVICE_UNAVAILABLE, BUSY);
-                    };
-                    // Ready means that the store can be read, and took the last change.
-                    let readable = handlers.archive.read(|history| history.event_range());
-                    let ready = !handlers.published.is_failing()
-                        && !handlers.closing.is_cancelled()
-                        && matches!(timeout(&*clock, limit, readable).await, Ok(Ok(_)));
-                    if ready {
-                        (StatusCode::OK, "ready")
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "database not ready")
-                    }
-                }
-            }),
-        )
-        .route(
-            "/metrics",
-            get(move || {
-                let (handlers, scrape) = (Arc::clone(&scraped), Arc::clone(&scrape));
-                let (places, clock) = (Arc::clone(&places), Arc::clone(&scrape_clock));
-                let certificate = certificate.clone();
-                async move {
-                    let Ok(_place) = places.try_acquire() else {
-                        return (StatusCode::SERVICE_UNAVAILABLE, BUSY).into_response();
-                    };
-                    let sources = metrics::Sources {
-                        published: Arc::clone(&handlers.published),
-                        policy: Arc::clone(&handlers.policy),
-                        limits: Arc::clone(&handlers.limits),
-                        certificate,
-                        waiting: handlers.fleet.waiting(),
-                        calls: Arc::clone(&handlers.calls),
-                        notifiers: Arc::clone(&handlers.notifiers),
-                        now: handlers.time.now(),
-                    };
-                    let page = async {
-                        let _turn = scrape.acquire().await;
-                        let page = handlers.archive.read(move |_| Ok(metrics::page(&sources)));
-                        page.await
-                    };
-                    match timeout(&*clock, limit, page).await {
-                        Ok(Ok(page)) => {
-                            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
-                        }
-                        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-                    }
-                }
-            }),
-        )
-        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }

@@ -4,9 +4,12 @@
 pub mod access;
 pub mod app;
 pub mod archive;
+mod door;
 pub mod effects;
+mod faults;
 pub mod fleet;
 pub mod handlers;
+pub mod hosted;
 pub mod http;
 mod journal;
 mod limits;

@@ -122,6 +122,19 @@ impl Pulses {
         self.shard(node, |shard| shard.beat(node, session, sample, now))
     }
 
+    /// Takes over when a node last sent a heartbeat, from whoever heard it.
+    pub(crate) fn heard(&self, node: &NodeId, beat: Stamp) {
+        self.shard(node, |shard| {
+            if shard
+                .get(node)
+                .is_some_and(|known| known.beat != Some(beat))
+            {
+                // Of whatever session it is: it was judged where it was heard.
+                let _ = shard.beat(node, None, None, beat);
+            }
+        });
+    }
+
     /// Finds the nodes that went silent.
     pub fn sweep(&self, timeout: Duration, grace: Time, now: Stamp) -> Vec<Transition> {
         let mut found = Vec::new();

@@ -1,13 +1,15 @@
 //! Reloads: configuration, tokens and health policy, on a change of the file and on SIGHUP.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use navarch_config::{AuthConfig, Config, TokenSource};
 use navarch_core::{Input, Settings};
-use navarch_model::Idempotency;
+use navarch_model::{Idempotency, ProviderName};
 use navarch_policy::HealthPolicy;
+use navarch_providers::Provider;
 use navarch_store::Retention;
 use navarch_time::{CancellationToken, SharedClock};
 use tokio::sync::watch;
@@ -51,6 +53,7 @@ pub(crate) fn load_policy(path: Option<&Path>) -> Result<(Arc<HealthPolicy>, Str
 /// Watches the configuration and the health policy, and applies what may change live.
 pub(crate) struct Watcher {
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
     pub(crate) config: Config,
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) marks: Marks,
@@ -321,9 +324,8 @@ impl Watcher {
                 return Outcome::Waits;
             }
         };
-        let providers = &self.handlers.providers;
         let settings = Settings::new(&reload.config, |name| {
-            providers
+            self.providers
                 .get(name)
                 .map_or(Idempotency::None, |provider| provider.idempotency())
         });

@@ -1,5 +1,6 @@
 //! The time and the ids that the Fleet gets.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use navarch_core::IdSource;
@@ -16,18 +17,43 @@ impl IdSource for SystemIds {
     }
 }
 
-/// Fleet time: resumes from the persisted value and advances by the monotonic clock.
+/// Fleet time: resumes from the persisted value and advances by the monotonic clock, or is what
+/// somebody else says.
 #[derive(Clone)]
 pub struct FleetClock {
     clock: SharedClock,
-    origin: Time,
-    started: Duration,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Own { origin: Time, started: Duration },
+    Told(ToldTime),
+}
+
+/// The present moment of a fleet whose time somebody else decides.
+#[derive(Debug, Clone)]
+pub(crate) struct ToldTime(Arc<Mutex<Stamp>>);
+
+impl ToldTime {
+    pub(crate) fn new(now: Stamp) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    /// Says what time it is.
+    pub(crate) fn set(&self, now: Stamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn get(&self) -> Stamp {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl std::fmt::Debug for FleetClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FleetClock")
-            .field("origin", &self.origin)
+            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
@@ -38,17 +64,27 @@ impl FleetClock {
         let started = clock.monotonic();
         Self {
             clock,
-            origin,
-            started,
+            source: Source::Own { origin, started },
+        }
+    }
+
+    /// A clock that shows what it is told. `clock` goes on to measure everything that is not of
+    /// the fleet: how long callers wait.
+    pub(crate) fn told(clock: SharedClock, time: ToldTime) -> Self {
+        Self {
+            clock,
+            source: Source::Told(time),
         }
     }
 
     /// The present moment.
     pub fn now(&self) -> Stamp {
-        let elapsed = self.clock.monotonic().saturating_sub(self.started);
-        Stamp {
-            core: self.origin + elapsed,
-            wall: Time(self.clock.wall()),
+        match &self.source {
+            Source::Own { origin, started } => Stamp {
+                core: *origin + self.clock.monotonic().saturating_sub(*started),
+                wall: Time(self.clock.wall()),
+            },
+            Source::Told(time) => time.get(),
         }
     }
 

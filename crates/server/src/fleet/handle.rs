@@ -21,16 +21,16 @@ pub enum SubmitError {
     Unavailable(String),
 }
 
-pub(super) type Answer = oneshot::Sender<Result<Reply, SubmitError>>;
+pub(crate) type Answer = oneshot::Sender<Result<Reply, SubmitError>>;
 
 pub(crate) struct Job {
     pub(crate) input: Input,
-    pub(super) answer: Option<Answer>,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// The other ends of a [`FleetHandle`].
 pub(crate) struct Jobs {
-    pub(super) agents: mpsc::Receiver<Job>,
+    pub(crate) agents: mpsc::Receiver<Job>,
     pub(crate) priority: mpsc::Receiver<Job>,
 }
 

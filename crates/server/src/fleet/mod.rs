@@ -31,13 +31,13 @@ use owner::Owner;
 use release::{Failed, Releaser};
 use turn::Turn;
 
+pub(crate) use clock::ToldTime;
 pub use clock::{FleetClock, SystemIds};
+pub(crate) use handle::{Answer, Job, Jobs};
 pub use handle::{FleetHandle, SubmitError};
-#[cfg(test)]
-pub(crate) use handle::{Job, Jobs};
 
 /// Results and operators' inputs that may wait, beside the agents'.
-const PRIORITY_QUEUE: usize = 16_384;
+pub(crate) const PRIORITY_QUEUE: usize = 16_384;
 /// Turns whose commit may be under way.
 const PIPELINE: usize = 64;
 

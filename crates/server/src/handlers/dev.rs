@@ -1,11 +1,11 @@
-//! `navarch.v1.DevService`: faults to order, handed to the fake provider.
+//! `navarch.v1.DevService`: faults to order.
 
 use navarch_api::service::{Call, Dev};
 use navarch_api::{ApiError, requests, v1};
-use navarch_model::{ProviderError, ProviderErrorKind};
 use navarch_providers::{Fault, FaultKind};
 
 use super::Handlers;
+use crate::faults::Ordered;
 
 impl Dev for Handlers {
     async fn inject_fault(
@@ -14,8 +14,6 @@ impl Dev for Handlers {
         request: v1::InjectFaultRequest,
     ) -> Result<v1::InjectFaultResponse, ApiError> {
         let ordered = requests::inject_fault(request)?;
-        let (provider, instance) = self.machine_of(&ordered.node)?;
-        let faults = provider.faults().ok_or_else(|| no_faults(&ordered.node))?;
         let mut fault = Fault::new(kind(ordered.kind)?);
         fault.gpu = ordered.gpu.and_then(|gpu| u32::try_from(gpu).ok());
         fault.code = ordered.code.and_then(|code| u32::try_from(code).ok());
@@ -45,7 +43,10 @@ impl Dev for Handlers {
                 }
             }
         }
-        faults.inject(&instance, &fault).await.map_err(refused)?;
+        let what = Ordered::Inject(fault);
+        self.faults
+            .order(&self.published, &ordered.node, what)
+            .await?;
         let place = ordered
             .gpu
             .map_or_else(String::new, |gpu| format!(" on GPU {gpu}"));
@@ -66,10 +67,10 @@ impl Dev for Handlers {
         request: v1::ClearFaultRequest,
     ) -> Result<v1::ClearFaultResponse, ApiError> {
         let ordered = requests::clear_fault(&request)?;
-        let (provider, instance) = self.machine_of(&ordered.node)?;
-        let faults = provider.faults().ok_or_else(|| no_faults(&ordered.node))?;
-        let only = ordered.kind.map(kind).transpose()?;
-        faults.clear(&instance, only).await.map_err(refused)?;
+        let what = Ordered::Clear(ordered.kind.map(kind).transpose()?);
+        self.faults
+            .order(&self.published, &ordered.node, what)
+            .await?;
         let kinds = match ordered.kind {
             Some(kind) => vec![kind.to_owned()],
             None => requests::FAULT_KINDS
@@ -87,18 +88,4 @@ impl Dev for Handlers {
 fn kind(word: &str) -> Result<FaultKind, ApiError> {
     FaultKind::from_word(word)
         .ok_or_else(|| ApiError::invalid_argument(format!("kind {word:?} is not a fault")))
-}
-
-fn no_faults(node: &navarch_model::NodeId) -> ApiError {
-    ApiError::unimplemented(format!(
-        "faults are ordered at machines of a fake provider, and node {node} is none"
-    ))
-}
-
-fn refused(error: ProviderError) -> ApiError {
-    match error.kind {
-        ProviderErrorKind::Configuration => ApiError::invalid_argument(error.message),
-        ProviderErrorKind::NotFound => ApiError::not_found(error.message),
-        _ => ApiError::unavailable(error.to_string()),
-    }
 }

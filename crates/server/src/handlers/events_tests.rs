@@ -73,7 +73,7 @@ fn handlers_with(stored: u64, seen: usize) -> Handlers {
         time: FleetClock::new(VirtualClock::new().shared(), Time(0)),
         calls: Arc::default(),
         archive: Arc::new(Archive::start(Arc::from(store.reader())).unwrap()),
-        providers: BTreeMap::new(),
+        faults: crate::faults::Faults::Providers(BTreeMap::new()),
         policy: Arc::new(RwLock::new(text)),
         config: Arc::new(RwLock::new(effective)),
         started: NOW,

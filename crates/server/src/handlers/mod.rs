@@ -20,15 +20,15 @@ use navarch_api::service::{Call, Observer};
 use navarch_api::wire::NodeInfo;
 use navarch_api::{ApiError, Code, Part};
 use navarch_core::{Actor, Input, Reply};
-use navarch_model::{InstanceId, Node, NodeId, ProviderName, SessionId, Stamp};
+use navarch_model::{Node, NodeId, SessionId, Stamp};
 use navarch_policy::HealthPolicy;
-use navarch_providers::Provider;
 use navarch_store::StoreError;
 use navarch_time::CancellationToken;
 
 use crate::access::Caller;
 use crate::archive::Archive;
 use crate::effects::QueueLengths;
+use crate::faults::Faults;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
 use crate::http::PeerAddress;
 use crate::limits::{Limits, Refusal};
@@ -76,8 +76,8 @@ pub struct Handlers {
     pub calls: Arc<QueueLengths>,
     /// Reads what was committed, records that left memory included.
     pub archive: Arc<Archive>,
-    /// The providers, for faults to order.
-    pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
+    /// Where faults of machines are ordered.
+    pub(crate) faults: Faults,
     /// The health policy with its text.
     pub policy: Arc<RwLock<PolicyText>>,
     /// The configuration.
@@ -213,29 +213,6 @@ impl Handlers {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// The provider and instance of a node, for faults to order.
-    fn machine_of(&self, node: &NodeId) -> Result<(Arc<dyn Provider>, InstanceId), ApiError> {
-        let Some(node) = self.published.node(node) else {
-            return Err(self.unknown_node(node));
-        };
-        let instance = node.instance.as_ref().and_then(|id| {
-            self.published
-                .read(|state| state.instances.get(id).cloned())
-        });
-        let no_faults = || {
-            ApiError::unimplemented(format!(
-                "faults are ordered at machines of a fake provider, and node {} is none",
-                node.id
-            ))
-        };
-        let instance = instance.ok_or_else(no_faults)?;
-        let provider = self
-            .providers
-            .get(&instance.offering.provider)
-            .ok_or_else(no_faults)?;
-        Ok((Arc::clone(provider), instance.id.clone()))
     }
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod events;
 mod failures;
 mod holds;
+mod hosted;
 mod hostile;
 mod hosts;
 mod instances;

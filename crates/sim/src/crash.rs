@@ -16,8 +16,8 @@ use crate::bugs::Bug;
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 
-/// Unix time at the start of every simulation.
-const WALL_ORIGIN_MICROS: i64 = 1_767_225_600_000_000;
+/// Unix time at the start of every simulation: 2000-01-01T00:00:00Z, as in reports.
+pub(crate) const WALL_ORIGIN_MICROS: i64 = 946_684_800_000_000;
 /// Least time between two plans of what changed.
 const PLAN_MICROS: i64 = 100_000;
 /// Time between two removals of what is old from the store.
@@ -164,6 +164,9 @@ impl Sim {
         self.plane.unreleased.clear();
         self.seen = state.clone();
         self.next = state.clone();
+        if let Some(news) = &mut self.news {
+            news.loaded(state.clone());
+        }
         self.check_all();
         self.plane.life += 1;
         let mut liveness = Liveness::default();
@@ -456,6 +459,9 @@ impl Sim {
     /// What leaves: callers learn of the changes, and ended nodes are heard no more.
     fn release(&mut self, changes: &[Change]) {
         self.write_down(changes);
+        if let (Some(news), Some(process)) = (&mut self.news, &self.plane.process) {
+            news.changed(changes, process.stamp(self.now));
+        }
         for change in changes {
             self.plane.released.apply(change);
             if let (Change::Node(node), Some(process)) = (change, &mut self.plane.process)

@@ -145,6 +145,7 @@ impl Sim {
     /// What the checks need to know of an input, before a shell with a bug changes it.
     pub(crate) fn asked(&self, input: &Input) -> Asked {
         match input {
+            Input::By { input, .. } => self.asked(input),
             Input::Report(report) => Asked {
                 shows_well: shows_well(report),
                 input: Input::Report(short(report)),

@@ -7,6 +7,7 @@
 //! is under way is back in the queue. Traces are the same bytes with and without this; a test
 //! compares them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use navarch_core::agent::{Agent, Outcome, Step};
@@ -269,6 +270,29 @@ impl Sim {
         }
     }
 
+    /// When each node last sent a heartbeat, as the control plane knows it or would know. Quiet
+    /// machines live through their time for it, and stay quiet.
+    pub(crate) fn beats(&mut self) -> BTreeMap<NodeId, Stamp> {
+        let now = self.now;
+        let Some(process) = &self.plane.process else {
+            return BTreeMap::new();
+        };
+        let known = process.liveness.iter();
+        let mut beats: BTreeMap<NodeId, Stamp> = known
+            .filter_map(|(node, pulse)| Some((node.clone(), pulse.beat?)))
+            .collect();
+        for host in self.hosts.values_mut() {
+            let (Some(quiet), Some(agent)) = (&mut host.quiet, &mut host.agent) else {
+                continue;
+            };
+            quiet.advance(agent, (&mut host.jitter, &mut host.network), now);
+            if let Some(beat) = quiet.beat {
+                beats.insert(host.spec.node.clone(), process.stamp(beat));
+            }
+        }
+        beats
+    }
+
     /// Wakes every machine up, because the control plane or the network will not be what it was.
     pub(crate) fn wake_all(&mut self) {
         let quiet = self.hosts.iter().filter(|(_, host)| host.quiet.is_some());
@@ -293,6 +317,10 @@ impl Sim {
             return;
         }
         let instance = match input {
+            Input::By { input, .. } => {
+                self.wake_for(input);
+                return;
+            }
             Input::Report(Report {
                 node: Some(node), ..
             })

@@ -201,6 +201,8 @@ pub enum Cause {
     Cascade(usize),
     /// An outage, by its name.
     Outage(String),
+    /// A person who takes part in the run.
+    Person,
 }
 
 /// An incident as the control plane had it.

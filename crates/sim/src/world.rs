@@ -22,7 +22,7 @@ use crate::crash::Plane;
 use crate::load::Load;
 use crate::machine::Host;
 use crate::queue::Queue;
-use crate::run::{Happening, Story};
+use crate::run::{Happening, News, Story};
 use crate::scheduler::Scheduler;
 use crate::streams::Stream;
 use crate::trace::Trace;
@@ -145,6 +145,8 @@ pub struct Sim {
     pub(crate) story: Option<Box<Story>>,
     /// When the whole state is checked again.
     pub(crate) next_check: Time,
+    /// What readers have not seen yet, if there are any.
+    pub(crate) news: Option<Box<News>>,
 }
 
 impl fmt::Debug for Sim {
@@ -213,6 +215,7 @@ impl Sim {
             policy: HealthPolicy::builtin(),
             story: None,
             next_check: Time(0),
+            news: None,
             config,
         };
         sim.queue.push(Time(0), Event::Start);

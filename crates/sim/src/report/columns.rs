@@ -332,8 +332,9 @@ fn change(from: i32, to: i32) -> i64 {
     i64::from(from) * 10 + i64::from(to)
 }
 
-/// What was broken. `cause` is -1 for the scenario, -2 for chance, -3 and less for an outage whose
-/// name is the text at -3 minus the number, else the place of the failure that caused it.
+/// What was broken. `cause` is -1 for the scenario, -2 for chance, -3 for a person, -4 and less for
+/// an outage whose name is the text at -4 minus the number, else the place of the failure that
+/// caused it.
 #[derive(Serialize, Default)]
 struct Injections {
     steps: Vec<i64>,
@@ -365,7 +366,8 @@ impl Injections {
             columns.cause.push(match &injection.cause {
                 Cause::Script => -1,
                 Cause::Chaos => -2,
-                Cause::Outage(name) => -3 - texts.place(name),
+                Cause::Person => -3,
+                Cause::Outage(name) => -4 - texts.place(name),
                 Cause::Cascade(by) => *by as i64,
             });
             let (noticed, conclusion) = match &injection.noticed {

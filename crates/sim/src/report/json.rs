@@ -614,6 +614,7 @@ impl<'a> InjectionJson<'a> {
         let (cause, caused_by, outage) = match &injection.cause {
             Cause::Script => ("script", None, None),
             Cause::Chaos => ("chaos", None, None),
+            Cause::Person => ("person", None, None),
             Cause::Cascade(by) => ("cascade", Some(*by), None),
             Cause::Outage(name) => ("outage", None, Some(name.as_str())),
         };

@@ -154,6 +154,7 @@ fn cause(injection: &Injection) -> String {
     match &injection.cause {
         Cause::Script => "scenario".to_owned(),
         Cause::Chaos => "chaos".to_owned(),
+        Cause::Person => "a person".to_owned(),
         Cause::Cascade(by) => format!("cascade from failure {by}"),
         Cause::Outage(name) => format!("outage {name}"),
     }

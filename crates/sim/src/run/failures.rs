@@ -7,6 +7,7 @@ use navarch_model::{CloudStatus, NodeId, ProviderInstanceId, Repair, Time};
 use navarch_policy::catalogue;
 
 use crate::faults::{Faults, GPU_IS_LOST, Heat, UNKNOWN_ERROR};
+use crate::machine::Host;
 use crate::record::{Cause, Injection};
 use crate::run::book::Broken;
 use crate::run::{Happening, Power};
@@ -301,12 +302,31 @@ impl Sim {
         !open.is_empty()
     }
 
-    fn mend(&mut self, node: &NodeId, open: &[(usize, FailureKind)]) {
-        let Some((last, _)) = open.last() else {
+    /// Somebody repairs a machine by hand: failures of some kinds go, all of them where none is
+    /// named, and it boots again.
+    pub(super) fn serviced(&mut self, id: &ProviderInstanceId, kinds: &[FailureKind]) {
+        let Some(node) = self.hosts.get(id).map(Host::node) else {
             return;
         };
+        let Some(story) = &self.story else { return };
+        let open = story.book.open(&node).iter();
+        let open: Vec<_> = open
+            .filter(|one| kinds.is_empty() || kinds.contains(&one.kind))
+            .map(|one| (one.at, one.kind))
+            .collect();
+        if !self.mend(&node, &open) {
+            self.wake_up(id);
+            self.reboot(id, None);
+        }
+    }
+
+    /// Answers whether the machine boots again.
+    fn mend(&mut self, node: &NodeId, open: &[(usize, FailureKind)]) -> bool {
+        let Some((last, _)) = open.last() else {
+            return false;
+        };
         let Some(id) = self.by_node.get(node).cloned() else {
-            return;
+            return false;
         };
         self.wake_up(&id);
         let now = self.now;
@@ -316,7 +336,8 @@ impl Sim {
         self.derive(&id);
         self.note("host", format_args!("{node} is repaired"));
         // What is left shows itself again.
-        if open.iter().any(|(_, kind)| needs_boot(*kind)) {
+        let boots = open.iter().any(|(_, kind)| needs_boot(*kind));
+        if boots {
             self.reboot(&id, Some(*last));
         } else if let Some(life) = self.hosts.get(&id).map(|host| host.life) {
             if let Some(agent) = self.hosts.get_mut(&id).and_then(|host| host.agent.as_mut()) {
@@ -324,6 +345,7 @@ impl Sim {
             }
             self.wake_agent(&id, life);
         }
+        boots
     }
 
     pub(super) fn end_injection(&mut self, place: usize, healed: bool) {

@@ -8,6 +8,7 @@ mod chaos;
 mod failures;
 pub(crate) mod fleet;
 mod ledger;
+mod live;
 mod notices;
 mod steps;
 
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use navarch_config::ConfigErrors;
 use navarch_config::scenario::{
-    Action, Chaos, CloudFault, ColdStart, Event as Step, FailureKind, Load, Place, Scenario,
+    Action, Chaos, CloudFault, ColdStart, Event as Step, FailureKind, Load, Place, Scenario, Target,
 };
+use navarch_model::invariants::Violation;
 use navarch_model::{
     Change, Node, NodeCommandType, NodeId, NodeStatus, PoolName, ProviderInstanceId, State, Time,
 };
@@ -26,16 +28,20 @@ use navarch_policy::HealthPolicy;
 
 use crate::config::Config;
 use crate::machine::Spec;
-use crate::record::{Outcome, Record};
+use crate::record::{AssertionResult, Outcome, Record};
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 use book::Book;
 use chaos::{Branch, Lasting, Spread};
 
+pub use live::{News, Unbreakable};
+
 /// How long pools may take to come up before chaos begins all the same.
 const LONGEST_START: Duration = Duration::from_secs(1800);
 /// How often it is looked whether pools are up.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_POOLS: Duration = Duration::from_secs(1);
+/// How often it is looked whether nodes have the status that is waited for.
+const LOOK_AT_NODES: Duration = Duration::from_millis(100);
 /// How long a new external node boots that replaces another, when nothing says so.
 const REPLACEMENT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
@@ -150,6 +156,8 @@ pub(crate) struct Story {
     /// The number of each place in which machines stand, by its names from the provider on.
     domains: BTreeMap<Vec<String>, u32>,
     seats: BTreeMap<ProviderInstanceId, usize>,
+    /// Whether the scenario is over: nothing comes by itself any more.
+    over: bool,
     /// The newest node in the place of one that the scenario names, and how many there were.
     newest: BTreeMap<NodeId, NodeId>,
     generations: BTreeMap<NodeId, (NodeId, u32)>,
@@ -205,18 +213,47 @@ pub struct Run {
     sim: Sim,
     steps: Vec<Step>,
     next: usize,
+    stage: Stage,
+    /// What the events after it wait for.
+    waiting: Option<Waiting>,
     /// From when the times of the events and of the chaos count.
     begun: Time,
     until: Option<Time>,
     interval: Duration,
     sampled: Time,
     failed: Option<String>,
+    /// What was expected and found, once that was looked at.
+    judged: Option<Vec<AssertionResult>>,
     strict: bool,
     /// Whether an event of the scenario starts the external nodes.
     scripted: bool,
     /// Whether it has yet to come up once, where the start-up is counted.
     rises: bool,
     scenario: Scenario,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was started.
+    New,
+    /// The fleet comes up, for so long at most, and it is looked again when.
+    Rising { limit: Time, look: Time },
+    /// What the scenario says happens.
+    Playing,
+    /// It is over, and time goes on.
+    Lingering,
+}
+
+/// The status that nodes are to have before the run goes on.
+#[derive(Debug, Clone)]
+struct Waiting {
+    target: Target,
+    status: NodeStatus,
+    limit: Time,
+    look: Time,
+    /// The line of the event.
+    line: u64,
 }
 
 /// How far a run is.
@@ -295,6 +332,7 @@ impl Run {
             roster: Vec::new(),
             domains: BTreeMap::new(),
             seats: BTreeMap::new(),
+            over: false,
             newest: BTreeMap::new(),
             generations: BTreeMap::new(),
             arrivals: Stream::named(seed, "chaos arrivals"),
@@ -318,10 +356,13 @@ impl Run {
             interval: stress.map_or(Duration::from_secs(5), |stress| stress.metrics_interval),
             steps: scenario.events.clone(),
             next: 0,
+            stage: Stage::New,
+            waiting: None,
             begun: Time(0),
             until: None,
             sampled: Time(0),
             failed: None,
+            judged: None,
             strict: stress.is_none(),
             scripted,
             rises: scripted && stress.is_some(),
@@ -368,24 +409,25 @@ impl Run {
         self.sim.config.bulk = false;
     }
 
-    /// Brings the fleet up: a stress run's start-up, and the pools of one.
-    fn bring_up(&mut self) {
+    /// Begins to bring the fleet up: a stress run's start-up, and the pools of one.
+    fn start(&mut self) {
         if !self.scripted {
             // What starts nothing by itself starts at once.
             let _ = self.sim.act(&Action::StartFleet);
         }
         if self.strict {
+            self.begin();
             return;
         }
         let longest = self.sim.story.as_ref().map_or(Duration::ZERO, |story| {
             let last = story.starts.iter().copied().max().unwrap_or_default();
             last + story.cold.max.or(story.cold.mean).unwrap_or_default()
         });
-        let limit = self.sim.now() + LONGEST_START.max(longest);
-        while self.sim.now() < limit && self.sim.violations().is_empty() && !self.is_up() {
-            let next = self.sim.now() + LOOK;
-            self.pass(next);
-        }
+        let now = self.sim.now();
+        self.stage = Stage::Rising {
+            limit: now + LONGEST_START.max(longest),
+            look: now,
+        };
     }
 
     fn is_up(&self) -> bool {
@@ -410,6 +452,7 @@ impl Run {
             let at = self.sampled;
             self.sim.run(at.max(self.sim.now()));
             self.sample();
+            self.thin();
             self.sampled = at + self.interval;
         }
         self.sim.run(until);
@@ -436,30 +479,73 @@ impl Run {
         }
     }
 
-    /// Goes on for about one sampling interval. Answers none when the run is over.
+    /// Goes on for one sampling interval. Answers none when the run is over.
     pub fn advance(&mut self) -> Option<Progress> {
-        if self.until.is_none() {
-            self.begin();
-        }
-        let until = self.until?;
-        let over = self.sim.now() >= until && self.next >= self.steps.len();
-        if over || self.failed.is_some() || !self.sim.violations().is_empty() {
+        self.advance_to(self.sim.now() + self.interval)
+    }
+
+    /// Goes on until a moment, or until the run is over. Answers none when it was over before.
+    pub fn advance_to(&mut self, stop: Time) -> Option<Progress> {
+        if self.is_over() {
             return None;
         }
-        let stop = self.sim.now() + self.interval;
-        let due = self.steps.get(self.next).map(|step| self.begun + step.at);
-        match due {
-            Some(due) if due <= stop => {
-                self.pass(due.max(self.sim.now()));
-                self.step();
+        while self.sim.violations().is_empty() && self.failed.is_none() {
+            let now = self.sim.now();
+            let next = match self.stage {
+                Stage::New => {
+                    self.start();
+                    continue;
+                }
+                Stage::Rising { limit, look } if now >= look => {
+                    if now >= limit || self.is_up() {
+                        self.begin();
+                    } else {
+                        let look = now + LOOK_AT_POOLS;
+                        self.stage = Stage::Rising { limit, look };
+                    }
+                    continue;
+                }
+                Stage::Rising { look, .. } => look,
+                Stage::Playing | Stage::Lingering => match self.next_step(now) {
+                    Some(at) if at <= now => {
+                        // What the step before it brought about at this moment comes first.
+                        self.pass(now);
+                        self.step();
+                        continue;
+                    }
+                    Some(at) => at,
+                    None => self.until.unwrap_or(now),
+                },
+            };
+            let next = next.min(stop);
+            if next <= now {
+                break;
             }
-            _ => self.pass(stop.min(until.max(self.sim.now()))),
+            self.pass(next);
         }
         Some(self.progress())
     }
 
+    /// When the scenario has something to do next; none when nothing is left.
+    fn next_step(&self, now: Time) -> Option<Time> {
+        if let Some(waiting) = &self.waiting {
+            return Some(waiting.look);
+        }
+        let next = self.steps.get(self.next)?;
+        Some((self.begun + next.at).max(now))
+    }
+
+    /// Whether everything happened that the scenario says, or the run failed.
+    fn is_over(&self) -> bool {
+        let done = self.stage == Stage::Lingering
+            || self.until.is_some_and(|until| self.sim.now() >= until)
+                && self.waiting.is_none()
+                && self.next >= self.steps.len();
+        done || self.failed.is_some() || !self.sim.violations().is_empty()
+    }
+
     fn begin(&mut self) {
-        self.bring_up();
+        self.stage = Stage::Playing;
         if !self.strict {
             self.begun = self.sim.now();
         }
@@ -478,27 +564,78 @@ impl Run {
         self.until = Some(self.begun + lasts);
     }
 
+    /// Takes the next step of the scenario, or looks whether the last one is over.
     fn step(&mut self) {
+        let now = self.sim.now();
+        if let Some(waiting) = &mut self.waiting {
+            let (target, status) = (&waiting.target, waiting.status);
+            if self.sim.have_reached(target, status) {
+                self.waiting = None;
+            } else if now < waiting.limit {
+                waiting.look = (now + LOOK_AT_NODES).min(waiting.limit);
+            } else {
+                let (wrong, line) = (self.sim.never_reached(target, status), waiting.line);
+                self.waiting = None;
+                self.step_failed(line, &wrong, true);
+            }
+            return;
+        }
         let Some(step) = self.steps.get(self.next).cloned() else {
             return;
         };
         self.next += 1;
-        let Err(wrong) = self.sim.act(&step.action) else {
-            return;
-        };
-        let wrong = format!("the event in line {} failed: {wrong}", step.line);
+        if let Action::WaitForStatus {
+            target,
+            status,
+            timeout,
+        } = step.action
+        {
+            self.waiting = Some(Waiting {
+                target,
+                status,
+                limit: now + timeout,
+                look: now,
+                line: step.line,
+            });
+        } else if let Err(wrong) = self.sim.act(&step.action) {
+            let asserts = matches!(step.action, Action::Assert(_));
+            self.step_failed(step.line, &wrong, self.strict || asserts);
+        }
+    }
+
+    fn step_failed(&mut self, line: u64, wrong: &str, ends: bool) {
+        let wrong = format!("the event in line {line} failed: {wrong}");
         self.sim.note("event", format_args!("{wrong}"));
         let now = self.sim.now();
-        let ends = matches!(
-            step.action,
-            Action::Assert(_) | Action::WaitForStatus { .. }
-        );
-        if self.strict || ends {
+        if ends {
             self.failed = Some(wrong.clone());
         }
         if let Some(story) = &mut self.sim.story {
             story.book.record.notes.push((now, wrong));
         }
+    }
+
+    /// Looks at what was expected, once.
+    fn judge(&mut self) {
+        if self.judged.is_none() && self.failed.is_none() {
+            let all = self.scenario.assertions.iter();
+            self.judged = Some(all.map(|assertion| self.sim.judge(assertion)).collect());
+        }
+    }
+
+    /// Why the run failed, as far as that is known.
+    fn wrong(&self) -> Option<String> {
+        let broken = self.sim.violations().first().map(promise);
+        let broken = broken.map(|one| format!("a promise is broken: {one}"));
+        let mut judged = self.judged.iter().flatten();
+        let unmet = judged.find_map(|result| {
+            let wrong = result.wrong.as_ref()?;
+            Some(format!(
+                "the assertion in line {} failed: {wrong}",
+                result.line
+            ))
+        });
+        self.failed.clone().or(broken).or(unmet)
     }
 
     /// How far it is.
@@ -515,38 +652,18 @@ impl Run {
         }
     }
 
-    /// Ends the run and checks what was expected. `interrupted` says that it ends before its time;
-    /// then nothing is expected.
+    /// Ends the run and checks what was expected, unless that was done when the scenario was over.
+    /// `interrupted` says that it ends before its time; then nothing is expected.
     pub fn finish(mut self, interrupted: bool) -> Record {
         let now = self.sim.now();
         self.sim.check_all();
         self.sample();
-        let mut first = self.failed.take();
-        let judged = if interrupted || first.is_some() {
-            Vec::new()
-        } else {
-            let all = self.scenario.assertions.iter();
-            all.map(|assertion| self.sim.judge(assertion)).collect()
-        };
-        let broken: Vec<String> = self
-            .sim
-            .violations()
-            .iter()
-            .map(|one| format!("{}: {}", one.invariant, one.what))
-            .collect();
-        first = first.or_else(|| {
-            let wrong = judged.iter().find_map(|result| {
-                let wrong = result.wrong.as_ref()?;
-                Some(format!(
-                    "the assertion in line {} failed: {wrong}",
-                    result.line
-                ))
-            });
-            broken
-                .first()
-                .map(|one| format!("a promise is broken: {one}"))
-                .or(wrong)
-        });
+        if !interrupted {
+            self.judge();
+        }
+        let wrong = self.wrong();
+        let judged = self.judged.take().unwrap_or_default();
+        let broken = self.sim.violations().iter().map(promise).collect();
         let policy = Arc::clone(&self.sim.policy);
         let Some(mut story) = self.sim.story.take() else {
             return Record::default();
@@ -561,7 +678,7 @@ impl Run {
         record.violations = broken;
         record.recovery_times.sort();
         record.ended = now;
-        record.outcome = match first {
+        record.outcome = match wrong {
             Some(wrong) => Outcome::Failed(wrong),
             None if interrupted => Outcome::Interrupted,
             None => Outcome::Passed,
@@ -573,6 +690,11 @@ impl Run {
     pub const fn sim(&self) -> &Sim {
         &self.sim
     }
+}
+
+/// A promise that is broken, in words.
+fn promise(broken: &Violation) -> String {
+    format!("{}: {}", broken.invariant, broken.what)
 }
 
 impl Sim {
@@ -625,7 +747,13 @@ impl Sim {
 
     /// Something of the scenario is due.
     pub(crate) fn happen(&mut self, what: Happening) {
+        let over = self.story.as_ref().is_some_and(|story| story.over);
         match what {
+            Happening::Fails(..)
+            | Happening::Falls { .. }
+            | Happening::OutageBegins(_)
+            | Happening::PlaneDies
+                if over => {}
             Happening::Starts(at, order) => self.starts(at, order),
             Happening::Replace(node) => self.replace(&node),
             Happening::Bury(node) => self.bury(node),

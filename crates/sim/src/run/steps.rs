@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use navarch_config::scenario::{Action, Assertion, Bounds, CloudFault, Expected, Target};
-use navarch_core::Input;
+use navarch_core::{Input, Rejection, Reply};
 use navarch_model::{
     HealthStatus, NodeId, NodeStatus, PoolName, ProviderErrorKind, ProviderInstanceId,
 };
@@ -14,9 +14,6 @@ use crate::record::{AssertionResult, Cause};
 use crate::run::Power;
 use crate::run::chaos::Branch;
 use crate::world::Sim;
-
-/// How often it is looked whether what is waited for is there.
-const LOOK: Duration = Duration::from_millis(100);
 
 impl Sim {
     /// The newest node of each that a target means.
@@ -71,7 +68,6 @@ impl Sim {
         match action {
             Action::StartFleet => self.start_fleet(),
             Action::StopFleet => self.stop_fleet(),
-            Action::Wait => {}
             Action::Log(text) => {
                 self.note("log", format_args!("{text}"));
                 if let Some(story) = &mut self.story {
@@ -105,11 +101,8 @@ impl Sim {
                     self.ask(input)?;
                 }
             }
-            Action::WaitForStatus {
-                target,
-                status,
-                timeout,
-            } => self.wait_for(target, *status, *timeout)?,
+            // The run waits, and looks meanwhile.
+            Action::WaitForStatus { .. } | Action::Wait => {}
             Action::Assert(assertion) => {
                 if let Some(story) = &mut self.story {
                     story.book.count(now);
@@ -153,17 +146,26 @@ impl Sim {
         Ok(())
     }
 
-    /// An operator asks the control plane.
+    /// An operator of the scenario asks the control plane.
     fn ask(&mut self, input: Input) -> Result<(), String> {
+        match self.put(input)? {
+            Ok(_) => Ok(()),
+            Err(rejection) => Err(rejection.message),
+        }
+    }
+
+    /// Puts an input to the control plane and answers its reply.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: no control plane runs, or it died.
+    pub(crate) fn put(&mut self, input: Input) -> Result<Result<Reply, Rejection>, String> {
         if self.plane.process.is_none() || self.now < self.plane.paused_until {
             return Err("the control plane does not run".to_owned());
         }
         let replies = self.turn(vec![input]);
-        match replies.and_then(|replies| replies.into_iter().next()) {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(rejection)) => Err(rejection.message),
-            None => Err("the control plane died before it answered".to_owned()),
-        }
+        let reply = replies.and_then(|replies| replies.into_iter().next());
+        reply.ok_or_else(|| "the control plane died before it answered".to_owned())
     }
 
     /// A cloud does something wrong, at a place or everywhere.
@@ -245,42 +247,31 @@ impl Sim {
         }
     }
 
-    fn wait_for(
-        &mut self,
-        target: &Target,
-        status: NodeStatus,
-        timeout: Duration,
-    ) -> Result<(), String> {
-        let limit = self.now + timeout;
-        loop {
-            // A node that is not there yet may come.
-            let nodes = self.meant(target);
-            let there = nodes.as_ref().is_ok_and(|nodes| {
-                !nodes.is_empty()
-                    && nodes
-                        .iter()
-                        .all(|node| self.status_of(node) == Some(status))
-            });
-            if there {
-                return Ok(());
-            }
-            if self.now >= limit || !self.violations.is_empty() {
-                let nodes = nodes?;
-                let other = nodes
-                    .iter()
-                    .find(|node| self.status_of(node) != Some(status));
-                let (node, is) = other.map_or((String::new(), None), |node| {
-                    (node.to_string(), self.status_of(node))
-                });
-                return Err(format!(
-                    "timeout waiting for node {node} to reach status {}: it is {}",
-                    status.short(),
-                    is.map_or("unknown to the control plane", NodeStatus::short)
-                ));
-            }
-            let next = (self.now + LOOK).min(limit);
-            self.run(next);
-        }
+    /// Whether nodes have a status. A node that is not there yet may come.
+    pub(super) fn have_reached(&self, target: &Target, status: NodeStatus) -> bool {
+        self.meant(target).is_ok_and(|nodes| {
+            let has = |node| self.status_of(node) == Some(status);
+            !nodes.is_empty() && nodes.iter().all(has)
+        })
+    }
+
+    /// Why nodes do not have a status after all the time that they had.
+    pub(super) fn never_reached(&self, target: &Target, status: NodeStatus) -> String {
+        let nodes = match self.meant(target) {
+            Ok(nodes) => nodes,
+            Err(wrong) => return wrong,
+        };
+        let other = nodes
+            .iter()
+            .find(|node| self.status_of(node) != Some(status));
+        let (node, is) = other.map_or((String::new(), None), |node| {
+            (node.to_string(), self.status_of(node))
+        });
+        format!(
+            "timeout waiting for node {node} to reach status {}: it is {}",
+            status.short(),
+            is.map_or("unknown to the control plane", NodeStatus::short)
+        )
     }
 
     fn status_of(&self, node: &NodeId) -> Option<NodeStatus> {

@@ -22,7 +22,8 @@ function causeWords(injection) {
   const cause = injections.cause[injection];
   if (cause === -1) return "by the scenario";
   if (cause === -2) return "by chance";
-  if (cause <= -3) return `by the outage ${texts[-3 - cause]}`;
+  if (cause === -3) return "by a person";
+  if (cause <= -4) return `by the outage ${texts[-4 - cause]}`;
   const other = injections.node[cause];
   return other >= 0 && other !== undefined ? ["caused by a failure of ", nodeLink(other)] : "caused by another failure";
 }

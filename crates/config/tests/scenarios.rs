@@ -38,6 +38,7 @@ fn every_example_loads_without_warnings() {
         "zone-outage.yaml",
         "control-plane-crashes.yaml",
         "day-of-load.yaml",
+        "interactive.yaml",
     ];
     for name in names {
         let scenario = example(name);

@@ -127,7 +127,6 @@ impl Notifiers {
     }
 
     /// Nobody is told.
-    #[cfg(test)]
     pub(crate) fn none(clock: SharedClock) -> Self {
         Self::with(Arc::new(Noop), clock)
     }

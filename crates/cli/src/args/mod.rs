@@ -24,7 +24,7 @@ pub use programs::{
     Agent, Copies, Dev, DevOrder, DevRun, FakeCloud, Inject, Server, ServerOrder, ServerRun,
 };
 pub use record::{Events, Explain, Incident};
-pub use sim::{Sim, SimFuzz, SimRun};
+pub use sim::{Sim, SimFuzz, SimInteractive, SimRun};
 
 /// Keeps a fleet of GPU machines at the size asked for and fit to run.
 #[derive(Debug, Parser)]

@@ -11,14 +11,14 @@ use navarch_model::EventKind;
 use navarch_server::handlers::Handlers;
 use navarch_server::{App, Options};
 use navarch_store::EventQuery;
-use navarch_time::{CancellationToken, RealClock, Tasks};
+use navarch_time::{CancellationToken, Clock as _, RealClock, Tasks};
 use serde_json::json;
 
 use super::serve::{own_agent, until_told};
 use crate::args::{DevOrder, DevRun, Global, Inject};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::logging;
-use crate::output::{for_programs, remark, say};
+use crate::output::{counted, for_programs, remark, say};
 
 /// Where a client looks without being told.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -85,10 +85,15 @@ const STORY: [EventKind; 6] = [
     EventKind::AutomationChanged,
 ];
 
-/// Prints what happens, as it is committed.
-async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
+/// Lines of the story in a second. More scroll by before anybody reads them.
+const LINES: usize = 40;
+
+/// Prints what happens, as it is committed. Where too much happens, it says how much is left out.
+pub async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
+    let clock = RealClock::new();
     let mut news = handlers.published.events();
     let mut after = *news.borrow_and_update();
+    let (mut second, mut told, mut left_out) = (0, 0, 0_usize);
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
@@ -105,6 +110,21 @@ async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
         };
         for event in events {
             after = event.sequence;
+            let now = clock.monotonic().as_secs();
+            if now != second {
+                (second, told) = (now, 0);
+            }
+            if told >= LINES {
+                left_out += 1;
+                continue;
+            }
+            if left_out > 0 {
+                let what = counted(std::mem::take(&mut left_out), "event");
+                say(&format!(
+                    "... {what} left out; `navarch events` has all of them"
+                ));
+            }
+            told += 1;
             say(&super::events::line(&convert::event(&event)));
         }
     }

@@ -1,19 +1,23 @@
 //! `navarch sim`: scenarios and fuzzing in virtual time.
 
+mod interactive;
+mod pace;
+
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_config::scenario::Scenario;
+use navarch_config::scenario::{Scenario, Stress};
 use navarch_config::schema::scenario_schema;
 use navarch_policy::HealthPolicy;
-use navarch_sim::record::Outcome;
+use navarch_sim::record::{Outcome, Record};
 use navarch_sim::report::{self, Directory, ReportError, Timing};
 use navarch_sim::run::{Progress, Run};
 use navarch_sim::{Config, fuzz};
 use navarch_time::{Clock as _, OsRng, RealClock, Rng as _};
+use pace::Pace;
 use serde_json::json;
 
 use crate::args::{Global, Sim, SimFuzz, SimRun};
@@ -29,6 +33,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     match order {
         Sim::Run(asked) => play(asked, log).await,
+        Sim::Interactive(asked) => interactive::run(global, asked).await,
         Sim::Validate { file } => validate(global, &file),
         Sim::Fuzz(asked) => search(&asked, log).await,
         Sim::Schema => super::config::schema(global, &scenario_schema()),
@@ -69,25 +74,83 @@ fn validate(global: &Global, file: &Path) -> Result<(), Failure> {
 
 /// The health policy that a scenario names, beside the scenario if its path is relative.
 fn policy(scenario: &Scenario, file: &Path) -> Result<Arc<HealthPolicy>, Failure> {
-    let Some(named) = &scenario.config.server.health_policy else {
-        return Ok(HealthPolicy::builtin());
-    };
-    let path = file.parent().unwrap_or(Path::new("")).join(named);
-    super::policy::load(&path)
+    match policy_file(scenario, file) {
+        Some(path) => super::policy::load(&path),
+        None => Ok(HealthPolicy::builtin()),
+    }
+}
+
+fn policy_file(scenario: &Scenario, file: &Path) -> Option<PathBuf> {
+    let named = scenario.config.server.health_policy.as_ref()?;
+    Some(file.parent().unwrap_or(Path::new("")).join(named))
+}
+
+/// The seed of a run: the one that was asked for, the scenario's, or a new one.
+fn seed(asked: Option<u64>, scenario: &Scenario) -> u64 {
+    let drawn = || OsRng.next_u64() >> 32;
+    asked.or(scenario.seed).unwrap_or_else(drawn)
+}
+
+/// Where a run is written, and what of it a scenario wants copied.
+struct Place {
+    directory: Directory,
+    copies: Vec<(&'static str, String)>,
+    begun: Duration,
+}
+
+impl Place {
+    fn make(out: Option<PathBuf>, scenario: &Scenario) -> Result<Self, Failure> {
+        let clock = RealClock::new();
+        let out = out.unwrap_or_else(|| default_directory(&clock));
+        let directory = Directory::create(out).map_err(failed)?;
+        let wanted = |stress: &Stress| {
+            [
+                ("report.json", stress.report_file.clone()),
+                ("report.html", stress.html_report_file.clone()),
+                ("trace.jsonl", stress.log_file.clone()),
+            ]
+        };
+        let wanted = scenario.stress.as_ref().map(wanted).into_iter().flatten();
+        Ok(Self {
+            directory,
+            copies: wanted.filter_map(|(from, to)| Some((from, to?))).collect(),
+            begun: clock.monotonic(),
+        })
+    }
+
+    /// Writes the trace of a run as it grows.
+    fn trace(&self, run: &mut Run) -> Result<(), Failure> {
+        let path = self.directory.path().join("trace.jsonl");
+        let sink =
+            File::create(&path).map_err(|source| failed(ReportError::Write { path, source }))?;
+        run.trace(Box::new(BufWriter::new(sink)));
+        Ok(())
+    }
+
+    /// Writes everything else of a run that is over, and says what came of it.
+    fn leave(self, record: &Record) -> Result<(), Failure> {
+        let timing = Timing {
+            wall: RealClock::new().monotonic().saturating_sub(self.begun),
+            peak_memory_bytes: peak_memory(),
+        };
+        report::write(&self.directory, record, &timing).map_err(failed)?;
+        for (from, to) in &self.copies {
+            copy(self.directory.path(), from, to)?;
+        }
+        say(report::tables(record).trim_end());
+        let seconds = timing.wall.as_secs_f64();
+        say(&format!(
+            "Run written to {} in {seconds:.1} s",
+            self.directory.path().display()
+        ));
+        Ok(())
+    }
 }
 
 async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failure> {
     let (scenario, text) = read(&asked.file)?;
     let policy = policy(&scenario, &asked.file)?;
-    let drawn = || OsRng.next_u64() >> 32;
-    let seed = asked.seed.or(scenario.seed).unwrap_or_else(drawn);
-    let copies = scenario.stress.as_ref().map(|stress| {
-        [
-            ("report.json", stress.report_file.clone()),
-            ("report.html", stress.html_report_file.clone()),
-            ("trace.jsonl", stress.log_file.clone()),
-        ]
-    });
+    let seed = seed(asked.seed, &scenario);
     // From here on the process ends in order: its directory has a report.
     let mut told = std::pin::pin!(told_to_end(log));
     tokio::select! {
@@ -95,38 +158,19 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
         ended = &mut told => return ended,
         () = std::future::ready(()) => {}
     }
-    let clock = RealClock::new();
-    let out = match asked.out {
-        Some(out) => out,
-        None => default_directory(&clock),
-    };
-    let directory = Directory::create(out).map_err(failed)?;
-    let trace = directory.path().join("trace.jsonl");
-    let sink = File::create(&trace).map_err(|source| {
-        failed(ReportError::Write {
-            path: trace,
-            source,
-        })
-    })?;
+    let place = Place::make(asked.out, &scenario)?;
     let name = scenario.name.clone();
     let mut run = Run::new(scenario, text, seed, policy)
         .map_err(|errors| Failure::Said(errors.to_string()))?;
-    run.trace(Box::new(BufWriter::new(sink)));
+    place.trace(&mut run)?;
     remark(&format!("Scenario {name}, seed {seed}"));
     let shows = std::io::stderr().is_terminal();
-    let begun = clock.monotonic();
+    let pace = asked.real_time.then(|| Pace::new(1.0));
     let mut interrupted = false;
     while let Some(progress) = run.advance() {
         if shows {
             show(&progress);
         }
-        let ahead = match asked.real_time {
-            true => {
-                let passed = clock.monotonic().saturating_sub(begun);
-                Duration::from_micros(progress.now.0.unsigned_abs()).saturating_sub(passed)
-            }
-            false => Duration::ZERO,
-        };
         tokio::select! {
             biased;
             ended = &mut told => {
@@ -135,10 +179,9 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
                 break;
             }
             () = async {
-                if ahead.is_zero() {
-                    tokio::task::yield_now().await;
-                } else {
-                    clock.sleep(ahead).await;
+                match &pace {
+                    Some(pace) => pace.wait_for(progress.now).await,
+                    None => tokio::task::yield_now().await,
                 }
             } => {}
         }
@@ -147,22 +190,7 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     if shows {
         remark("");
     }
-    let timing = Timing {
-        wall: clock.monotonic().saturating_sub(begun),
-        peak_memory_bytes: peak_memory(),
-    };
-    report::write(&directory, &record, &timing).map_err(failed)?;
-    for (from, to) in copies.into_iter().flatten() {
-        if let Some(to) = to {
-            copy(directory.path(), from, &to)?;
-        }
-    }
-    say(report::tables(&record).trim_end());
-    let seconds = timing.wall.as_secs_f64();
-    say(&format!(
-        "Run written to {} in {seconds:.1} s",
-        directory.path().display()
-    ));
+    place.leave(&record)?;
     match record.outcome {
         Outcome::Passed => Ok(()),
         Outcome::Interrupted => Err(Failure::Said("the run was interrupted".to_owned())),

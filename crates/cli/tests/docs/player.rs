@@ -20,7 +20,11 @@ use crate::{verdicts, words};
 const PLACES: &[&str] = &["/etc/navarch", "/var/lib/navarch", "/var/backups"];
 
 /// What pages call the control plane.
-const NAMES: &[&str] = &["http://navarch.example.com:50051", "http://localhost:50051"];
+const NAMES: &[&str] = &[
+    "http://navarch.example.com:50051",
+    "http://localhost:50051",
+    "http://127.0.0.1:8080",
+];
 
 /// Programs of every machine, which run as they are.
 const TOOLS: &[&str] = &[
@@ -222,7 +226,9 @@ impl Player {
         let mut output = output.replace(&self.place.path().display().to_string(), "");
         if let Some(url) = &self.url {
             let address = url.trim_start_matches("http://");
-            output = output.replace(address, "127.0.0.1:50051");
+            let simulated = self.programs.contains_key("simulation");
+            let usual = if simulated { 8080 } else { 50051 };
+            output = output.replace(address, &format!("127.0.0.1:{usual}"));
         }
         output
     }
@@ -378,6 +384,7 @@ impl Player {
         let words = words::split(&command);
         let name = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["navarch", "dev", ..] => "dev",
+            ["navarch", "sim", "interactive", ..] => "simulation",
             ["navarch", "server", ..] => "server",
             ["navarch", "agent", ..] | ["navarch-node", ..] => "agent",
             ["navarch", ..] => "",
@@ -523,6 +530,7 @@ fn is_policy(text: &str) -> bool {
 /// Whether a command changes nothing, so that it may be asked again.
 fn asks(arguments: &[&str]) -> bool {
     match arguments {
+        ["--server", _, rest @ ..] => asks(rest),
         ["list" | "get" | "events" | "explain" | "version", ..]
         | ["instance", "list" | "get", ..]
         | ["incident", "list" | "get", ..]

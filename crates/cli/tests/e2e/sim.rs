@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Program, directory, run, until};
+use crate::support::{Fleet, Program, directory, raw_http, run, text, until};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scenarios")
@@ -176,4 +176,287 @@ fn fuzzing_says_in_its_last_line_what_it_did() {
     let last = said.lines().last().unwrap_or_default();
     assert!(last.starts_with("3 seeds, 0 failures, "), "{said}");
     assert!(last.ends_with(" steps"), "{said}");
+}
+
+/// A fleet of two machines and a pool, to which nothing happens by itself.
+const QUIET: &str = "name: quiet
+guards: {small_fleet_wait: 10s}
+fleet:
+  - {id: lab-1, gpu_count: 8}
+  - {id: lab-2, gpu_count: 8}
+providers:
+  cloud: {type: fake, gpu_count: 8}
+pools:
+  main: {provider: cloud, instance_type: fake-8x, min_nodes: 1, max_nodes: 3}
+cloud: {boot: {min: 5s, max: 5s}}
+events:
+  - {at: 1h, action: wait}
+";
+
+/// Plays a scenario at the desk of whoever asks.
+#[track_caller]
+fn played(scenario: &str, more: &[&str]) -> Fleet {
+    let place = directory();
+    fs::write(place.path().join("fleet.yaml"), scenario).expect("a file");
+    let mut arguments = vec!["fleet.yaml"];
+    arguments.extend(more);
+    Fleet::simulated(place, &arguments)
+}
+
+/// What is written of a run, once it was told to end.
+#[track_caller]
+fn ended(fleet: &mut Fleet, code: i32) -> (Value, String) {
+    let (status, took) = fleet.server.terminate();
+    assert_eq!(status, Some(code), "{}", fleet.server.output());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let out = fleet.path().join("out");
+    let report = fs::read_to_string(out.join("report.json")).expect("a report");
+    let trace = fs::read_to_string(out.join("trace.jsonl")).expect("a trace");
+    (serde_json::from_str(&report).expect("JSON"), trace)
+}
+
+#[test]
+fn a_played_fleet_is_asked_and_ordered_like_any_other() {
+    let mut fleet = played(QUIET, &["--speed=20"]);
+    let active = fleet.until_active(3);
+    assert_eq!(active[..2], ["lab-1", "lab-2"]);
+    assert_eq!(text(&fleet.node(&active[2]), "pool"), "main");
+
+    fleet
+        .ask(&["cordon", "lab-1", "--reason=I look at it"])
+        .fine();
+    fleet.until_status("lab-1", "CORDONED");
+    let told = fleet.ask(&["explain", "node", "lab-1"]).fine();
+    assert!(told.contains("by anybody from 127.0.0.1"), "{told}");
+    // Ages are told by the clock of the fleet, which began in the year 2000.
+    let listed = fleet.ask(&["list"]).fine();
+    assert!(!listed.contains("d ago"), "{listed}");
+    let warned = fleet.ask(&["uncordon", "lab-1"]);
+    assert!(!warned.err.contains("heartbeat"), "{warned:?}");
+
+    fleet.ask(&["pool", "scale", "main", "--nodes=3"]).fine();
+    fleet.until_active(5);
+    let said = fleet.ask(&["cordon", "lab-3"]).refused(1);
+    assert!(said.contains("node not found: lab-3"), "{said}");
+    let said = fleet
+        .ask(&["pool", "scale", "main", "--nodes=9"])
+        .refused(1);
+    assert!(said.contains("9"), "{said}");
+
+    let get = |path: &str| {
+        let request = format!("GET {path} HTTP/1.0\r\nHost: fleet\r\n\r\n");
+        raw_http(fleet.server.address(), &request)
+    };
+    assert!(get("/healthz").ends_with("\r\n\r\nok"));
+    assert!(get("/readyz").ends_with("\r\n\r\nready"));
+    let metrics = get("/metrics");
+    assert!(
+        metrics.contains("navarch_invariant_violations 0"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("navarch_nodes_total{status=\"active\"} 5"),
+        "{metrics}"
+    );
+    let kinds: Vec<String> = fleet
+        .events()
+        .iter()
+        .map(|event| text(event, "kind"))
+        .collect();
+    assert!(kinds.iter().any(|kind| kind == "pool.resized"), "{kinds:?}");
+
+    let (report, trace) = ended(&mut fleet, 0);
+    assert_eq!(report["outcome"]["result"], "interrupted", "{report}");
+    for wanted in [
+        "anybody at 127.0.0.1: cordon lab-1",
+        "anybody at 127.0.0.1: scale main to 3",
+        "node.status lab-1: ACTIVE to CORDONED",
+    ] {
+        assert!(trace.contains(wanted), "{wanted} is missing in {trace}");
+    }
+}
+
+#[test]
+fn a_machine_of_a_played_fleet_is_broken_and_repaired_by_hand() {
+    let mut fleet = played(QUIET, &["--speed=10"]);
+    let active = fleet.until_active(3);
+    let inject = |more: &[&str]| {
+        let mut arguments = vec!["dev", "inject", "lab-1"];
+        arguments.extend(more);
+        fleet.ask(&arguments)
+    };
+    let said = inject(&["xid", "--code=79", "--gpu=3"]).fine();
+    assert_eq!(said.trim(), "xid 79 injected into lab-1 on GPU 3");
+    fleet.until_status("lab-1", "UNHEALTHY");
+    let said = fleet.ask(&["dev", "clear", "lab-1"]).fine();
+    assert!(said.contains("lab-1 repaired"), "{said}");
+    fleet.until_status("lab-1", "ACTIVE");
+    // The control plane replaces what it bought, whoever broke it.
+    let bought = active[2].as_str();
+    let said = fleet.ask(&["dev", "inject", bought, "device-error", "--gpu=1"]);
+    said.fine();
+    fleet.until_status(bought, "TERMINATED");
+    assert_ne!(fleet.until_active(3)[2], bought);
+    for (wrong, expected) in [
+        (&["thermal", "--gpu=8"][..], "there is no GPU 8"),
+        (&["thermal", "--temperature=99"], "unimplemented"),
+        (&["recovery-action"], "unimplemented"),
+        (&["gremlins"], "gremlins"),
+    ] {
+        let said = inject(wrong).refused(1);
+        assert!(said.contains(expected), "{wrong:?}: {said}");
+    }
+    let said = fleet.ask(&["dev", "inject", "lab-7", "thermal"]).refused(1);
+    assert!(said.contains("node not found: lab-7"), "{said}");
+    let gone = fleet.ask(&["dev", "clear", bought]).refused(1);
+    assert!(gone.contains("there is no machine"), "{gone}");
+    let (report, _) = ended(&mut fleet, 0);
+    let injections = report["injections"].as_array().expect("a list").clone();
+    let causes: Vec<&Value> = injections.iter().map(|one| &one["cause"]).collect();
+    assert_eq!(causes, ["person", "person"]);
+}
+
+#[test]
+fn no_agent_joins_a_played_fleet() {
+    let fleet = played(QUIET, &[]);
+    let body = r#"{"nodeId":"lab-9","provider":"mine"}"#;
+    let request = format!(
+        "POST /navarch.ControlPlaneService/RegisterNode HTTP/1.0\r\nHost: fleet\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = raw_http(fleet.server.address(), &request);
+    assert!(answer.contains("failed_precondition"), "{answer}");
+    assert!(answer.contains("are simulated"), "{answer}");
+}
+
+/// Who only looks changes nothing: what is played is what `navarch sim run` runs.
+#[test]
+fn a_played_scenario_takes_its_course_and_then_time_goes_on() {
+    let scenario = "name: short
+fleet:
+  - {id: a, gpu_count: 8}
+  - {id: b, gpu_count: 8}
+providers:
+  cloud: {type: fake, gpu_count: 8}
+pools:
+  main: {provider: cloud, instance_type: fake-8x, min_nodes: 2, max_nodes: 3}
+events:
+  - {at: 0s, action: start_fleet}
+  - {at: 1s, action: wait_for_status, target: a, params: {expected_status: active, timeout: 20s}}
+  - {at: 20s, action: crash, params: {down: 10s}}
+  - {at: 90s, action: inject_failure, target: pool/main/0, params: {failure_type: gpu_lost}}
+  - {at: 5m, action: wait}
+assertions:
+  - {type: node_status, target: a, expected: active}
+";
+    let mut fleet = played(scenario, &["--speed=100", "--seed=5"]);
+    until("the scenario is over", || {
+        fleet.nodes();
+        let said = fleet.server.output();
+        let over = said.contains("The scenario is over");
+        over.then_some(()).ok_or(said)
+    });
+    // It goes on to take orders.
+    fleet.ask(&["cordon", "a"]).fine();
+    fleet.until_status("a", "CORDONED");
+    let (report, played) = ended(&mut fleet, 0);
+    assert_eq!(report["outcome"]["result"], "passed", "{report}");
+    let arguments = ["sim", "run", "fleet.yaml", "--seed=5", "--out=again"];
+    run(fleet.path(), &[], &arguments).fine();
+    let again = fs::read_to_string(fleet.path().join("again/trace.jsonl")).expect("a trace");
+    let mut lines = played.lines();
+    for line in again.lines() {
+        assert_eq!(lines.next(), Some(line));
+    }
+    assert!(lines.next().is_some_and(|line| line.contains("is over")));
+}
+
+#[test]
+fn a_played_scenario_that_fails_says_so_and_fails_in_the_end() {
+    let hopeful = QUIET.replace("at: 1h", "at: 10s")
+        + "assertions:\n  - {type: node_count, status: active, expected: 7}\n";
+    let mut fleet = played(&hopeful, &["--speed=20"]);
+    until("it is told", || {
+        let said = fleet.server.output();
+        let told = said.contains("The scenario ended here, and failed");
+        told.then_some(()).ok_or(said)
+    });
+    fleet.nodes();
+    let (report, _) = ended(&mut fleet, 1);
+    assert_eq!(report["outcome"]["result"], "failed", "{report}");
+    let said = fleet.server.output();
+    assert!(said.contains("the assertion in line 14 failed"), "{said}");
+}
+
+#[test]
+fn while_the_control_plane_of_a_scenario_is_away_nothing_can_be_changed() {
+    let away = QUIET.replace(
+        "{at: 1h, action: wait}",
+        "{at: 30s, action: crash, params: {down: 10h}}",
+    );
+    let fleet = played(&away, &["--speed=20"]);
+    fleet.until_active(3);
+    let said = until("it crashed", || {
+        let said = fleet.ask(&["cordon", "lab-1"]);
+        (said.code == Some(1)).then_some(said.err).ok_or(said.out)
+    });
+    assert!(said.contains("unavailable"), "{said}");
+    assert!(said.contains("the control plane does not run"), "{said}");
+    let ready = raw_http(
+        fleet.server.address(),
+        "GET /readyz HTTP/1.0\r\nHost: fleet\r\n\r\n",
+    );
+    assert!(ready.starts_with("HTTP/1.0 503"), "{ready}");
+    // What it last said can be read.
+    assert_eq!(fleet.nodes().len(), 3);
+}
+
+#[test]
+fn without_a_file_there_is_a_fleet_to_try_things_on() {
+    let fleet = Fleet::simulated(directory(), &["--speed=20", "--seed=1"]);
+    fleet.until_active(14);
+    let said = fleet.server.output();
+    for wanted in [
+        "Scenario: interactive, seed 1; 20 seconds pass in each second",
+        "dev inject lab-01 xid --code 79",
+        "pool scale training --nodes 8",
+        "events --follow",
+        "Ctrl-C ends the run",
+    ] {
+        assert!(said.contains(wanted), "{wanted} is missing in {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_played_fleet_is_told_and_leaves_nothing_behind() {
+    let place = directory();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = format!("--listen={}", listener.local_addr().expect("it is bound"));
+    let wrong = |more: &[&str], code: i32| {
+        let mut arguments = vec!["sim", "interactive", "--out=out"];
+        arguments.extend(more);
+        run(place.path(), &[], &arguments).refused(code)
+    };
+    let said = wrong(&[&taken], 1);
+    assert!(said.contains("the port is in use"), "{said}");
+    assert!(said.contains("--listen"), "{said}");
+    for speed in ["0", "-1", "nan", "inf", "1e300", "1e-300", "fast", ""] {
+        let said = wrong(&["--speed", speed], 2);
+        let what = "write how many seconds pass in one second, from 0.01 to 1000000";
+        assert!(said.contains(what), "{speed}: {said}");
+    }
+    let said = wrong(&["--listen=0.0.0.0:0"], 1);
+    assert!(said.contains("is reachable from other machines"), "{said}");
+    fs::write(place.path().join("bad.yaml"), "name: bad\nfleet: 7\n").expect("a file");
+    let said = wrong(&["bad.yaml"], 1);
+    assert!(said.contains("bad.yaml:2:"), "{said}");
+    let said = wrong(&["missing.yaml"], 1);
+    assert!(said.contains("missing.yaml"), "{said}");
+    assert!(!place.path().join("out").exists());
+    fs::create_dir(place.path().join("mine")).expect("a folder");
+    fs::write(place.path().join("mine/thesis.txt"), "precious").expect("a file");
+    let full = ["sim", "interactive", "--listen=127.0.0.1:0", "--out=mine"];
+    let said = run(place.path(), &[], &full).refused(1);
+    assert!(said.contains("mine is not empty"), "{said}");
 }

@@ -338,6 +338,18 @@ impl Fleet {
         Self::start(directory, &arguments, token)
     }
 
+    /// Runs `navarch sim interactive` with more arguments, in a directory that exists.
+    #[allow(
+        clippy::allow_attributes,
+        dead_code,
+        reason = "each test file uses a part of it"
+    )]
+    pub fn simulated(directory: TempDir, more: &[&str]) -> Self {
+        let mut arguments = vec!["sim", "interactive", "--listen=127.0.0.1:0", "--out=out"];
+        arguments.extend(more);
+        Self::start(directory, &arguments, None)
+    }
+
     fn start(directory: TempDir, arguments: &[&str], token: Option<&'static str>) -> Self {
         // Agents that outlive it look for it at the same address when it starts again.
         let address = Reserved::new();

@@ -1,6 +1,5 @@
 //! `simulator`: how long scenarios and fuzzing take as users run them, and what they need.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use navarch_time::{Clock as _, RealClock};
@@ -124,10 +123,10 @@ pub async fn run(settings: Settings) -> Result<Table> {
 
 /// A fleet of external nodes that fail as in a published training run, and are replaced.
 fn training(nodes: u32, hours: u32) -> String {
-    let mut text = format!("name: training\nstress:\n  duration: {hours}h\n");
-    let _ = write!(
-        text,
-        "\
+    format!(
+        "name: training
+stress:
+  duration: {hours}h
   metrics_interval: 10m
   seed: 1
   fleet_gen:
@@ -143,8 +142,7 @@ server: {{heartbeat_interval: 30s, health_check_interval: 60s}}
 assertions:
   - {{type: invariants}}
 "
-    );
-    text
+    )
 }
 
 /// Plays a scenario and adds its line.
@@ -199,5 +197,24 @@ async fn play(arguments: &[&str], scenario: &[&str]) -> Result<Taken> {
             peak = peak.max(memory.peak);
         }
         clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use navarch_config::scenario::Scenario;
+
+    #[test]
+    fn the_scenario_of_the_long_runs_loads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("scenario.yaml");
+        std::fs::write(&file, training(SMALL, DAY)).expect("it is written");
+        let (scenario, _, warnings) = Scenario::load(&file).expect("it loads");
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let stress = scenario.stress.expect("it is a stress run");
+        let fleet = stress.fleet_gen.expect("it generates a fleet");
+        assert_eq!(fleet.total_nodes, SMALL);
+        assert_eq!(stress.duration, Duration::from_secs(86_400));
     }
 }

@@ -68,7 +68,11 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     }
     say(&welcome(&app.url(), source.file(), &log));
     let story = Tasks::new();
-    story.spawn("story", tell(Arc::clone(app.handlers()), story.token()));
+    let told = *app.handlers().published.events().borrow();
+    story.spawn(
+        "story",
+        tell(Arc::clone(app.handlers()), told, story.token()),
+    );
     until_told(app, logging).await?;
     story.shutdown(&RealClock::new(), Duration::ZERO).await;
     say("Stopped. The next start brings back the same fleet.");
@@ -88,11 +92,12 @@ const STORY: [EventKind; 6] = [
 /// Lines of the story in a second. More scroll by before anybody reads them.
 const LINES: usize = 40;
 
-/// Prints what happens, as it is committed. Where too much happens, it says how much is left out.
-pub async fn tell(handlers: Arc<Handlers>, closing: CancellationToken) {
+/// Prints what happens after the event of that sequence, as it is committed. Where too much
+/// happens, it says how much is left out.
+pub async fn tell(handlers: Arc<Handlers>, mut after: u64, closing: CancellationToken) {
     let clock = RealClock::new();
     let mut news = handlers.published.events();
-    let mut after = *news.borrow_and_update();
+    news.mark_changed();
     let (mut second, mut told, mut left_out) = (0, 0, 0_usize);
     loop {
         tokio::select! {

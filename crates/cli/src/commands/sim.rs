@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use navarch_config::scenario::{Scenario, Stress};
 use navarch_config::schema::scenario_schema;
+use navarch_model::Time;
 use navarch_policy::HealthPolicy;
 use navarch_sim::record::{Outcome, Record};
 use navarch_sim::report::{self, Directory, ReportError, Timing};
@@ -165,7 +166,7 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     place.trace(&mut run)?;
     remark(&format!("Scenario {name}, seed {seed}"));
     let shows = std::io::stderr().is_terminal();
-    let pace = asked.real_time.then(|| Pace::new(1.0));
+    let pace = asked.real_time.then(|| Pace::new(Time(0), 1.0));
     let mut interrupted = false;
     while let Some(progress) = run.advance() {
         if shows {

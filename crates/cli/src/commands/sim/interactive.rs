@@ -31,6 +31,10 @@ const USUAL: &str = include_str!("../../../../../examples/scenarios/interactive.
 /// What it is called where files are.
 const USUAL_NAME: &str = "examples/scenarios/interactive.yaml";
 
+/// What is played before anybody is told where to ask: the machines that are on from the start
+/// have registered by then, so that what the welcome names is there.
+const START: Time = Time(1_000_000);
+
 /// How often time passes while nobody asks anything. Longer makes the fleet's clock coarser;
 /// shorter wakes the process more often.
 const TICK: Duration = Duration::from_millis(20);
@@ -84,19 +88,21 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
     };
     let log = logging::start(global, Some(&place.directory.path().join("server.log")))?;
     place.trace(&mut run)?;
-    say(&welcome(hosted.url(), &scenario, seed, asked.speed, &place));
     let mut told = std::pin::pin!(told_to_end(log));
-    let story = Tasks::new();
-    story.spawn("story", tell(hosted.handlers().clone(), story.token()));
     let mut played = Played {
         run,
         desk,
-        pace: Pace::new(asked.speed),
+        pace: Pace::new(START, asked.speed),
         tick: TICK.mul_f64(asked.speed),
         clock: RealClock::new(),
         told_heard: Duration::ZERO,
         over: false,
     };
+    played.pass(START);
+    played.publish();
+    say(&welcome(hosted.url(), &scenario, seed, asked.speed, &place));
+    let story = Tasks::new();
+    story.spawn("story", tell(hosted.handlers().clone(), 0, story.token()));
     let broken = loop {
         played.advance();
         let next = played.run.sim().now() + played.tick;

@@ -20,12 +20,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Time passes from the start of a simulation on, `speed` seconds in each second.
-    pub fn new(speed: f64) -> Self {
+    /// Time passes from `at` on, `speed` seconds in each second.
+    pub fn new(at: Time, speed: f64) -> Self {
         let clock = RealClock::new();
         Self {
             clock,
-            from: (clock.monotonic(), Time(0)),
+            from: (clock.monotonic(), at),
             speed,
         }
     }

@@ -34,7 +34,8 @@ pub fn check_id(text: &str) -> Result<(), IdError> {
     if text.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong(text.len()));
     }
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-:@+/".contains(c);
+    let legal =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '@' | '+' | '/');
     match text.char_indices().find(|(_, c)| !legal(*c)) {
         Some((at, c)) => Err(IdError::BadCharacter(c, at)),
         None => Ok(()),

@@ -77,20 +77,28 @@ pub enum TokenError {
     },
 }
 
-/// Who made a request.
+/// Who made a request, and from where.
 #[derive(Clone)]
-pub struct Caller(Arc<Known>);
+pub struct Caller {
+    known: Arc<Known>,
+    address: IpAddr,
+}
 
 impl Caller {
     /// The name of the token that was shown.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.known.name
+    }
+
+    /// Where the request came from.
+    pub const fn address(&self) -> IpAddr {
+        self.address
     }
 }
 
 impl std::fmt::Debug for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Caller").field(&self.0.name).finish()
+        write!(f, "{} at {}", self.known.name, self.address)
     }
 }
 
@@ -133,7 +141,7 @@ impl Known {
 /// Ends the answers to a caller with an error once the caller's token is let in no more. A stream
 /// that was begun by a token which was revoked since never says another word.
 pub(crate) fn until_revoked<M: Send + 'static>(call: &Call, answers: Answers<M>) -> Answers<M> {
-    let Some(Caller(known)) = call.extension::<Caller>().cloned() else {
+    let Some(Caller { known, .. }) = call.extension::<Caller>().cloned() else {
         return answers;
     };
     let step = |held: Option<(Answers<M>, Arc<Known>)>| async {
@@ -330,8 +338,12 @@ impl Gate {
         headers: &HeaderMap,
         peer: IpAddr,
     ) -> Result<Caller, Box<Response<Body>>> {
+        let caller = |known| Caller {
+            known,
+            address: peer,
+        };
         if matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return Ok(Caller(Arc::clone(&self.anybody)));
+            return Ok(caller(Arc::clone(&self.anybody)));
         }
         let tokens = self.tokens();
         let known = if tokens.is_empty() {
@@ -341,7 +353,7 @@ impl Gate {
         };
         let path = stands_for(path);
         let Some(call) = service::CALLS.iter().find(|call| call.path == path) else {
-            return Ok(Caller(known));
+            return Ok(caller(known));
         };
         if !known.may(call.role) {
             self.limits.count(Refusal::Forbidden);
@@ -365,7 +377,7 @@ impl Gate {
             };
             taken.map_err(|error| Box::new(error.into_response(headers)))?;
         }
-        Ok(Caller(known))
+        Ok(caller(known))
     }
 }
 

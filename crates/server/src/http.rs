@@ -47,10 +47,6 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// How long to wait before accepting again when the system refuses another connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Where a request came from.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub SocketAddr);
-
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
@@ -274,14 +270,14 @@ impl Front {
             Ok(caller) => caller,
             Err(refused) => return Either::Left(ready(Ok(refused.map(Answer::Page)))),
         };
-        request.extensions_mut().insert(PeerAddress(peer));
         request.extensions_mut().insert(caller);
         let is_call = request.method() == Method::POST && is_call(request.uri().path());
         Either::Right(if is_call {
             let answer = self.calls.answer(request);
             Either::Left(answer.map(|answer| Ok(answer.map(Answer::Call))))
         } else {
-            let answer = self.pages.clone().call(request);
+            // In a place of its own, so that calls do not pay for its room.
+            let answer = Box::pin(self.pages.clone().call(request));
             Either::Right(answer.map_ok(|answer| answer.map(Answer::Page)))
         })
     }

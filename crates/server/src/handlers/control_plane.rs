@@ -8,7 +8,7 @@ use navarch_model::Time;
 
 use super::Handlers;
 use super::names::Named;
-use crate::http::PeerAddress;
+use crate::access::Caller;
 
 impl ControlPlane for Handlers {
     async fn register_node(
@@ -17,8 +17,8 @@ impl ControlPlane for Handlers {
         request: wire::RegisterNodeRequest,
     ) -> Result<wire::RegisterNodeResponse, ApiError> {
         let address = call
-            .extension::<PeerAddress>()
-            .map(|peer| peer.0.ip().to_string())
+            .extension::<Caller>()
+            .map(|caller| caller.address().to_string())
             .unwrap_or_default();
         let registration = requests::registration(request, address)?;
         self.ask_for_agent(Input::Register(registration)).await?;

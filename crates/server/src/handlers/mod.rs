@@ -30,7 +30,6 @@ use crate::archive::Archive;
 use crate::effects::QueueLengths;
 use crate::faults::Faults;
 use crate::fleet::{FleetClock, FleetHandle, SubmitError};
-use crate::http::PeerAddress;
 use crate::limits::{Limits, Refusal};
 use crate::notifier::Notifiers;
 use crate::publish::Published;
@@ -156,14 +155,11 @@ impl Handlers {
 
     /// Feeds what a person or a program asked for: the events that it leads to say who.
     async fn order(&self, call: &Call, input: Input) -> Result<Reply, ApiError> {
-        let name = call
-            .extension::<Caller>()
-            .map(|caller| caller.name().to_owned());
-        let peer = call.extension::<PeerAddress>();
-        let actor = Actor {
-            name: name.unwrap_or_default(),
-            address: peer.map(|peer| peer.0.ip().to_string()).unwrap_or_default(),
-        };
+        let actor = call.extension::<Caller>().map(|caller| Actor {
+            name: caller.name().to_owned(),
+            address: caller.address().to_string(),
+        });
+        let actor = actor.unwrap_or_default();
         let input = Box::new(input);
         self.ask(Input::By { actor, input }).await
     }

@@ -14,7 +14,7 @@ use navarch_store::EventQuery;
 use navarch_time::{CancellationToken, Clock as _, RealClock, Tasks};
 use serde_json::json;
 
-use super::serve::{own_agent, until_told};
+use super::serve::{own_agent, told_to_end, until_told};
 use crate::args::{DevOrder, DevRun, Global, Inject};
 use crate::client::{Doing as _, Failure, connect, suggest};
 use crate::logging;
@@ -42,7 +42,7 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
         }
     };
     let log = asked.data_dir.join("server.log");
-    let logging = logging::start(global, Some(&log))?;
+    let told = told_to_end(logging::start(global, Some(&log))?)?;
     let started = App::start(Options {
         config,
         config_file: Some(source.file().to_owned()),
@@ -68,12 +68,12 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     }
     say(&welcome(&app.url(), source.file(), &log));
     let story = Tasks::new();
-    let told = *app.handlers().published.events().borrow();
+    let from = *app.handlers().published.events().borrow();
     story.spawn(
         "story",
-        tell(Arc::clone(app.handlers()), told, story.token()),
+        tell(Arc::clone(app.handlers()), from, story.token()),
     );
-    until_told(app, logging).await?;
+    until_told(app, told).await?;
     story.shutdown(&RealClock::new(), Duration::ZERO).await;
     say("Stopped. The next start brings back the same fleet.");
     Ok(())

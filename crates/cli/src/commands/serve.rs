@@ -11,25 +11,44 @@ use crate::client::Failure;
 use crate::logging;
 use crate::output::{remark, say};
 
-/// Completes when the process is told to end. Until then the log follows its signals.
-pub async fn told_to_end(log: impl Future<Output = ()>) -> Result<(), Failure> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Io)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Io)?;
+/// Listens for the signals that tell the process to end: from now on they do not kill it. What is
+/// returned completes when one came; until then the log follows its signals. To be called before
+/// anything is begun that has to end in order.
+///
+/// # Errors
+///
+/// The system does not tell signals.
+#[cfg(unix)]
+pub fn told_to_end<L: Future<Output = ()>>(
+    log: L,
+) -> Result<impl Future<Output = ()> + use<L>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Io)?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = log => {}
         }
-        Ok(())
-    }
-    #[cfg(not(unix))]
-    {
-        drop(log);
-        tokio::signal::ctrl_c().await.map_err(Failure::Io)
-    }
+    })
+}
+
+/// Listens for Ctrl-C: from now on it does not kill the process. What is returned completes when it
+/// came.
+///
+/// # Errors
+///
+/// The system does not tell signals.
+#[cfg(windows)]
+pub fn told_to_end<L: Future<Output = ()>>(
+    log: L,
+) -> Result<impl Future<Output = ()> + use<L>, Failure> {
+    drop(log);
+    let mut interrupt = tokio::signal::windows::ctrl_c().map_err(Failure::Io)?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }
 
 /// The program that machines of a fake cloud run: this one, as an agent that logs alike.
@@ -46,9 +65,9 @@ pub fn own_agent(global: &Global) -> Result<AgentCommand, Failure> {
 }
 
 /// Runs a control plane until it is told to end, or a part of it broke.
-pub async fn until_told(app: App, log: impl Future<Output = ()>) -> Result<(), Failure> {
+pub async fn until_told(app: App, told: impl Future<Output = ()>) -> Result<(), Failure> {
     let broken = tokio::select! {
-        told = told_to_end(log) => { told?; None }
+        () = told => None,
         failure = app.failed() => Some(failure),
     };
     tracing::info!("received shutdown signal");
@@ -84,7 +103,7 @@ fn take_open_files() {
 
 /// `navarch server`.
 pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
-    let log = logging::start(global, None)?;
+    let told = told_to_end(logging::start(global, None)?)?;
     #[cfg(unix)]
     take_open_files();
     let (mut config, warnings) =
@@ -112,12 +131,12 @@ pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
     .await
     .map_err(|error| Failure::Said(error.to_string()))?;
     say(&format!("Listening on {}", app.url()));
-    until_told(app, log).await
+    until_told(app, told).await
 }
 
 /// `navarch fake-cloud`.
 pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure> {
-    let log = logging::start(global, None)?;
+    let told = told_to_end(logging::start(global, None)?)?;
     let listener = TcpListener::bind(&asked.listen).await.map_err(|error| {
         let problem = if error.kind() == std::io::ErrorKind::AddrInUse {
             "the port is in use; stop what listens there, or choose another with --listen"
@@ -139,7 +158,7 @@ pub async fn fake_cloud(global: &Global, asked: FakeCloud) -> Result<(), Failure
         ended = serving.as_mut() => {
             return ended.map_err(|error| Failure::Said(error.to_string()));
         }
-        told = told_to_end(log) => told?,
+        () = told => {}
     }
     stop.cancel();
     serving

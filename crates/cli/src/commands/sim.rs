@@ -153,12 +153,7 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     let policy = policy(&scenario, &asked.file)?;
     let seed = seed(asked.seed, &scenario);
     // From here on the process ends in order: its directory has a report.
-    let mut told = std::pin::pin!(told_to_end(log));
-    tokio::select! {
-        biased;
-        ended = &mut told => return ended,
-        () = std::future::ready(()) => {}
-    }
+    let mut told = std::pin::pin!(told_to_end(log)?);
     let place = Place::make(asked.out, &scenario)?;
     let name = scenario.name.clone();
     let mut run = Run::new(scenario, text, seed, policy)
@@ -174,8 +169,7 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
         }
         tokio::select! {
             biased;
-            ended = &mut told => {
-                ended?;
+            () = &mut told => {
                 interrupted = true;
                 break;
             }
@@ -248,7 +242,7 @@ fn peak_memory() -> Option<u64> {
 
 /// Runs worlds until all were run, or one failed.
 async fn search(asked: &SimFuzz, log: impl Future<Output = ()>) -> Result<(), Failure> {
-    let mut told = std::pin::pin!(told_to_end(log));
+    let mut told = std::pin::pin!(told_to_end(log)?);
     let (mut seeds, mut failures, mut crashes, mut steps) = (0_u64, 0_u64, 0, 0);
     for seed in asked.from..asked.from.saturating_add(asked.seeds) {
         let ran = fuzz::world(seed, Config::drawn(seed), asked.minutes);
@@ -266,10 +260,7 @@ async fn search(asked: &SimFuzz, log: impl Future<Output = ()>) -> Result<(), Fa
         }
         tokio::select! {
             biased;
-            ended = &mut told => {
-                ended?;
-                break;
-            }
+            () = &mut told => break,
             () = tokio::task::yield_now() => {}
         }
     }

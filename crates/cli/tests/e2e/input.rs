@@ -97,6 +97,30 @@ fn a_dev_that_does_not_start_leaves_the_configuration_of_the_one_that_runs() {
     }
 }
 
+/// Signals wait for the start to be over, and nothing of it is left half done.
+#[test]
+fn what_is_told_to_end_while_it_starts_ends_in_order() {
+    let place = directory();
+    std::fs::write(place.path().join("c.yaml"), ONE_KEPT).expect("a file");
+    let log = place.path().join("dev/server.log");
+    for (arguments, log) in [
+        (&["server", "--config=c.yaml", "--data-dir=data"][..], None),
+        (&["fake-cloud", "--data-dir=cloud"], None),
+        (&["dev", "--nodes=1", "--data-dir=dev"], Some(&log)),
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--listen=127.0.0.1:0");
+        let mut program = Program::launch(place.path(), &[], &arguments);
+        until("it says something", || {
+            let logged = log.and_then(|log| std::fs::read_to_string(log).ok());
+            let said = program.output() + &logged.unwrap_or_default();
+            (!said.is_empty()).then_some(()).ok_or(said)
+        });
+        let code = program.terminate().0;
+        assert_eq!(code, Some(0), "{arguments:?}: {}", program.output());
+    }
+}
+
 #[test]
 fn a_damaged_database_is_refused_and_left_as_it_is() {
     let mut fleet = Fleet::server(ONE_KEPT);

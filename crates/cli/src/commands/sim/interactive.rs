@@ -88,7 +88,7 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
     };
     let log = logging::start(global, Some(&place.directory.path().join("server.log")))?;
     place.trace(&mut run)?;
-    let mut told = std::pin::pin!(told_to_end(log));
+    let mut told = std::pin::pin!(told_to_end(log)?);
     let mut played = Played {
         run,
         desk,
@@ -108,10 +108,7 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
         let next = played.run.sim().now() + played.tick;
         tokio::select! {
             biased;
-            ended = &mut told => {
-                ended?;
-                break None;
-            }
+            () = &mut told => break None,
             failure = hosted.failed() => break Some(failure),
             asked = played.desk.next() => {
                 played.advance();

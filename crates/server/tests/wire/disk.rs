@@ -5,11 +5,8 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use navarch_config::{Config, Size};
-use navarch_core::Input;
-use navarch_model::NodeId;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -94,19 +91,6 @@ async fn waits_for_room(plane: &Plane) -> bool {
     plan.to_string().contains("store.min_free is 4 MiB")
 }
 
-/// Lets time pass while it may be that nothing can be acknowledged.
-async fn pass(plane: &Plane, seconds: u32) {
-    for _ in 0..seconds {
-        plane.clock.advance(Duration::from_secs(1));
-        let nobody = NodeId::new("nobody");
-        let asked = plane.app.handlers().fleet.submit(Input::Poll {
-            node: nobody,
-            session: None,
-        });
-        drop(asked.await);
-    }
-}
-
 #[tokio::test]
 async fn a_disk_that_fills_up_stops_launches_and_then_loses_nothing_that_was_acknowledged() {
     let disk = match Disk::mount() {
@@ -118,7 +102,7 @@ async fn a_disk_that_fills_up_stops_launches_and_then_loses_nothing_that_was_ack
     };
     disk.fill(MIN_FREE - MIB);
     let plane = plane_on(&disk.0.path().join("data")).await;
-    pass(&plane, 10).await;
+    plane.try_pass(10).await;
     assert!(waits_for_room(&plane).await, "{} bytes free", disk.free());
     // What happens is still recorded.
     GoAgent("a").register(&plane).await;
@@ -148,10 +132,10 @@ async fn a_disk_that_fills_up_stops_launches_and_then_loses_nothing_that_was_ack
         "nothing that is not stored is seen"
     );
     assert_eq!(plane.get("/readyz").await.status, 503);
-    pass(&plane, 5).await;
+    plane.try_pass(5).await;
     fs::remove_file(disk.filler()).expect("it is there");
     // A failed commit is tried again after a second of quiet, and space is measured every five.
-    pass(&plane, 10).await;
+    plane.try_pass(10).await;
     assert_eq!(plane.get("/readyz").await.status, 200);
     assert_eq!(plane.holds("a").await, holds);
     assert!(!waits_for_room(&plane).await, "{} bytes free", disk.free());

@@ -1,13 +1,10 @@
 //! A store that does not take what it is given: nothing is acknowledged, and nothing is shown.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use navarch_config::Config;
-use navarch_core::Input;
-use navarch_model::NodeId;
 use navarch_time::Tasks;
 use serde_json::{Value, json};
 
@@ -46,19 +43,6 @@ impl Broken {
     }
 }
 
-/// Lets time pass while nothing can be acknowledged.
-async fn pass(plane: &Plane, seconds: u32) {
-    for _ in 0..seconds {
-        plane.clock.advance(Duration::from_secs(1));
-        let nobody = NodeId::new("nobody");
-        let asked = plane.app.handlers().fleet.submit(Input::Poll {
-            node: nobody,
-            session: None,
-        });
-        drop(asked.await);
-    }
-}
-
 #[tokio::test]
 async fn what_cannot_be_stored_is_not_acknowledged_and_not_seen() {
     let plane = Plane::start().await;
@@ -81,7 +65,7 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_not_seen() {
             "{method}: {refused}"
         );
         assert_eq!(plane.state().await, before, "{method}");
-        pass(&plane, 2).await;
+        plane.try_pass(2).await;
     }
     let probe = plane.get("/readyz").await;
     assert_eq!(
@@ -92,7 +76,7 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_not_seen() {
     GoAgent("a").beat(&plane).await;
     assert_eq!(plane.status("a").await, "ACTIVE");
     broken.mend();
-    pass(&plane, 3).await;
+    plane.try_pass(3).await;
     GoAgent("b").register(&plane).await;
     assert_eq!(plane.get("/readyz").await.status, 200);
     assert_eq!(plane.status("b").await, "ACTIVE");
@@ -116,7 +100,7 @@ async fn a_policy_that_the_fleet_could_not_take_is_not_said_to_be_in_force() {
     let broken = Broken::new(&plane);
     let new = OLD.replace("old", "new");
     std::fs::write(plane.home.path().join("policy.yaml"), &new).expect("a policy file");
-    pass(&plane, 3).await;
+    plane.try_pass(3).await;
     let mut said = json!({});
     for _ in 0..200 {
         said = plane.ok("FleetService/GetPolicy", json!({})).await;
@@ -138,7 +122,7 @@ async fn a_policy_that_the_fleet_could_not_take_is_not_said_to_be_in_force() {
     broken.mend();
     // Nobody touches the file again: it is tried until it succeeds.
     for _ in 0..200 {
-        pass(&plane, 1).await;
+        plane.try_pass(1).await;
         said = plane.ok("FleetService/GetPolicy", json!({})).await;
         if said.get("refused").is_none() {
             break;
@@ -163,12 +147,12 @@ async fn a_policy_whose_commit_failed_leaves_the_old_one_in_force() {
     GoAgent("a").register(&plane).await;
     let broken = Broken::new(&plane);
     std::fs::write(&file, OLD.replace("healthy", "unhealthy")).expect("a policy file");
-    pass(&plane, 5).await;
+    plane.try_pass(5).await;
     // The operator takes the change back before the disk is mended.
     std::fs::write(&file, OLD).expect("a policy file");
-    pass(&plane, 5).await;
+    plane.try_pass(5).await;
     broken.mend();
-    pass(&plane, 5).await;
+    plane.try_pass(5).await;
     let events = json!({"nodeId": "a", "events": [{"eventType": "HEALTH_EVENT_TYPE_XID",
         "system": "HEALTH_WATCH_SYSTEM_DRIVER", "gpuIndex": 0, "metrics": {"xid_code": "79"}}]});
     plane.ok("ReportHealth", events).await;
@@ -184,7 +168,7 @@ async fn until_config(plane: &Plane, what: &str, is_it: impl Fn(&Value) -> bool)
         if is_it(&said) {
             return said;
         }
-        pass(plane, 1).await;
+        plane.try_pass(1).await;
     }
     panic!("never: {what}");
 }
@@ -267,7 +251,7 @@ pools: {{p: {{provider: fake, instance_type: fake-8x, max_nodes: {nodes}}}}}
         })
         .await;
         broken.mend();
-        pass(&plane, 5).await;
+        plane.try_pass(5).await;
         let cordon = |node: &str| json!({"nodeId": node, "commandType": 1});
         plane.ok("IssueCommand", cordon("a")).await;
         assert_eq!(*heard.lock().expect("nobody panics"), ["/old"], "{when}");

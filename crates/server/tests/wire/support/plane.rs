@@ -8,9 +8,10 @@ use axum::body::Bytes;
 use axum::http::Request;
 use navarch_api::Client;
 use navarch_config::{AuthConfig, Config, TokenSource};
-use navarch_core::Input;
+use navarch_core::{Input, Reply};
 use navarch_model::NodeId;
 use navarch_providers::fake::AgentCommand;
+use navarch_server::fleet::SubmitError;
 use navarch_server::{App, Options};
 use navarch_time::VirtualClock;
 use serde_json::{Value, json};
@@ -155,6 +156,14 @@ impl Plane {
         self.pass_in(time, Duration::from_secs(1)).await;
     }
 
+    /// Lets seconds pass while it may be that nothing can be acknowledged.
+    pub async fn try_pass(&self, seconds: u32) {
+        for _ in 0..seconds {
+            self.clock.advance(Duration::from_secs(1));
+            drop(self.poll().await);
+        }
+    }
+
     /// Lets time pass in larger steps, for waits of hours.
     pub async fn pass_in(&self, time: Duration, step: Duration) {
         let mut left = time;
@@ -168,15 +177,17 @@ impl Plane {
 
     /// Waits until the fleet took a turn at the present time, and its changes are published.
     pub async fn settle(&self) {
-        // A question that changes nothing; its answer comes after everything of its turn.
-        let nobody = NodeId::new("nobody");
-        let asked = self.app.handlers().fleet.submit(Input::Poll {
-            node: nobody,
-            session: None,
-        });
-        soon("a turn of the fleet", asked)
+        soon("a turn of the fleet", self.poll())
             .await
             .expect("the fleet runs");
+    }
+
+    /// A question that changes nothing; its answer comes after everything of its turn.
+    fn poll(&self) -> impl Future<Output = Result<Reply, SubmitError>> {
+        self.app.handlers().fleet.submit(Input::Poll {
+            node: NodeId::new("nobody"),
+            session: None,
+        })
     }
 
     /// Lets time pass until something shows.

@@ -175,7 +175,7 @@ impl Rig {
         look: impl Fn(&Recorded) -> Option<T>,
     ) -> (T, Duration) {
         let began = self.clock.monotonic();
-        for _ in 0..600 {
+        for _ in 0..1_200 {
             for _ in 0..3 {
                 if let Some(found) = self.double.look(&look) {
                     return (found, self.clock.monotonic().saturating_sub(began));
@@ -246,6 +246,14 @@ fn driver(recorded: &Recorded) -> Option<(i32, String)> {
 
 const DRIVER_ERROR: i32 = 7;
 
+/// What passes on the virtual clock while a busy machine keeps the agent or the network from going
+/// on: a second of it lasts for some milliseconds.
+const LATE: Duration = Duration::from_secs(20);
+
+/// What comes with the next heartbeat, and does not wait for the next full report: one is due after
+/// 33 seconds at most, the other after 54 at least.
+const SOON: Duration = Duration::from_secs(53);
+
 #[tokio::test]
 async fn a_hung_driver_is_a_finding_while_heartbeats_go_on() {
     let rig = Rig::start(false).await;
@@ -257,15 +265,16 @@ async fn a_hung_driver_is_a_finding_while_heartbeats_go_on() {
     let ((_, message), took) = rig.pass_until("the finding", hung).await;
     assert_eq!(message, "the GPU driver did not answer within 10 s");
     // The next heartbeat notices, and does not leave it to the next full report.
-    assert!(took <= Duration::from_secs(33 + 2 + 11), "{took:?}");
+    assert!(took <= SOON, "{took:?}");
     let before = rig.double.look(beats);
     let (_, took) = rig
         .pass_until("ten more heartbeats", |recorded| {
             (beats(recorded) >= before + 10).then_some(())
         })
         .await;
+    // Each would be ten seconds later if it waited for the driver.
     assert!(
-        took <= Duration::from_secs(10 * 33 + 5),
+        took <= Duration::from_secs(10 * 33) + LATE,
         "heartbeats come in time: {took:?}"
     );
     rig.double
@@ -300,10 +309,7 @@ async fn a_driver_that_hangs_at_the_start_does_not_keep_the_agent_away() {
     let rig = Rig::start(true).await;
     let registered = |recorded: &Recorded| recorded.registrations.first().cloned();
     let (registration, took) = rig.pass_until("a registration", registered).await;
-    assert!(
-        took <= START_LIMIT + IDENTIFY_LIMIT + Duration::from_secs(2),
-        "{took:?}"
-    );
+    assert!(took <= START_LIMIT + IDENTIFY_LIMIT + LATE, "{took:?}");
     assert_eq!(
         (registration.gpus.len(), registration.boot_id.as_str()),
         (0, "kernel-boot")
@@ -346,9 +352,12 @@ async fn beats_and_full_reports_keep_their_intervals() {
         })
         .await;
     // Each is jittered by a tenth at most.
-    assert!((540..=670).contains(&took.as_secs()), "{took:?}");
+    assert!(
+        (540..=660 + LATE.as_secs()).contains(&took.as_secs()),
+        "{took:?}"
+    );
     let beats = rig.double.look(beats);
-    assert!((17..=24).contains(&beats), "{beats} beats in {took:?}");
+    assert!((14..=26).contains(&beats), "{beats} beats in {took:?}");
     rig.end().await;
 }
 
@@ -369,7 +378,7 @@ async fn an_absent_control_plane_is_tried_again_with_patience() {
             (recorded.xids() == ["79"]).then_some(())
         })
         .await;
-    assert!(took <= Duration::from_secs(40), "{took:?}");
+    assert!(took <= SOON, "{took:?}");
     rig.double.look(|recorded| {
         assert_eq!(
             recorded.registrations.len(),
@@ -399,10 +408,7 @@ async fn who_is_unknown_or_superseded_registers_again() {
             .set(|recorded| recorded.mood = Mood::Refusing(refusal));
         let again = |recorded: &Recorded| recorded.registrations.get(registrations - 1).cloned();
         let (registration, took) = rig.pass_until("another registration", again).await;
-        assert!(
-            took <= Duration::from_secs(35),
-            "the next heartbeat tells: {took:?}"
-        );
+        assert!(took <= SOON, "the next heartbeat tells: {took:?}");
         // A registration again is no new start.
         let first = rig
             .double

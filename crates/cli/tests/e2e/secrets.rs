@@ -133,6 +133,27 @@ fn no_secret_shows_whatever_goes_wrong_with_a_running_server() {
         }
     }
 
+    // Good files, twice another configuration: once the second is in force, all that was read
+    // before has been told of.
+    let mut seconds = 20;
+    let mut mend = || {
+        write("viewer.token", VIEWER);
+        write("agent.token", AGENT);
+        for _ in 0..2 {
+            let change = format!("heartbeat_timeout: {seconds}s -> {}s", seconds + 1);
+            seconds += 1;
+            write(
+                "navarch.yaml",
+                &CONFIG.replace("timeout: 20s", &format!("timeout: {seconds}s")),
+            );
+            signal(fleet.server.pid(), Signal::HUP);
+            until("the files are mended", || {
+                let output = fleet.server.output();
+                output.contains(&change).then_some(()).ok_or(output)
+            });
+        }
+    };
+
     // Files that break under a running server.
     for (name, text) in [
         ("viewer.token", ""),
@@ -164,6 +185,7 @@ fn no_secret_shows_whatever_goes_wrong_with_a_running_server() {
         ("navarch.yaml", "server:\n  auth: Bearer Xq7secret\n"),
         ("navarch.yaml", "server:\n  auth: [Xq7secret]\n"),
     ] {
+        mend();
         // The server looks at its files by itself too, and may be faster than the signal.
         let before = fleet.server.output().len();
         write(name, text);
@@ -176,8 +198,7 @@ fn no_secret_shows_whatever_goes_wrong_with_a_running_server() {
             (output.len() > before).then_some(()).ok_or(output)
         });
     }
-    write("navarch.yaml", CONFIG);
-    write("agent.token", AGENT);
+    mend();
 
     // What runs, and what is kept.
     let agents = fleet.agents();

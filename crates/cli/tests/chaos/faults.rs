@@ -87,7 +87,7 @@ fn launches_that_fail_for_a_while_are_repeated_with_the_same_token() {
 fn lost_answers_cost_no_second_machine() {
     let slow = |when: &str| {
         json!({
-            "fault": "latency", "operation": "launch", "milliseconds": 2500, "when": when,
+            "fault": "latency", "operation": "launch", "milliseconds": 7500, "when": when,
             "count": 2,
         })
     };
@@ -108,6 +108,8 @@ fn lost_answers_cost_no_second_machine() {
     ] {
         let knobs = Knobs {
             pools: vec![("alpha", 2)],
+            // A machine boots and its agent registers well within it.
+            request_timeout: "6s",
             ..Knobs::default()
         };
         // Nothing but the answer tells of the machine while look-ups and listings fail.
@@ -130,7 +132,7 @@ fn lost_answers_cost_no_second_machine() {
 fn machines_that_never_boot_are_ended_and_three_open_the_breaker() {
     let knobs = Knobs {
         pools: vec![("alpha", 3)],
-        registration_timeout: "1s",
+        registration_timeout: "5s",
         launch_breaker: "{failures: 3, wait: 4s, max_wait: 4s, unproven_launches: 3}",
         ..Knobs::default()
     };
@@ -270,7 +272,7 @@ fn listings_that_lie_end_nothing() {
 fn an_unknown_outcome_that_nothing_clears_up_buys_nothing() {
     let knobs = Knobs {
         pools: vec![("alpha", 1)],
-        registration_timeout: "1s",
+        registration_timeout: "5s",
         ..Knobs::default()
     };
     let fails =

@@ -29,6 +29,8 @@ pub struct Knobs {
     pub launch_breaker: &'static str,
     /// Silence that counts without a word from the cloud.
     pub silence_replace_after: &'static str,
+    /// How long the control plane waits for an answer of the cloud.
+    pub request_timeout: &'static str,
     /// The longest wait between two tries of one call.
     pub retry_max_wait: &'static str,
 }
@@ -40,6 +42,7 @@ impl Default for Knobs {
             registration_timeout: "30s",
             launch_breaker: "{failures: 1000, wait: 300ms, max_wait: 1s, unproven_launches: 100}",
             silence_replace_after: "never",
+            request_timeout: "2s",
             retry_max_wait: "1s",
         }
     }
@@ -82,13 +85,14 @@ guards:
   terminate: {{retry_wait: 100ms, retry_max_wait: {}}}
   sweep: {{interval: 500ms}}
 providers:
-  fake: {{type: fake, gpu_count: 1, url: '{cloud}', request_timeout: 2s, requests_per_second: 200}}
+  fake: {{type: fake, gpu_count: 1, url: '{cloud}', request_timeout: {}, requests_per_second: 200}}
 pools:
 {pools}",
             self.registration_timeout,
             self.silence_replace_after,
             self.launch_breaker,
             self.retry_max_wait,
+            self.request_timeout,
         )
     }
 }

@@ -9,17 +9,17 @@ use crate::support::{
     Fleet, Program, directory, let_pass, list, raw_http, runs, split, text, until,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(6);
 
 fn config(cloud: &str) -> String {
     format!(
         "
 server:
   heartbeat_interval: 1s
-  heartbeat_timeout: 3s
+  heartbeat_timeout: 6s
   health_check_interval: 1s
 guards:
-  silence_replace_after: 1s
+  silence_replace_after: 4s
   small_fleet_wait: 1s
   sweep:
     interval: 1s

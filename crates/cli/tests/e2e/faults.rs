@@ -254,11 +254,18 @@ fn clearing_one_kind_leaves_the_others() {
     until_well(&fleet, &node);
 }
 
+/// What is on record, without how the server itself fares: a machine that is busy makes it pause.
+fn known(fleet: &Fleet) -> Vec<String> {
+    let events = fleet.events();
+    let kinds = events.iter().map(|event| text(event, "kind"));
+    kinds.filter(|kind| !kind.starts_with("server.")).collect()
+}
+
 #[test]
 fn a_fault_that_makes_no_sense_is_refused_and_changes_nothing() {
     let fleet = Fleet::server(ONE_KEPT);
     let node = fleet.until_active(1).remove(0);
-    let before = fleet.events().len();
+    let before = known(&fleet);
     for (fault, complaint) in [
         (&["fire"][..], "fire"),
         (&["xid"], "code"),
@@ -279,5 +286,5 @@ fn a_fault_that_makes_no_sense_is_refused_and_changes_nothing() {
     let complaint = fleet.ask(&["dev", "clear", &node, "fire"]).refused(1);
     assert!(complaint.contains("fire"), "{complaint}");
     assert_eq!(fleet.open_incidents(), Vec::<Value>::new());
-    assert_eq!(fleet.events().len(), before);
+    assert_eq!(known(&fleet), before);
 }

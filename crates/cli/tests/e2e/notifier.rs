@@ -201,7 +201,7 @@ fn holds(fleet: &Fleet, node: &str) -> Vec<String> {
 #[test]
 fn a_command_stands_only_when_the_scheduler_took_it() {
     let receiver = Receiver::start();
-    let (fleet, node) = fleet(&receiver, "20s", "2s", "");
+    let (fleet, node) = fleet(&receiver, "25s", "10s", "");
     let said = fleet.ask(&["cordon", &node, "--reason=fan"]).fine();
     assert!(said.contains("cordoned"), "{said}");
     let heard = receiver.until_heard("/cordon", 1);
@@ -227,7 +227,7 @@ fn a_command_stands_only_when_the_scheduler_took_it() {
             Does::Answers(500),
             "failed to cordon node: webhook returned 500: as told",
         ),
-        (Does::Hangs, "failed to cordon node: no answer within 2 s"),
+        (Does::Hangs, "failed to cordon node: no answer within 10 s"),
     ] {
         let before = receiver.paths().len();
         receiver.does("/cordon", does);
@@ -268,7 +268,7 @@ fn a_command_stands_only_when_the_scheduler_took_it() {
 #[test]
 fn a_later_command_is_not_undone_by_an_earlier_one_that_fails() {
     let receiver = Receiver::start();
-    let (fleet, node) = fleet(&receiver, "25s", "3s", "");
+    let (fleet, node) = fleet(&receiver, "25s", "10s", "");
     receiver.does("/cordon", Does::Hangs);
     let server = ("NAVARCH_SERVER", fleet.server.url.as_str());
     let mut first = Program::launch(fleet.path(), &[server], &["cordon", &node]);
@@ -276,7 +276,7 @@ fn a_later_command_is_not_undone_by_an_earlier_one_that_fails() {
     // It waits for its turn, and stands when the first is taken back.
     fleet.ask(&["drain", &node]).fine();
     assert_eq!(first.ended(), Some(1));
-    assert!(first.output().contains("no answer within 3 s"));
+    assert!(first.output().contains("no answer within 10 s"));
     assert_eq!(holds(&fleet, &node), ["operator:drain"]);
     assert_eq!(receiver.paths(), ["/cordon", "/drain"]);
     let sequence = |heard: &Heard| heard.header("navarch-notice-sequence").parse::<u64>();
@@ -316,7 +316,7 @@ fn what_was_not_answered_goes_out_after_the_start_with_the_same_key() {
 #[test]
 fn a_broken_machine_goes_when_the_scheduler_says_that_it_is_empty() {
     let receiver = Receiver::start();
-    let (fleet, node) = fleet(&receiver, "20s", "2s", "");
+    let (fleet, node) = fleet(&receiver, "25s", "10s", "");
     // The scheduler is away at first.
     receiver.does("/drain", Does::Answers(503));
     fleet
@@ -356,7 +356,7 @@ fn a_broken_machine_goes_when_the_scheduler_says_that_it_is_empty() {
 fn a_drain_that_never_ends_is_over_at_its_deadline() {
     let receiver = Receiver::start();
     let guards = "  drain_deadline: {unhealthy: 6s}";
-    let (fleet, node) = fleet(&receiver, "20s", "2s", guards);
+    let (fleet, node) = fleet(&receiver, "25s", "10s", guards);
     let watch = Watch::start();
     fleet
         .ask(&["dev", "inject", &node, "xid", "--code=79"])
@@ -370,7 +370,7 @@ fn a_drain_that_never_ends_is_over_at_its_deadline() {
 #[test]
 fn a_notifier_that_is_configured_later_hears_what_stands() {
     let receiver = Receiver::start();
-    let (fleet, node) = fleet(&receiver, "20s", "2s", "");
+    let (fleet, node) = fleet(&receiver, "25s", "10s", "");
     let file = fleet.path().join("navarch.yaml");
     let with = std::fs::read_to_string(&file).expect("the file");
     let without = with.replace("type: webhook", "type: noop");

@@ -12,7 +12,7 @@ fn config(east: &str, west: &str) -> String {
   heartbeat_timeout: 5s
   health_check_interval: 1s
 guards:
-  price_max_age: 1s
+  price_max_age: 10s
   launch_breaker: {{wait: 1s, max_wait: 2s}}
   sweep:
     interval: 1s

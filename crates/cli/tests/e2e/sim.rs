@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -158,9 +157,7 @@ fn an_interrupted_run_still_writes_its_report() {
         let trace = fs::metadata(place.path().join("out/trace.jsonl"));
         trace.map(drop).map_err(|error| error.to_string())
     });
-    let (code, took) = program.terminate();
-    assert_eq!(code, Some(1), "{}", program.output());
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(program.terminate().0, Some(1), "{}", program.output());
     assert!(place.path().join("out/report.html").exists());
 }
 
@@ -206,9 +203,8 @@ fn played(scenario: &str, more: &[&str]) -> Fleet {
 /// What is written of a run, once it was told to end.
 #[track_caller]
 fn ended(fleet: &mut Fleet, code: i32) -> (Value, String) {
-    let (status, took) = fleet.server.terminate();
+    let status = fleet.server.terminate().0;
     assert_eq!(status, Some(code), "{}", fleet.server.output());
-    assert!(took < Duration::from_secs(5), "{took:?}");
     let out = fleet.path().join("out");
     let report = fs::read_to_string(out.join("report.json")).expect("a report");
     let trace = fs::read_to_string(out.join("trace.jsonl")).expect("a trace");
@@ -415,7 +411,15 @@ fn while_the_control_plane_of_a_scenario_is_away_nothing_can_be_changed() {
 #[test]
 fn without_a_file_there_is_a_fleet_to_try_things_on() {
     let fleet = Fleet::simulated(directory(), &["--speed=20", "--seed=1"]);
-    fleet.until_active(14);
+    until("the pool has what it asks for", || {
+        let nodes = fleet.nodes();
+        let bought = nodes.iter().filter(|node| node["pool"] == "training");
+        let active = bought.filter(|node| node["status"] == "NODE_STATUS_ACTIVE");
+        (active.count() == 4)
+            .then_some(())
+            .ok_or(format!("{nodes:?}"))
+    });
+    assert!(fleet.nodes().len() >= 14);
     let said = fleet.server.output();
     for wanted in [
         "Scenario: interactive, seed 1; 20 seconds pass in each second",

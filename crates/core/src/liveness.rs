@@ -143,20 +143,21 @@ impl Liveness {
         self.pulses.swap_remove(node);
     }
 
-    /// A heartbeat came. Answers the transition to tell the Fleet, if there is one.
+    /// A heartbeat came. Answers the transition to tell the Fleet, if there is one. Ids are taken
+    /// as texts, since most beats leave nothing behind that needs more.
     ///
     /// # Errors
     ///
     /// Says why the heartbeat does not count.
     pub fn beat(
         &mut self,
-        node: &NodeId,
-        session: Option<&SessionId>,
+        node: &str,
+        session: Option<&str>,
         sample: Option<Sample>,
         now: Stamp,
     ) -> Result<Option<Transition>, Deaf> {
-        let pulse = self.pulses.get_mut(node).ok_or(Deaf::Unknown)?;
-        if session.is_some() && pulse.session.as_ref() != session {
+        let (_, node, pulse) = self.pulses.get_full_mut(node).ok_or(Deaf::Unknown)?;
+        if session.is_some() && pulse.session.as_ref().map(SessionId::as_str) != session {
             return Err(Deaf::Superseded);
         }
         pulse.heard = now;
@@ -168,8 +169,9 @@ impl Liveness {
         if !std::mem::take(&mut pulse.silent) {
             return Ok(None);
         }
+        let back = Transition::Back(node.clone());
         self.expect(now.core);
-        Ok(Some(Transition::Back(node.clone())))
+        Ok(Some(back))
     }
 
     /// A node counts as heard until [`doubt`](Self::doubt) ends it: for a driver that knows by
@@ -265,10 +267,10 @@ mod tests {
         );
         assert_eq!(table.sweep(timeout, Time(0), at(92)), []);
         assert_eq!(
-            table.beat(&node, None, None, at(93)),
+            table.beat(node.as_str(), None, None, at(93)),
             Ok(Some(Transition::Back(node.clone())))
         );
-        assert_eq!(table.beat(&node, None, None, at(94)), Ok(None));
+        assert_eq!(table.beat(node.as_str(), None, None, at(94)), Ok(None));
         assert_eq!(table.sweep(timeout, Time(0), at(184)), []);
     }
 
@@ -282,7 +284,9 @@ mod tests {
             cpu: 50.0,
             ..Sample::default()
         };
-        table.beat(&node, None, Some(sample), at(1)).unwrap();
+        table
+            .beat(node.as_str(), None, Some(sample), at(1))
+            .unwrap();
         assert_eq!(table.sweep(timeout, Time(0), at(92)).len(), 1);
         // It registers and never beats.
         table.register(node.clone(), None, 2, false, at(100));
@@ -305,7 +309,7 @@ mod tests {
         table.register(node.clone(), None, 1, true, at(100));
         assert_eq!(table.sweep(timeout, Time(0), at(300)), []);
         assert_eq!(
-            table.beat(&node, None, None, at(301)),
+            table.beat(node.as_str(), None, None, at(301)),
             Ok(Some(Transition::Back(node.clone())))
         );
     }
@@ -318,7 +322,7 @@ mod tests {
         table.register(a.clone(), None, 1, false, at(0));
         table.register(b.clone(), None, 1, false, at(10));
         assert_eq!(table.sweep(timeout, Time(0), at(50)), []);
-        table.beat(&a, None, None, at(60)).unwrap();
+        table.beat(a.as_str(), None, None, at(60)).unwrap();
         table.register(c.clone(), None, 1, true, at(70));
         table.told(&c, false);
         assert_eq!(
@@ -326,7 +330,7 @@ mod tests {
             [Transition::Silent(b.clone(), at(10))]
         );
         assert_eq!(
-            table.beat(&b, None, None, at(102)),
+            table.beat(b.as_str(), None, None, at(102)),
             Ok(Some(Transition::Back(b.clone())))
         );
         assert_eq!(
@@ -360,7 +364,7 @@ mod tests {
         assert_eq!(table.sweep(timeout, Time(0), at(1041)), [silent]);
         assert_eq!(table.vouch(&node), None, "it is silent");
         // What nobody vouches for is not changed.
-        table.beat(&node, None, None, at(1050)).unwrap();
+        table.beat(node.as_str(), None, None, at(1050)).unwrap();
         table.doubt(&node, at(10));
         assert_eq!(table.get(&node).unwrap().heard, at(1050));
     }
@@ -379,15 +383,21 @@ mod tests {
         let mut table = Liveness::default();
         let (old, new) = (SessionId::new("old"), SessionId::new("new"));
         let node = NodeId::new("a");
-        assert_eq!(table.beat(&node, None, None, at(1)), Err(Deaf::Unknown));
+        assert_eq!(
+            table.beat(node.as_str(), None, None, at(1)),
+            Err(Deaf::Unknown)
+        );
         table.register(node.clone(), Some(old.clone()), 1, false, at(0));
         table.register(node.clone(), Some(new.clone()), 1, false, at(1));
         assert_eq!(
-            table.beat(&node, Some(&old), None, at(2)),
+            table.beat(node.as_str(), Some(old.as_str()), None, at(2)),
             Err(Deaf::Superseded)
         );
-        assert_eq!(table.beat(&node, Some(&new), None, at(2)), Ok(None));
+        assert_eq!(
+            table.beat(node.as_str(), Some(new.as_str()), None, at(2)),
+            Ok(None)
+        );
         // An agent of the Go project names no session.
-        assert_eq!(table.beat(&node, None, None, at(3)), Ok(None));
+        assert_eq!(table.beat(node.as_str(), None, None, at(3)), Ok(None));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use navarch_core::history::{Gathered, Metric};
 use navarch_core::liveness::{Deaf, Liveness, Pulse, Sample, Transition};
-use navarch_model::{Node, NodeId, SessionId, Stamp, State, Time};
+use navarch_model::{Node, NodeId, Stamp, State, Time};
 
 /// More shards than cores, so that two beats rarely meet.
 const SHARDS: usize = 16;
@@ -30,7 +30,7 @@ impl Default for Pulses {
 }
 
 impl Pulses {
-    fn shard<R>(&self, node: &NodeId, work: impl FnOnce(&mut Liveness) -> R) -> R {
+    fn shard<R>(&self, node: &str, work: impl FnOnce(&mut Liveness) -> R) -> R {
         let mut hasher = DefaultHasher::new();
         node.hash(&mut hasher);
         let at = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();
@@ -50,7 +50,7 @@ impl Pulses {
         {
             let silent = node.silent_since.is_some();
             self.register(node, now);
-            self.shard(&node.id, |shard| shard.told(&node.id, silent));
+            self.shard(node.id.as_str(), |shard| shard.told(&node.id, silent));
         }
     }
 
@@ -58,7 +58,7 @@ impl Pulses {
     fn register(&self, node: &Node, now: Stamp) {
         self.forget_beat(&node.id);
         let silent = node.silent_since.is_some();
-        self.shard(&node.id, |shard| {
+        self.shard(node.id.as_str(), |shard| {
             let (id, session) = (node.id.clone(), node.session.clone());
             shard.register(id, session, node.incarnation, silent, now);
         });
@@ -66,7 +66,7 @@ impl Pulses {
 
     /// Takes a stored node into the table, unless this machine is there under its session.
     pub fn ensure(&self, node: &Node, now: Stamp) {
-        let known = self.shard(&node.id, |shard| {
+        let known = self.shard(node.id.as_str(), |shard| {
             shard.get(&node.id).is_some_and(|pulse| {
                 pulse.session == node.session && pulse.incarnation == node.incarnation
             })
@@ -79,7 +79,7 @@ impl Pulses {
     /// Whether a node that the Fleet holds for silent was heard since: the word of its return was
     /// lost on the way.
     pub fn is_back(&self, node: &NodeId, silent_since: Stamp) -> bool {
-        self.shard(node, |shard| {
+        self.shard(node.as_str(), |shard| {
             shard.get(node).is_some_and(|pulse| {
                 !pulse.silent && pulse.beat.is_some_and(|beat| beat.core > silent_since.core)
             })
@@ -88,7 +88,7 @@ impl Pulses {
 
     /// A node is gone. When it was last heard stays known.
     pub fn forget(&self, node: &NodeId) {
-        let last = self.shard(node, |shard| {
+        let last = self.shard(node.as_str(), |shard| {
             let last = shard.get(node).and_then(|pulse| pulse.beat);
             shard.forget(node);
             last
@@ -114,8 +114,8 @@ impl Pulses {
     /// Says why it does not count.
     pub fn beat(
         &self,
-        node: &NodeId,
-        session: Option<&SessionId>,
+        node: &str,
+        session: Option<&str>,
         sample: Option<Sample>,
         now: Stamp,
     ) -> Result<Option<Transition>, Deaf> {
@@ -124,13 +124,13 @@ impl Pulses {
 
     /// Takes over when a node last sent a heartbeat, from whoever heard it.
     pub(crate) fn heard(&self, node: &NodeId, beat: Stamp) {
-        self.shard(node, |shard| {
+        self.shard(node.as_str(), |shard| {
             if shard
                 .get(node)
                 .is_some_and(|known| known.beat != Some(beat))
             {
                 // Of whatever session it is: it was judged where it was heard.
-                let _ = shard.beat(node, None, None, beat);
+                let _ = shard.beat(node.as_str(), None, None, beat);
             }
         });
     }
@@ -147,7 +147,7 @@ impl Pulses {
 
     /// How busy each GPU of a node was when it last said, in percent; none if it never did.
     pub fn utilization(&self, node: &NodeId) -> Option<Vec<f64>> {
-        self.shard(node, |shard| {
+        self.shard(node.as_str(), |shard| {
             let gpus = &shard.get(node)?.sample.gpus;
             let busy = gpus.iter().map(|gpu| gpu.utilization).collect::<Vec<_>>();
             (!busy.is_empty()).then_some(busy)
@@ -156,12 +156,12 @@ impl Pulses {
 
     /// What is known of a node.
     pub fn get(&self, node: &NodeId) -> Option<Pulse> {
-        self.shard(node, |shard| shard.get(node).cloned())
+        self.shard(node.as_str(), |shard| shard.get(node).cloned())
     }
 
     /// What a node measured last; none if it measured nothing yet.
     pub fn sample(&self, node: &NodeId) -> Option<Sample> {
-        self.shard(node, |shard| {
+        self.shard(node.as_str(), |shard| {
             let pulse = shard.get(node)?;
             pulse.beat.map(|_| pulse.sample.clone())
         })
@@ -169,7 +169,7 @@ impl Pulses {
 
     /// Adds what a node measured since `from` to what others did.
     pub fn gather(&self, node: &NodeId, metric: Metric, from: Time, into: &mut Gathered) {
-        self.shard(node, |shard| {
+        self.shard(node.as_str(), |shard| {
             if let Some(pulse) = shard.get(node) {
                 into.add(pulse.history.since(metric, from));
             }
@@ -178,7 +178,7 @@ impl Pulses {
 
     /// When a node last sent a heartbeat, without what it measured.
     pub fn last_beat(&self, node: &NodeId) -> Option<Stamp> {
-        let heard = self.shard(node, |shard| Some(shard.get(node)?.beat));
+        let heard = self.shard(node.as_str(), |shard| Some(shard.get(node)?.beat));
         heard.unwrap_or_else(|| self.gone().get(node).copied())
     }
 }
@@ -196,12 +196,12 @@ mod tests {
         let (pulses, node) = (Pulses::default(), NodeId::new("a"));
         let register = || {
             pulses.forget_beat(&node);
-            pulses.shard(&node, |shard| {
+            pulses.shard(node.as_str(), |shard| {
                 shard.register(node.clone(), None, 1, false, at(1));
             });
         };
         register();
-        pulses.beat(&node, None, None, at(5)).unwrap();
+        pulses.beat(node.as_str(), None, None, at(5)).unwrap();
         // A record that is gone may change more than once.
         for _ in 0..2 {
             pulses.forget(&node);

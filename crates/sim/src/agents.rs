@@ -310,7 +310,10 @@ impl Sim {
                 let now = self.now;
                 let process = self.plane.process.as_mut()?;
                 let stamp = process.stamp(now);
-                match process.liveness.beat(&node, Some(&session), None, stamp) {
+                match process
+                    .liveness
+                    .beat(node.as_str(), Some(session.as_str()), None, stamp)
+                {
                     Ok(None) => done(Outcome::Taken),
                     Ok(Some(Transition::Back(node))) => {
                         self.turn(vec![Input::Back { node }])?;

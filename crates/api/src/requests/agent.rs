@@ -3,6 +3,7 @@
 use navarch_core::liveness::{GpuSample, Sample};
 use navarch_core::{Fact, GradedResult, Registration, Report};
 use navarch_model::command::MAX_RESULT_BYTES;
+use navarch_model::ids::check_id;
 use navarch_model::{
     BootId, Capabilities, CommandId, CommandState, Description, Gpu, HealthEventType, HealthStatus,
     HealthWatchSystem, InstanceId, NodeId, SessionId, Time,
@@ -158,10 +159,10 @@ fn fact(at: usize, said: wire::HealthEvent, now: Time) -> Result<Fact, ApiError>
 /// A heartbeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beat {
-    /// The node.
-    pub node: NodeId,
-    /// The agent's session; none if it does not say.
-    pub session: Option<SessionId>,
+    /// The node's id.
+    pub node: String,
+    /// The id of the agent's session; empty if it does not say.
+    pub session: String,
     /// What it measured; none if it does not say.
     pub sample: Option<Sample>,
 }
@@ -173,8 +174,8 @@ pub struct Beat {
 ///
 /// `invalid_argument`, with the field.
 pub fn beat(request: wire::HeartbeatRequest) -> Result<Beat, ApiError> {
-    let node = check::id("node_id", &request.node_id, NodeId::parse)?;
-    let session = check::optional_id("session_id", &request.session_id, SessionId::parse)?;
+    check::id("node_id", &request.node_id, check_id)?;
+    check::optional_id("session_id", &request.session_id, check_id)?;
     let sample = request.metrics.into_option().map(|said| Sample {
         cpu: percent(said.cpu_usage_percent),
         memory: percent(said.memory_usage_percent),
@@ -193,8 +194,8 @@ pub fn beat(request: wire::HeartbeatRequest) -> Result<Beat, ApiError> {
             .collect(),
     });
     Ok(Beat {
-        node,
-        session,
+        node: request.node_id,
+        session: request.session_id,
         sample,
     })
 }

@@ -4,7 +4,7 @@ use navarch_api::service::{Call, ControlPlane};
 use navarch_api::{ApiError, Reply as Listed, convert, requests, wire};
 use navarch_core::liveness::Deaf;
 use navarch_core::{Input, Reply};
-use navarch_model::Time;
+use navarch_model::{NodeId, Time};
 
 use super::Handlers;
 use super::names::Named;
@@ -52,16 +52,21 @@ impl ControlPlane for Handlers {
         let beat = requests::beat(request)?;
         let heard = self.published.pulses.beat(
             &beat.node,
-            beat.session.as_ref(),
+            Some(&*beat.session).filter(|session| !session.is_empty()),
             beat.sample,
             self.time.now(),
         );
         match heard {
             Ok(None) => {}
             // Soft state: nothing has to be durable before the beat is acknowledged.
-            Ok(Some(_)) => self.fleet.feed(Input::Back { node: beat.node }),
-            Err(Deaf::Unknown) => return Err(self.unknown_node(&beat.node)),
-            Err(Deaf::Superseded) => return Err(super::superseded_session(&beat.node)),
+            Ok(Some(_)) => {
+                let node = NodeId::new(beat.node);
+                self.fleet.feed(Input::Back { node });
+            }
+            Err(Deaf::Unknown) => return Err(self.unknown_node(&NodeId::new(beat.node))),
+            Err(Deaf::Superseded) => {
+                return Err(super::superseded_session(&NodeId::new(beat.node)));
+            }
         }
         Ok(wire::HeartbeatResponse { acknowledged: true })
     }

@@ -3,6 +3,9 @@
 //! Each pool is counted by itself, and the external nodes together: what one has too much is no
 //! help to another. A place that nobody fills has a cause, the machine that left it empty, and the
 //! failure since which it is empty.
+//!
+//! A pool asks for machines, and its offerings may differ in GPUs: a place counts for the GPUs of
+//! the node that fills it, or of the node that left it empty.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,14 +32,25 @@ struct Empty {
     since: Option<Time>,
 }
 
+/// How much is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    /// GPUs, of the owner of external nodes.
+    Gpus(u64),
+    /// Machines, of a pool.
+    Machines(u32),
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self::Gpus(0)
+    }
+}
+
 /// What one asker asks for and has.
 #[derive(Debug, Default)]
 struct Group {
-    /// Machines that are asked for, of a pool.
-    target: u32,
-    /// GPUs of one of them.
-    gpus_each: u64,
-    gpus_asked: u64,
+    asked: Asked,
     active: u32,
     gpus_active: u64,
     /// Empty places, the oldest first, and those of nodes.
@@ -49,6 +63,31 @@ struct Group {
 }
 
 impl Group {
+    /// Machines that are asked for, of a pool.
+    const fn target(&self) -> u32 {
+        match self.asked {
+            Asked::Gpus(_) => 0,
+            Asked::Machines(target) => target,
+        }
+    }
+
+    /// GPUs that are asked for. Where a pool has too many nodes, what is asked for of them has as
+    /// many GPUs as they have on average.
+    fn gpus_asked(&self) -> u64 {
+        match self.asked {
+            Asked::Gpus(gpus) => gpus,
+            Asked::Machines(target) if self.active > target => {
+                self.gpus_active * u64::from(target) / u64::from(self.active)
+            }
+            Asked::Machines(_) => self.gpus_active + self.lost.values().sum::<u64>(),
+        }
+    }
+
+    /// The owner of external nodes asks for another number of GPUs.
+    fn owner_asks(&mut self, change: impl FnOnce(u64) -> u64) {
+        self.asked = Asked::Gpus(change(self.gpus_asked()));
+    }
+
     fn take(&mut self, place: u64) -> Option<Empty> {
         let empty = self.empty.remove(&place)?;
         if let Some(node) = &empty.node {
@@ -103,11 +142,12 @@ impl Ledger {
             }
         };
         for group in self.groups.values_mut() {
-            let delivered = group.gpus_active.min(group.gpus_asked);
-            group.asked_hours += group.gpus_asked as f64 * hours;
+            let asked = group.gpus_asked();
+            let delivered = group.gpus_active.min(asked);
+            group.asked_hours += asked as f64 * hours;
             group.delivered_hours += delivered as f64 * hours;
-            let mut rest = group.gpus_asked - delivered;
-            record.asked_gpu_hours += group.gpus_asked as f64 * hours;
+            let mut rest = asked - delivered;
+            record.asked_gpu_hours += asked as f64 * hours;
             record.delivered_gpu_hours += delivered as f64 * hours;
             for (cause, gpus) in &group.lost {
                 let lost = rest.min(*gpus);
@@ -139,7 +179,7 @@ impl Ledger {
             (
                 nodes + group.active,
                 active + group.gpus_active,
-                asked + group.gpus_asked,
+                asked + group.gpus_asked(),
             )
         })
     }
@@ -148,30 +188,29 @@ impl Ledger {
     pub(super) fn pool(&self, pool: &PoolName) -> (u32, u32) {
         self.groups
             .get(&Some(pool.clone()))
-            .map_or((0, 0), |group| (group.target, group.active))
+            .map_or((0, 0), |group| (group.target(), group.active))
     }
 
     /// The owner of external nodes asks for so many more GPUs.
     pub(super) fn owner_asks(&mut self, gpus: u64) {
-        self.groups.entry(None).or_default().gpus_asked += gpus;
+        let group = self.groups.entry(None).or_default();
+        group.owner_asks(|asked| asked + gpus);
     }
 
     /// The owner no longer asks for an external node, and for its GPUs.
     pub(super) fn owner_dismisses(&mut self, node: &NodeId, gpus: u64) {
         let group = self.groups.entry(None).or_default();
-        group.gpus_asked = group.gpus_asked.saturating_sub(gpus);
+        group.owner_asks(|asked| asked.saturating_sub(gpus));
         if let Some(place) = group.of_node.get(node).copied() {
             group.take(place);
         }
     }
 
-    /// A pool asks for so many machines with so many GPUs each. What is no longer asked for is not
-    /// missed.
+    /// A pool asks for so many machines. What is no longer asked for is not missed, and a place
+    /// that was never filled counts for so many GPUs.
     pub(super) fn pool_asks(&mut self, pool: &PoolName, target: u32, gpus_each: u32) {
         let group = self.groups.entry(Some(pool.clone())).or_default();
-        group.target = target;
-        group.gpus_each = u64::from(gpus_each);
-        group.gpus_asked = u64::from(target) * group.gpus_each;
+        group.asked = Asked::Machines(target);
         let missing = target.saturating_sub(group.active) as usize;
         while group.empty.len() > missing {
             let Some(place) = group.least_missed() else {
@@ -181,7 +220,7 @@ impl Ledger {
         }
         while group.empty.len() < missing {
             self.places += 1;
-            let gpus = group.gpus_each;
+            let gpus = u64::from(gpus_each);
             group.put(
                 self.places,
                 Empty {
@@ -238,7 +277,7 @@ impl Ledger {
     ) {
         self.leaves(asker, gpus);
         let group = self.groups.entry(asker.clone()).or_default();
-        if asker.is_some() && group.active >= group.target {
+        if asker.is_some() && group.active >= group.target() {
             return;
         }
         self.places += 1;

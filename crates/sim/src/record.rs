@@ -322,7 +322,7 @@ pub struct PoolSample {
     pub disrupted: u32,
     /// See [`disrupted`](Self::disrupted).
     pub budget: u32,
-    /// Breakers that are open.
+    /// Breakers that are open, for repairs and for launches.
     pub breakers: u32,
     /// Work for its GPUs, in whole machines, and jobs in its queue, without their noise.
     pub work: f64,

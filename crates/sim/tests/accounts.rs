@@ -327,3 +327,81 @@ assertions:
     let rest = samples.find(|sample| sample.at >= record.started);
     assert_eq!(rest.map(|sample| sample.nodes), Some(5));
 }
+
+#[test]
+fn capacity_of_a_pool_counts_the_gpus_of_its_own_machines() {
+    let text = "name: mixed
+providers:
+  east: {type: fake, gpu_count: 8}
+  west: {type: fake, gpu_count: 4}
+cloud:
+  boot: {min: 1m, max: 1m}
+  capacity: {east: 2}
+pools:
+  main:
+    instance_type: gpu
+    min_nodes: 6
+    max_nodes: 8
+    strategy: priority
+    providers:
+      - {name: east, priority: 1, regions: [here]}
+      - {name: west, priority: 2, regions: [here]}
+events:
+  - {at: 30m, action: assert, params: {assertion: {type: node_count, status: active, expected: \"6\"}}}
+stress: {duration: 10h}
+assertions:
+  - {type: capacity, pool: main, at_least: 98}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let last = record.samples.last().expect("it was counted");
+    assert_eq!((last.gpus_asked, last.gpus_active), (32, 32));
+    // What is lost belongs to the machine that left its place.
+    let broken = text.replace(
+        "stress: {duration: 10h}",
+        "  - {at: 1h, action: automation, params: {automation: \"off\"}}
+  - {at: 1h, action: inject_failure, target: pool/main/5, params: {failure_type: gpu_lost}}
+stress: {duration: 2h}",
+    );
+    let broken = broken.replace("at_least: 98", "at_most: 98");
+    let record = self::record(&broken, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let last = record.samples.last().expect("it was counted");
+    assert_eq!((last.gpus_asked, last.gpus_active), (32, 28));
+    assert!(
+        (hours(&record, "gpu_lost") - 4.0).abs() < 0.2,
+        "{:?}",
+        record.lost_gpu_hours
+    );
+}
+
+#[test]
+fn every_open_breaker_of_a_pool_is_counted_once() {
+    let text = format!(
+        "name: breakers
+{POOL}pools:
+  main: {{provider: fake, instance_type: gpu, region: here, min_nodes: 12, max_nodes: 14, budget: 1, max_launches_per_hour: 100}}
+events:
+EVENTS
+stress: {{duration: 3h}}
+"
+    );
+    let most = |events: &str| {
+        let record = record(&text.replace("EVENTS", events), 1);
+        assert_eq!(record.outcome, Outcome::Passed);
+        let pools = record
+            .samples
+            .iter()
+            .flat_map(|sample| sample.pools.values());
+        pools.map(|pool| pool.breakers).max().unwrap_or_default()
+    };
+    // Eight nodes wait for one repair breaker.
+    let sick: String = (0..8)
+        .map(|at| format!("  - {{at: 30m, action: inject_failure, target: pool/main/{at}, params: {{failure_type: xid_error, xid_code: 79}}}}\n"))
+        .collect();
+    assert_eq!(most(sick.trim_end()), 1);
+    // Nobody waits for the breaker of an offering whose machines never come.
+    let duds = "  - {at: 30m, action: cloud_fault, params: {fault: never_boots, duration: 2h}}
+  - {at: 31m, action: scale_pool, params: {pool: main, nodes: 14}}";
+    assert_eq!(most(duds), 1);
+}

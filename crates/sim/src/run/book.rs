@@ -1,13 +1,14 @@
 //! Keeps the record of a run: what was broken, what the control plane concluded, what it cost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_config::scenario::FailureKind;
 use navarch_core::{PlanReport, Settings};
 use navarch_model::{
     Change, DrainCause, EndCause, HealthStatus, HoldKind, Incident, IncidentId, Instance,
-    LaunchCause, Node, NodeId, NodeStatus, PoolName, State, Time,
+    LaunchCause, Node, NodeId, NodeStatus, Pool, PoolName, State, Time,
 };
 use navarch_policy::HealthPolicy;
 
@@ -590,17 +591,19 @@ impl Book {
         });
     }
 
-    /// Counts the fleet. `load` says which work and how many jobs a pool has.
+    /// Counts the fleet. `remembered` is what its pools remember, and `load` says which work and how
+    /// many jobs a pool has.
     pub(crate) fn sample(
         &mut self,
         report: &PlanReport,
+        remembered: &BTreeMap<PoolName, Arc<Pool>>,
         load: impl Fn(&PoolName) -> (f64, f64),
         now: Time,
     ) {
         self.count(now);
         let pools = report.pools.iter().map(|(name, pool)| {
             let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            let breakers = pool.waits.iter().filter(|wait| wait.guard == "breaker");
+            let breakers = remembered.get(name).map_or(0, |pool| open_breakers(pool));
             let (work, jobs) = load(name);
             let sample = PoolSample {
                 target: small(pool.target),
@@ -608,7 +611,7 @@ impl Book {
                 active: small(pool.active),
                 disrupted: small(pool.budget.0),
                 budget: small(pool.budget.1),
-                breakers: small(breakers.count()),
+                breakers: small(breakers),
                 work,
                 jobs,
             };
@@ -680,6 +683,13 @@ impl Book {
     pub(crate) fn still_lacking(&self, now: Time) -> Vec<Duration> {
         self.ledger.lacking(now)
     }
+}
+
+/// The breakers of a pool that are open, for repairs and for launches.
+fn open_breakers(pool: &Pool) -> usize {
+    let repairs = pool.repair_breakers.values();
+    let launches = pool.offerings.values().map(|one| &one.breaker);
+    repairs.chain(launches).filter(|one| one.is_open()).count()
 }
 
 /// Whether a failure takes the machine from its node.

@@ -466,7 +466,8 @@ impl Run {
             all.get(pool)
                 .map_or((0.0, 0.0), |load| (load.work.at(time), load.jobs.at(time)))
         };
-        story.book.sample(&self.sim.report, load, now);
+        let remembered = &self.sim.seen.pools;
+        story.book.sample(&self.sim.report, remembered, load, now);
         // The start-up of a fleet that the scenario starts ends when that is up.
         let on = |one: &Owned| matches!(one.power, Power::On | Power::Gone);
         let up = story.fleet.iter().all(on) && story.book.progress().0 == 0;

@@ -10,6 +10,8 @@ use navarch_model::{
     Time,
 };
 
+use crate::run::fleet::in_rack;
+
 /// How listings are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -407,8 +409,10 @@ impl Cloud {
         self.made += 1;
         let [_, _, zone] = &places;
         let racked = self.racked.entry(zone.clone()).or_default();
-        let rack = format!("rack-{:03}", *racked / RACK);
+        let rack = *racked / RACK;
         *racked += 1;
+        let offering = &spec.offering;
+        let (provider, region, zone) = (&offering.provider, &offering.region, &offering.zone);
         let rented = Rented {
             id: ProviderInstanceId::new(format!("m-{}", self.made)),
             instance: Some(spec.instance.clone()),
@@ -418,12 +422,7 @@ impl Cloud {
             gone: None,
             boots: self.wrong(&places).all(|modes| now >= modes.duds),
             spot: spec.offering.capacity == CapacityKind::Spot,
-            place: Place {
-                provider: spec.offering.provider.to_string(),
-                region: spec.offering.region.clone(),
-                zone: spec.offering.zone.clone(),
-                rack,
-            },
+            place: in_rack(provider.as_str(), region, zone, rack),
             instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
         };

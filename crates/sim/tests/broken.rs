@@ -341,7 +341,8 @@ assertions:
         .values()
         .map(|node| (node.place.rack.as_str(), node.instance_type.as_str()))
         .collect();
-    let expected = ["rack-000", "rack-001", "rack-002"].map(|rack| (rack, "gpu"));
+    let expected = ["000", "001", "002"].map(|number| format!("fake-here-a-rack-{number}"));
+    let expected = expected.each_ref().map(|rack| (rack.as_str(), "gpu"));
     assert_eq!(racks.into_iter().collect::<Vec<_>>(), expected);
 }
 

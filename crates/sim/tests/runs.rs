@@ -65,6 +65,40 @@ fn rates_by_node_day_weights_and_lemons_are_kept() {
 }
 
 #[test]
+fn an_outage_of_a_rack_hits_that_rack_alone() {
+    let text = "name: rack
+providers:
+  east: {type: fake, gpu_count: 8}
+pools:
+  main: {provider: east, instance_type: gpu, region: r1, zones: [r1-a], min_nodes: 2, max_nodes: 4}
+stress:
+  duration: 10m
+  fleet_gen:
+    total_nodes: 40
+    templates: [{name: gpu, weight: 1, gpu_count: 8}]
+    providers: {east: 1, west: 1}
+    regions: {r1: 1, r2: 1}
+    zones: {r1: [r1-a, r1-b], r2: [shared]}
+    nodes_per_rack: 4
+  chaos:
+    scheduled_outages:
+      - {name: dark, start_time: 1m, duration: 5m, scope: rack, target: west-r1-b-rack-000, failure_type: network}
+      - {name: grey, start_time: 7m, duration: 1m, scope: rack, target: east-r2-shared-rack-000, failure_type: network}
+";
+    let record = record(text, 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let nodes: Vec<u32> = record.outages.iter().map(|one| one.nodes).collect();
+    assert_eq!(nodes, [4, 4]);
+    let mut of = record.nodes.values().map(|node| {
+        let place = &node.place;
+        (&place.rack, (&place.provider, &place.region, &place.zone))
+    });
+    let mut stands = std::collections::BTreeMap::new();
+    let one_zone = of.all(|(rack, zone)| *stands.entry(rack).or_insert(zone) == zone);
+    assert!(one_zone, "{stands:?}");
+}
+
+#[test]
 fn an_outage_hits_the_nodes_of_its_zone_and_no_other_and_ends() {
     let text = "name: zones
 fleet:

@@ -34,7 +34,7 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
     let templates: Vec<(usize, f64)> = weights(fleet.templates.iter().map(|one| one.weight));
     let providers = weights(fleet.providers.iter().map(|(_, weight)| *weight));
     let regions = weights(fleet.regions.iter().map(|(_, weight)| *weight));
-    let mut racked: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let mut racked: BTreeMap<(String, String, String), u32> = BTreeMap::new();
     let mut specs = Vec::new();
     for index in 0..fleet.total_nodes {
         let template = draw
@@ -54,8 +54,9 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
             .pick(&fleet.zones_of(region))
             .cloned()
             .unwrap_or_default();
-        let stands = racked.entry((provider.clone(), zone.clone())).or_default();
-        let rack = format!("rack-{:03}", *stands / fleet.nodes_per_rack.max(1));
+        let stands = (provider.clone(), region.clone(), zone.clone());
+        let stands = racked.entry(stands).or_default();
+        let number = *stands / fleet.nodes_per_rack.max(1);
         *stands += 1;
         let mut labels = template.labels.clone();
         labels.extend([
@@ -69,12 +70,7 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
             node: NodeId::new(format!("{provider}-{region}-{}-{index:04}", template.name)),
             instance: None,
             pool: None,
-            place: Place {
-                provider: provider.clone(),
-                region: region.clone(),
-                zone,
-                rack,
-            },
+            place: in_rack(provider, region, &zone, number),
             instance_type: template.instance_type.clone().unwrap_or_else(usual),
             gpus,
             gpu_type: template.gpu_type.clone(),
@@ -82,6 +78,23 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
         });
     }
     specs
+}
+
+/// The place in a rack of a zone, by the number of the rack there. The name of the rack is of this
+/// rack alone, in the whole fleet: an outage names it and nothing else.
+pub(crate) fn in_rack(provider: &str, region: &str, zone: &str, number: u32) -> Place {
+    // Clouds name their zones after the region.
+    let within = match (zone.starts_with(region), zone) {
+        (_, "") => region.to_owned(),
+        (true, zone) => zone.to_owned(),
+        (false, zone) => format!("{region}-{zone}"),
+    };
+    Place {
+        provider: provider.to_owned(),
+        region: region.to_owned(),
+        zone: zone.to_owned(),
+        rack: format!("{provider}-{within}-rack-{number:03}"),
+    }
 }
 
 fn weights(all: impl Iterator<Item = f64>) -> Vec<(usize, f64)> {

@@ -298,7 +298,7 @@ static OUTAGE: Section = Section {
             "target",
             Form::Text,
             "",
-            "Required but for `all`. A provider, region, zone or rack of the fleet, or a share such as `10%` or `10`.",
+            "Required but for `all`. A provider, region, zone or rack of the fleet, or a share such as `10%` or `10`. Racks of generated and bought machines are named after provider, region and zone, such as `gcp-us-east1-b-rack-000`.",
         ),
         works(
             "failure_type",

@@ -200,7 +200,8 @@ impl Log {
             .insert(quoted(text), quoted(written));
     }
 
-    fn without_values(&self, message: String) -> String {
+    /// A message that quotes no value of a variable.
+    pub(crate) fn without_values(&self, message: String) -> String {
         self.expanded
             .borrow()
             .iter()

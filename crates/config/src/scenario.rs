@@ -8,6 +8,9 @@ use std::time::Duration;
 use navarch_model::{HealthStatus, NodeCommandType, NodeStatus};
 
 use crate::config::Config;
+use crate::error::{ConfigErrors, Log, Position};
+use crate::fields::shown;
+use crate::schema::{Document, nearest};
 
 mod cloud;
 mod load;
@@ -44,6 +47,45 @@ pub struct Scenario {
     pub lost_calls: f64,
     /// The seed, the one of the stress section included; none for one that is drawn and printed.
     pub seed: Option<u64>,
+    /// The rules of the health policy that assertions name.
+    pub rules: Vec<NamedRule>,
+}
+
+impl Scenario {
+    /// Checks that the rules that assertions name are among `known`, the names that incidents can
+    /// have. The file and its text are those that the scenario was read from.
+    ///
+    /// # Errors
+    ///
+    /// Fails with every rule that is not, in the order of the file.
+    pub fn check_rules(&self, file: &str, text: &str, known: &[&str]) -> Result<(), ConfigErrors> {
+        let log = Log::new(file, Document::Scenario);
+        for rule in &self.rules {
+            if known.contains(&rule.name.as_str()) {
+                continue;
+            }
+            let hint = match nearest(&rule.name, known.iter().copied()) {
+                Some(near) => format!("did you mean {}?", shown(near)),
+                None => "name a rule of the health policy".to_owned(),
+            };
+            let (path, written) = (&rule.path, &rule.written);
+            log.error(rule.at, format!("{path}: unknown rule {written}: {hint}"));
+        }
+        log.finish((), text).map(drop)
+    }
+}
+
+/// A rule of the health policy that an assertion names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRule {
+    /// The rule.
+    pub name: String,
+    /// As messages show it.
+    pub(crate) written: String,
+    /// The key that names it.
+    pub(crate) path: String,
+    /// Where it stands.
+    pub(crate) at: Position,
 }
 
 /// The machine type of a node that names none, by its provider and its number of GPUs.

@@ -129,10 +129,12 @@ fn top_level(root: &Fields<'_>) -> Scenario {
     let cloud = cloud::cloud(&root.section("cloud"), &known);
     let load = work::load(root, &known);
     let drain = work::drain(root, &config);
+    let rules = known.into_rules();
     Scenario {
         name: name.unwrap_or_default(),
         description: root.prose("description").unwrap_or_default(),
         seed: stress.as_ref().map_or(seed, |stress| stress.seed),
+        rules,
         events,
         assertions,
         cloud,

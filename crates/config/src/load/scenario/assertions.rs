@@ -7,7 +7,7 @@ use navarch_model::{HealthStatus, NodeStatus};
 use super::known::Known;
 use crate::duration;
 use crate::fields::{Fields, plain_count, plain_number};
-use crate::scenario::{Assertion, Bounds, Expected, Target};
+use crate::scenario::{Assertion, Bounds, Expected, NamedRule, Target};
 use crate::schema::{ASSERTIONS, Word};
 use crate::tree::quoted;
 
@@ -124,6 +124,14 @@ pub(super) fn assertion(fields: &Fields<'_>, known: &Known<'_>) -> Option<Expect
             Some(Expected::Capacity { pool, percent })
         }
         Type::Incidents => {
+            if let Some(rule) = &rule {
+                known.names_rule(NamedRule {
+                    name: rule.clone(),
+                    written: fields.log().without_values(quoted(rule)),
+                    path: fields.path_of("rule"),
+                    at: fields.at("rule"),
+                });
+            }
             let count = numbers(Unit::Count)?;
             Some(Expected::Incidents { rule, count })
         }

@@ -457,13 +457,15 @@ impl Params<'_, '_> {
             return Some(String::new());
         }
         let place = self.event.text("target")?;
-        if let Err(problem) = self.known.check_place(&place) {
+        let whole = fault.filter(|fault| !fault.is_of_launches());
+        let whole = whole.zip(place.split_once('/'));
+        // What is about a provider as a whole is told so, wherever pools buy.
+        let checked = whole.map_or(place.as_str(), |(_, (provider, _))| provider);
+        if let Err(problem) = self.known.check_place(checked) {
             self.event.fail("target", problem);
             return None;
         }
-        if let Some(fault) = fault.filter(|fault| !fault.is_of_launches())
-            && let Some((provider, _)) = place.split_once('/')
-        {
+        if let Some((fault, (provider, _))) = whole {
             self.event.fail(
                 "target",
                 format!(

@@ -1,12 +1,13 @@
 //! What a scenario knows of its nodes before it runs: ids, pools, places.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::ids::check_id;
 
 use crate::config::{Config, ProviderKind};
 use crate::fields::{Fields, shown};
-use crate::scenario::{Domain, FleetGen, FleetNode, Scope, Target};
+use crate::scenario::{Domain, FleetGen, FleetNode, NamedRule, Scope, Target};
 use crate::schema;
 use crate::tree::quoted;
 
@@ -18,6 +19,13 @@ pub(super) struct Known<'s> {
     pools: BTreeMap<&'s str, u32>,
     /// Names of places by scope; `None` where not all are known.
     places: [(Scope, Option<BTreeSet<String>>); 4],
+    /// Where pools buy, as `PROVIDER/REGION` and `PROVIDER/REGION/ZONE`.
+    bought: BTreeSet<String>,
+    /// How many racks are numbered, where the run numbers some; they may be any number for bought
+    /// machines.
+    numbered: Option<u32>,
+    /// The rules that assertions name.
+    rules: RefCell<Vec<NamedRule>>,
 }
 
 impl<'s> Known<'s> {
@@ -44,7 +52,24 @@ impl<'s> Known<'s> {
             generated,
             pools: pools.collect(),
             places: places(config, fleet, generated),
+            bought: bought(config),
+            numbered: match generated {
+                _ if !config.pools.is_empty() => Some(u32::MAX),
+                Some(fleet) => Some(fleet.total_nodes.div_ceil(fleet.nodes_per_rack.max(1))),
+                None => None,
+            },
+            rules: RefCell::default(),
         }
+    }
+
+    /// Keeps a rule that an assertion names.
+    pub(super) fn names_rule(&self, rule: NamedRule) {
+        self.rules.borrow_mut().push(rule);
+    }
+
+    /// The rules that assertions name, in the order in which they were read.
+    pub(super) fn into_rules(self) -> Vec<NamedRule> {
+        self.rules.into_inner()
     }
 
     /// The pools by name.
@@ -142,8 +167,20 @@ impl<'s> Known<'s> {
             ));
         }
         // What is wrong with the providers is said there.
-        if self.config.providers.is_empty() || self.config.providers.contains_key(parts[0]) {
+        if self.config.providers.is_empty() {
             return Ok(());
+        }
+        if self.config.providers.contains_key(parts[0]) {
+            if parts.len() == 1 || self.bought.contains(name) {
+                return Ok(());
+            }
+            let alike = self.bought.iter().map(String::as_str);
+            let alike = alike.filter(|place| place.split('/').count() == parts.len());
+            let hint = match schema::nearest(name, alike) {
+                Some(near) => format!("did you mean {}?", shown(near)),
+                None => format!("add it to a pool, or write {}", shown(parts[0])),
+            };
+            return Err(format!("no pool buys at {}: {hint}", quoted(name)));
         }
         let known = self.config.providers.keys().map(String::as_str);
         let hint = match schema::nearest(parts[0], known) {
@@ -211,14 +248,29 @@ impl<'s> Known<'s> {
         let known = self.places.iter().find(|(known, _)| *known == scope);
         if let Some((_, Some(known))) = known
             && !known.contains(target)
+            && !(scope == Scope::Rack && self.is_numbered(target))
         {
             let word = scope_word(scope);
             let known = known.iter().map(String::as_str);
-            let otherwise = format!("name a {word} of the fleet");
+            let otherwise = if scope == Scope::Rack && self.numbered.is_some() {
+                "the run numbers racks: write rack-000 for the first".to_owned()
+            } else {
+                format!("name a {word} of the fleet")
+            };
             fields.fail_unknown(key, word, target, known, &otherwise);
             return None;
         }
         Some(Domain::Named(scope, target.to_owned()))
+    }
+
+    /// Whether a rack may be one that the run numbers.
+    fn is_numbered(&self, rack: &str) -> bool {
+        let number = rack.strip_prefix("rack-");
+        let number = number.and_then(|number| number.parse::<u32>().ok());
+        let (Some(number), Some(racks)) = (number, self.numbered) else {
+            return false;
+        };
+        number < racks && rack == format!("rack-{number:03}")
     }
 }
 
@@ -278,6 +330,22 @@ fn may_be_generated(fleet: &FleetGen, id: &str) -> bool {
     there && below && named
 }
 
+/// Every place where pools buy; one whose zone the cloud chooses is a region.
+fn bought(config: &Config) -> BTreeSet<String> {
+    let mut bought = BTreeSet::new();
+    let pools = config.pools.values();
+    for one in pools.flat_map(|pool| &pool.placement.providers) {
+        for (region, zone) in one.places() {
+            let region = format!("{}/{region}", one.name);
+            if !zone.is_empty() {
+                bought.insert(format!("{region}/{zone}"));
+            }
+            bought.insert(region);
+        }
+    }
+    bought
+}
+
 fn places(
     config: &Config,
     fleet: &[FleetNode],
@@ -312,12 +380,10 @@ fn places(
             }
         }
     }
-    // The run numbers the racks of generated and bought machines.
-    let numbered = generated.is_some() || !config.pools.is_empty();
     [
         (Scope::Provider, Some(providers)),
         (Scope::Region, Some(regions)),
         (Scope::Zone, (!cloud_chooses).then_some(zones)),
-        (Scope::Rack, (!numbered).then_some(racks)),
+        (Scope::Rack, Some(racks)),
     ]
 }

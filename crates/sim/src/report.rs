@@ -76,7 +76,7 @@ impl Directory {
 /// What the run cost the machine that it ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long the run took.
+    /// How long the run took, with the writing of its report.
     pub wall: Duration,
     /// The most memory that the process held, in bytes; none where the system does not say.
     pub peak_memory_bytes: Option<u64>,
@@ -115,23 +115,19 @@ pub enum ReportError {
     },
 }
 
-/// Writes `scenario.yaml`, `report.json`, `report.html`, `timing.json` and `logs/` into the
-/// directory of the run. Other files that are there stay.
+/// Writes `scenario.yaml`, `report.json`, `report.html` and `logs/` into the directory of the run.
+/// Other files that are there stay.
 ///
 /// # Errors
 ///
 /// Fails when a file cannot be written; files that were written before it stay.
-pub fn write(directory: &Directory, record: &Record, timing: &Timing) -> Result<(), ReportError> {
+pub fn write(directory: &Directory, record: &Record) -> Result<(), ReportError> {
     let logs = logs::names(record);
     directory.file("scenario.yaml", |file| {
         file.write_all(record.scenario.as_bytes())
     })?;
     directory.file("report.json", |file| json::write(file, record, &logs))?;
     directory.file("report.html", |file| html::write(file, record, &logs))?;
-    directory.file("timing.json", |file| {
-        serde_json::to_writer_pretty(&mut *file, &TimingFile::new(record, timing))?;
-        file.write_all(b"\n")
-    })?;
     let folder = directory.path.join(logs::FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| ReportError::Create {
         path: folder,
@@ -141,6 +137,23 @@ pub fn write(directory: &Directory, record: &Record, timing: &Timing) -> Result<
         directory.file(&logs[id], |file| logs::write(file, record, id, node))?;
     }
     Ok(())
+}
+
+/// Writes `timing.json` into the directory of the run: last, so that it counts the writing of
+/// everything else.
+///
+/// # Errors
+///
+/// Fails when the file cannot be written.
+pub fn write_timing(
+    directory: &Directory,
+    record: &Record,
+    timing: &Timing,
+) -> Result<(), ReportError> {
+    directory.file("timing.json", |file| {
+        serde_json::to_writer_pretty(&mut *file, &TimingFile::new(record, timing))?;
+        file.write_all(b"\n")
+    })
 }
 
 /// `timing.json`: the figures that differ from run to run.

@@ -101,10 +101,15 @@ pub fn load(file: &Path) -> Result<std::sync::Arc<HealthPolicy>, Failure> {
     if file == Path::new("built-in") {
         return Ok(HealthPolicy::builtin());
     }
+    read(file).map(|(policy, _)| policy)
+}
+
+/// A health policy and the text of its file.
+pub fn read(file: &Path) -> Result<(std::sync::Arc<HealthPolicy>, String), Failure> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Failure::File(file.to_owned(), error))?;
     match HealthPolicy::parse(&file.display().to_string(), &text) {
-        Ok(policy) => Ok(std::sync::Arc::new(policy)),
+        Ok(policy) => Ok((std::sync::Arc::new(policy), text)),
         Err(errors) => {
             for error in errors {
                 remark(&format!("Error: {error}"));

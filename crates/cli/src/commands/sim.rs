@@ -26,6 +26,15 @@ use crate::client::Failure;
 use crate::commands::serve::told_to_end;
 use crate::output::{counted, for_programs, remark, say};
 
+/// The copy of the health policy in the directory of a run whose scenario names one.
+const POLICY_COPY: &str = "policy.yaml";
+
+/// How often simulated time goes on when it passes as on a clock. Longer makes it coarser; shorter
+/// wakes the process more often.
+const TICK: Duration = Duration::from_millis(100);
+/// Simulated time between two looks at the signals while it catches up with the clock.
+const STRETCH: Duration = Duration::from_secs(1);
+
 /// `navarch sim`.
 pub async fn run(
     global: &Global,
@@ -52,8 +61,8 @@ fn read(file: &Path) -> Result<(Scenario, String), Failure> {
 }
 
 fn validate(global: &Global, file: &Path) -> Result<(), Failure> {
-    let (scenario, _) = read(file)?;
-    policy(&scenario, file)?;
+    let (scenario, text) = read(file)?;
+    policy(&scenario, file, &text)?;
     let shown = json!({
         "file": file.display().to_string(),
         "valid": true,
@@ -73,17 +82,48 @@ fn validate(global: &Global, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The health policy that a scenario names, beside the scenario if its path is relative.
-fn policy(scenario: &Scenario, file: &Path) -> Result<Arc<HealthPolicy>, Failure> {
-    match policy_file(scenario, file) {
-        Some(path) => super::policy::load(&path),
-        None => Ok(HealthPolicy::builtin()),
-    }
+/// The health policy of a scenario.
+struct Policy {
+    policy: Arc<HealthPolicy>,
+    /// The text of the file that the scenario names; none for the built-in policy.
+    text: Option<String>,
 }
 
+/// Reads the health policy that a scenario names, and checks the rules that it names against it.
+fn policy(scenario: &Scenario, file: &Path, text: &str) -> Result<Policy, Failure> {
+    let read = policy_file(scenario, file).map(|path| super::policy::read(&path));
+    let (policy, own_text) = match read.transpose()? {
+        Some((policy, text)) => (policy, Some(text)),
+        None => (HealthPolicy::builtin(), None),
+    };
+    let rules = policy.rules().iter().map(|rule| &*rule.name);
+    // What the control plane itself concludes has no rule of the policy.
+    let own = [
+        navarch_core::fleet::SILENCE,
+        navarch_core::fleet::STALE_REPORTS,
+    ];
+    let known: Vec<&str> = rules.chain(own).collect();
+    scenario
+        .check_rules(&file.display().to_string(), text, &known)
+        .map_err(|errors| Failure::Said(format!("{errors:#}")))?;
+    Ok(Policy {
+        policy,
+        text: own_text,
+    })
+}
+
+/// The file of the health policy that a scenario names: beside the scenario if its path is
+/// relative, and the run's copy if the scenario is the one that a run left in its directory.
 fn policy_file(scenario: &Scenario, file: &Path) -> Option<PathBuf> {
     let named = scenario.config.server.health_policy.as_ref()?;
-    Some(file.parent().unwrap_or(Path::new("")).join(named))
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let copy = beside.join(POLICY_COPY);
+    let of_a_run = file.ends_with("scenario.yaml") && beside.join("report.json").is_file();
+    if of_a_run && copy.is_file() {
+        Some(copy)
+    } else {
+        Some(beside.join(named))
+    }
 }
 
 /// The seed of a run: the one that was asked for, the scenario's, or a new one.
@@ -100,10 +140,19 @@ struct Place {
 }
 
 impl Place {
-    fn make(out: Option<PathBuf>, scenario: &Scenario) -> Result<Self, Failure> {
+    /// Makes the directory. The policy is the text of the one that the scenario names.
+    fn make(
+        out: Option<PathBuf>,
+        scenario: &Scenario,
+        policy: Option<&str>,
+    ) -> Result<Self, Failure> {
         let clock = RealClock::new();
         let out = out.unwrap_or_else(|| default_directory(&clock));
         let directory = Directory::create(out).map_err(failed)?;
+        if let Some(text) = policy {
+            let path = directory.path().join(POLICY_COPY);
+            std::fs::write(&path, text).map_err(|error| Failure::File(path, error))?;
+        }
         let wanted = |stress: &Stress| {
             [
                 ("report.json", stress.report_file.clone()),
@@ -130,14 +179,15 @@ impl Place {
 
     /// Writes everything else of a run that is over, and says what came of it.
     fn leave(self, record: &Record) -> Result<(), Failure> {
+        report::write(&self.directory, record).map_err(failed)?;
+        for (from, to) in &self.copies {
+            copy(self.directory.path(), from, to)?;
+        }
         let timing = Timing {
             wall: RealClock::new().monotonic().saturating_sub(self.begun),
             peak_memory_bytes: peak_memory(),
         };
-        report::write(&self.directory, record, &timing).map_err(failed)?;
-        for (from, to) in &self.copies {
-            copy(self.directory.path(), from, to)?;
-        }
+        report::write_timing(&self.directory, record, &timing).map_err(failed)?;
         say(report::tables(record).trim_end());
         let seconds = timing.wall.as_secs_f64();
         say(&format!(
@@ -150,11 +200,14 @@ impl Place {
 
 async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failure> {
     let (scenario, text) = read(&asked.file)?;
-    let policy = policy(&scenario, &asked.file)?;
+    let Policy {
+        policy,
+        text: policy_text,
+    } = policy(&scenario, &asked.file, &text)?;
     let seed = seed(asked.seed, &scenario);
     // From here on the process ends in order: its directory has a report.
     let mut told = std::pin::pin!(told_to_end(log)?);
-    let place = Place::make(asked.out, &scenario)?;
+    let place = Place::make(asked.out, &scenario, policy_text.as_deref())?;
     let name = scenario.name.clone();
     let mut run = Run::new(scenario, text, seed, policy)
         .map_err(|errors| Failure::Said(errors.to_string()))?;
@@ -163,7 +216,12 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
     let shows = std::io::stderr().is_terminal();
     let pace = asked.real_time.then(|| Pace::new(Time(0), 1.0));
     let mut interrupted = false;
-    while let Some(progress) = run.advance() {
+    loop {
+        let progress = match &pace {
+            Some(pace) => run.advance_to(pace.due().min(run.sim().now() + STRETCH)),
+            None => run.advance(),
+        };
+        let Some(progress) = progress else { break };
         if shows {
             show(&progress);
         }
@@ -175,7 +233,7 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
             }
             () = async {
                 match &pace {
-                    Some(pace) => pace.wait_for(progress.now).await,
+                    Some(pace) => pace.wait_for(progress.now + TICK).await,
                     None => tokio::task::yield_now().await,
                 }
             } => {}

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Fleet, Program, directory, raw_http, run, text, until};
+use crate::support::{Fleet, Program, Watch, directory, raw_http, run, text, until};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scenarios")
@@ -34,6 +35,7 @@ fn every_example_is_valid() {
     assert!(found >= 12, "{found}");
 }
 
+/// Without cascading-failures and 5000-node-extreme, which take a minute and more in a debug build.
 #[test]
 fn small_examples_find_what_they_expect() {
     let place = directory();
@@ -47,6 +49,8 @@ fn small_examples_find_what_they_expect() {
         "zone-outage.yaml",
         "control-plane-crashes.yaml",
         "day-of-load.yaml",
+        "1000-node-chaos.yaml",
+        "xid-comprehensive.yaml",
     ];
     for name in small {
         let said = play(place.path(), name, name);
@@ -84,18 +88,133 @@ fn two_runs_write_the_same_bytes_and_another_seed_writes_others() {
     let other = file("quick-stress.yaml");
     let seeded = ["sim", "run", &other, "--out", "three", "--seed", "8"];
     run(place.path(), &[], &seeded).fine();
-    let [one, two, three] = ["one", "two", "three"].map(|name| files(&place.path().join(name)));
+    let [one, three] = ["one", "three"].map(|name| files(&place.path().join(name)));
     assert!(one.len() > 50, "{} files", one.len());
-    for ((name, one), (_, two)) in one.iter().zip(&two) {
-        assert!(one == two, "{name} differs");
-    }
-    assert_eq!(one.len(), two.len());
+    are_equal(&place.path().join("one"), &place.path().join("two"));
     let trace = |files: &[(String, Vec<u8>)]| {
         let trace = files.iter().find(|(name, _)| name == "trace.jsonl");
         trace.map(|(_, bytes)| bytes.clone())
     };
     assert!(trace(&one).is_some_and(|bytes| !bytes.is_empty()));
     assert_ne!(trace(&one), trace(&three));
+}
+
+/// Asserts that two runs are equal, but for what tells of the machine.
+#[track_caller]
+fn are_equal(one: &Path, two: &Path) {
+    let (one, two) = (files(one), files(two));
+    for ((name, one), (other, two)) in one.iter().zip(&two) {
+        assert_eq!(name, other);
+        assert!(one == two, "{name} differs");
+    }
+    assert_eq!(one.len(), two.len());
+}
+
+#[test]
+fn a_run_with_a_policy_is_repeated_from_its_directory_alone() {
+    let place = directory();
+    let policy = fs::read_to_string(scenarios().join("../policies/catalogue.yaml"));
+    let policy = policy.expect("the policy");
+    let scenario = "name: strict
+server: {health_policy: policies/strict.yaml}
+fleet:
+  - {id: a, gpu_count: 8}
+events:
+  - {at: 30s, action: inject_failure, target: a, params: {failure_type: xid_error, xid_code: 79}}
+  - {at: 60s, action: wait}
+assertions:
+  - {type: node_status, target: a, expected: unhealthy}
+";
+    fs::create_dir(place.path().join("policies")).expect("a folder");
+    let strict = place.path().join("policies/strict.yaml");
+    fs::write(&strict, &policy).expect("a file");
+    fs::write(place.path().join("strict.yaml"), scenario).expect("a file");
+    let run_it = |from: &str, out: &str| {
+        run(
+            place.path(),
+            &[],
+            &["sim", "run", from, "--out", out, "--seed=3"],
+        )
+    };
+    run_it("strict.yaml", "one").fine();
+    let kept = fs::read_to_string(place.path().join("one/policy.yaml"));
+    assert_eq!(kept.expect("the policy of the run"), policy);
+    fs::remove_file(&strict).expect("it is there");
+    let said = run_it("strict.yaml", "none").refused(1);
+    assert!(said.contains("policies/strict.yaml"), "{said}");
+    run_it("one/scenario.yaml", "two").fine();
+    are_equal(&place.path().join("one"), &place.path().join("two"));
+    // What has the name of the file by chance is another policy.
+    fs::create_dir(place.path().join("two/policies")).expect("a folder");
+    let other = place.path().join("two/policies/strict.yaml");
+    fs::write(&other, "version: v1\nrules: []\n").expect("a file");
+    run_it("two/scenario.yaml", "three").fine();
+    are_equal(&place.path().join("one"), &place.path().join("three"));
+}
+
+#[test]
+fn an_assertion_about_a_rule_that_does_not_exist_is_refused_with_its_place() {
+    let place = directory();
+    let scenario = |rule: &str| {
+        format!(
+            "name: rules\nfleet:\n  - {{id: a, gpu_count: 8}}\nevents:\n  - at: 9s\n    action: assert\n    \
+             params: {{assertion: {{type: incidents, rule: {rule}, at_most: 0}}}}\nassertions:\n  \
+             - {{type: incidents, rule: {rule}, at_most: 0}}\n"
+        )
+    };
+    let file = place.path().join("rules.yaml");
+    for known in ["silence", "stale-reports", "xid-replace"] {
+        fs::write(&file, scenario(known)).expect("a file");
+        run(place.path(), &[], &["sim", "validate", "rules.yaml"]).fine();
+    }
+    for (wrong, hint) in [
+        ("silense", "did you mean silence?"),
+        ("no-such-rule", "name a rule of the health policy"),
+    ] {
+        fs::write(&file, scenario(wrong)).expect("a file");
+        for arguments in [
+            &["sim", "validate", "rules.yaml"][..],
+            &["sim", "run", "rules.yaml", "--out=out"],
+            &[
+                "sim",
+                "interactive",
+                "rules.yaml",
+                "--listen=127.0.0.1:0",
+                "--out=out",
+            ],
+        ] {
+            let said = run(place.path(), &[], arguments).refused(1);
+            for (line, path) in [(7, "events[0].params.assertion"), (9, "assertions[0]")] {
+                let start = format!("rules.yaml:{line}:");
+                let told = format!("{path}.rule: unknown rule \"{wrong}\": {hint}");
+                let found = said
+                    .lines()
+                    .any(|one| one.contains(&start) && one.contains(&told));
+                assert!(found, "{arguments:?}: {told}\n{said}");
+            }
+        }
+    }
+    assert!(!place.path().join("out").exists());
+}
+
+#[test]
+fn real_time_is_as_long_as_simulated_time() {
+    let place = directory();
+    let scenario = "name: short
+fleet:
+  - {id: a, gpu_count: 8}
+events:
+  - {at: 1500ms, action: wait}
+";
+    fs::write(place.path().join("short.yaml"), scenario).expect("a file");
+    let watch = Watch::start();
+    let arguments = ["sim", "run", "short.yaml", "--out=out", "--real-time"];
+    run(place.path(), &[], &arguments).fine();
+    assert!(
+        watch.took() >= Duration::from_millis(1500),
+        "{:?}",
+        watch.took()
+    );
 }
 
 #[test]
@@ -152,13 +271,20 @@ fn an_interrupted_run_still_writes_its_report() {
     let place = directory();
     let path = file("quick-stress.yaml");
     let arguments = ["sim", "run", &path, "--out", "out", "--real-time"];
+    let watch = Watch::start();
     let mut program = Program::launch(place.path(), &[], &arguments);
     until("the run has begun", || {
         let trace = fs::metadata(place.path().join("out/trace.jsonl"));
         trace.map(drop).map_err(|error| error.to_string())
     });
     assert_eq!(program.terminate().0, Some(1), "{}", program.output());
+    let took = watch.took().as_secs_f64();
     assert!(place.path().join("out/report.html").exists());
+    // It was never ahead of the clock.
+    let timing = fs::read_to_string(place.path().join("out/timing.json")).expect("its timing");
+    let timing: Value = serde_json::from_str(&timing).expect("JSON");
+    let simulated = timing["simulated_seconds"].as_f64().expect("a number");
+    assert!(simulated <= took, "{simulated} s in {took} s");
 }
 
 #[test]

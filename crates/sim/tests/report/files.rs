@@ -23,12 +23,9 @@ const TIMING: Timing = Timing {
 /// Writes the report of a record into a new directory.
 fn written(record: &Record) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
-    report::write(
-        &Directory::create(directory.path()).expect("it is empty"),
-        record,
-        &TIMING,
-    )
-    .expect("the report is written");
+    let place = Directory::create(directory.path()).expect("it is empty");
+    report::write(&place, record).expect("the report is written");
+    report::write_timing(&place, record, &TIMING).expect("its timing is written");
     directory
 }
 
@@ -131,7 +128,7 @@ fn what_is_in_the_directory_of_a_run_stays() {
     let parent = tempfile::tempdir().unwrap();
     let directory = Directory::create(parent.path()).unwrap();
     fs::write(parent.path().join("trace.jsonl"), "{}\n").unwrap();
-    report::write(&directory, &small(), &TIMING).unwrap();
+    report::write(&directory, &small()).unwrap();
     assert_eq!(read(parent.path(), "trace.jsonl"), "{}\n");
 }
 
@@ -140,7 +137,7 @@ fn a_file_that_cannot_be_written_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let directory = Directory::create(parent.path()).unwrap();
     fs::create_dir(parent.path().join("report.json")).unwrap();
-    let error = report::write(&directory, &small(), &TIMING).unwrap_err();
+    let error = report::write(&directory, &small()).unwrap_err();
     assert!(error.to_string().ends_with("report.json"), "{error}");
 }
 

@@ -5,10 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use navarch_sim::record::Record;
-use navarch_sim::report::{self, Directory, Timing};
+use navarch_sim::report::{self, Directory};
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, Window};
@@ -38,12 +37,8 @@ pub fn written(name: &str, record: &Record) -> PathBuf {
     if path.exists() {
         fs::remove_dir_all(&path).expect("the old report can be removed");
     }
-    let timing = Timing {
-        wall: Duration::from_secs(1),
-        peak_memory_bytes: None,
-    };
     let directory = Directory::create(&path).expect("the folder is new");
-    report::write(&directory, record, &timing).expect("the report is written");
+    report::write(&directory, record).expect("the report is written");
     path
 }
 

@@ -18,7 +18,7 @@ use navarch_sim::run::{Run, Unbreakable};
 use navarch_time::{Clock as _, RealClock, Tasks};
 
 use super::pace::Pace;
-use super::{Place, policy, policy_file, read, seed};
+use super::{Place, Policy, policy, read, seed};
 use crate::args::{Global, SimInteractive};
 use crate::client::Failure;
 use crate::commands::dev::tell;
@@ -55,11 +55,10 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
     };
     scenario.config.server.address.clone_from(&asked.listen);
     let beside = file.unwrap_or(Path::new(""));
-    let health_policy = policy(&scenario, beside)?;
-    let policy_text = match policy_file(&scenario, beside) {
-        Some(path) => std::fs::read_to_string(&path).map_err(|error| Failure::File(path, error))?,
-        None => HealthPolicy::builtin_text().to_owned(),
-    };
+    let Policy {
+        policy: health_policy,
+        text: policy_text,
+    } = policy(&scenario, beside, &text)?;
     let seed = seed(asked.seed, &scenario);
     let mut run = Run::new(scenario.clone(), text, seed, health_policy)
         .map_err(|errors| Failure::Said(errors.to_string()))?;
@@ -68,7 +67,12 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
         config: scenario.config.clone(),
         source: file.map_or_else(|| USUAL_NAME.to_owned(), |file| file.display().to_string()),
         settings: run.settings().clone(),
-        policy: (run.policy().clone(), policy_text),
+        policy: (
+            run.policy().clone(),
+            policy_text
+                .clone()
+                .unwrap_or_else(|| HealthPolicy::builtin_text().to_owned()),
+        ),
         state: run.state(),
         now: run.stamp(),
         history: run.history(),
@@ -79,7 +83,7 @@ pub async fn run(global: &Global, asked: SimInteractive) -> Result<(), Failure> 
         .await
         .map_err(|error| Failure::Said(error.to_string()))?;
     // Only now: a port in use leaves no directory behind.
-    let place = match Place::make(asked.out, &scenario) {
+    let place = match Place::make(asked.out, &scenario, policy_text.as_deref()) {
         Ok(place) => place,
         Err(failure) => {
             hosted.stop().await;

@@ -209,6 +209,13 @@ pub(crate) fn nearest<'a>(
     }
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' '], "_");
     let wanted = plain(name);
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    // A word of one name alone is that name more likely than another that is spelled alike.
+    let has_word = |candidate: &&str| plain(candidate).split('_').any(|word| word == wanted);
+    let mut wordy = candidates.iter().copied().filter(has_word);
+    if let (Some(only), None) = (wordy.next(), wordy.next()) {
+        return Some(only);
+    }
     candidates
         .into_iter()
         .map(|candidate| {

@@ -12,6 +12,7 @@ use navarch_policy::EventFacts;
 use super::Fleet;
 use super::incidents::Finding;
 use super::operator::{is_leaving_external, superseded};
+use super::stale::STALE_REPORTS;
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
@@ -260,7 +261,16 @@ impl Fleet {
         overall: HealthStatus,
         present: bool,
     ) {
-        if overall != HealthStatus::Healthy || !present || !self.recovers(node) {
+        // Whoever reports in full is heard and reads its machine, whatever it finds there: a
+        // machine with a lasting degradation would otherwise stay UNHEALTHY for ever after one
+        // silence, and not be replaced either.
+        let ends = match incident.key.class.as_str() {
+            SILENCE | STALE_REPORTS => {
+                matches!(overall, HealthStatus::Healthy | HealthStatus::Degraded)
+            }
+            _ => overall == HealthStatus::Healthy,
+        };
+        if !ends || !present || !self.recovers(node) {
             if incident.healthy_reports > 0 {
                 incident.healthy_reports = 0;
                 self.put_incident(incident);

@@ -347,3 +347,29 @@ fn a_node_that_is_heard_again_in_a_pool_with_manual_recovery_waits_for_an_operat
         assert_eq!(open, usize::from(manual));
     }
 }
+
+#[test]
+fn a_degraded_machine_that_is_heard_again_and_reports_is_silent_no_more() {
+    let mut rig = Rig::new(&yaml(2, 4, ""));
+    let up = rig.up(2);
+    rig.silent(&up[0]);
+    rig.back(&up[0]);
+    // Too hot from 85 degrees on, and not for work.
+    rig.full(&up[0], 97);
+    assert!(
+        open(&rig, &up[0]).contains(&SILENCE.to_owned()),
+        "an unhealthy report ends nothing"
+    );
+    rig.full(&up[0], 87);
+    assert!(!open(&rig, &up[0]).contains(&SILENCE.to_owned()));
+    assert_eq!(
+        rig.node(&up[0]).status(),
+        NodeStatus::Unhealthy,
+        "it was too hot for work"
+    );
+    rig.full(&up[0], 45);
+    rig.silent(&up[1]);
+    rig.back(&up[1]);
+    rig.full(&up[1], 87);
+    assert_eq!(rig.node(&up[1]).status(), NodeStatus::Active);
+}

@@ -111,16 +111,9 @@ impl Sim {
     pub(crate) fn gone(&mut self, id: &ProviderInstanceId, status: CloudStatus) {
         let now = self.now;
         self.wake_up(id);
-        let Some(rented) = self
-            .cloud
-            .machines
-            .get_mut(id)
-            .filter(|rented| rented.is_alive())
-        else {
+        if !self.cloud.end(id, status, now) {
             return;
-        };
-        rented.status = status;
-        rented.gone = Some(now);
+        }
         self.story_gone(id, status.word());
         if let Some(host) = self.hosts.remove(id)
             && self.by_node.get(&host.node()) == Some(id)

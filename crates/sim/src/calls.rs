@@ -150,11 +150,8 @@ impl Sim {
         if self.cloud.honours_tokens || self.cloud.lied || self.plane.restored > 0 {
             return;
         }
-        let first = self
-            .cloud
-            .alive()
-            .find(|rented| rented.instance.as_ref() == Some(&spec.instance))
-            .map(|first| first.id.clone());
+        let first = self.cloud.alive_of(&spec.instance).next();
+        let first = first.map(|first| first.id.clone());
         if let Some(first) = first {
             let what = format!("{} again, beside {first}", spec.instance);
             self.violated("P2 no double buy", what);
@@ -201,7 +198,9 @@ impl Sim {
         if boots && wait < Duration::MAX {
             self.queue.push(self.now + wait, Event::Boot(id.clone()));
         }
-        self.check_twins();
+        if let Some(instance) = &instance {
+            self.check_twins(instance);
+        }
     }
 
     pub(crate) fn answer(&mut self, life: u64, input: Box<Input>) {

@@ -109,6 +109,10 @@ pub(crate) struct Cloud {
     made: u64,
     /// How many machines each zone ever had, by its name.
     racked: BTreeMap<String, u32>,
+    /// The machines that have the tag of an instance, those that ended included.
+    tagged: BTreeMap<InstanceId, Vec<ProviderInstanceId>>,
+    /// How many machines that cost money stand in a place, by the names of [`names`].
+    standing: BTreeMap<String, u32>,
 }
 
 /// The provider that a call goes to.
@@ -126,9 +130,13 @@ pub(crate) const fn provider_of(effect: &Effect) -> Option<&ProviderName> {
 
 /// The names of the places that an offering is in, the largest first.
 fn names(offering: &Offering) -> [String; 3] {
-    let region = format!("{}/{}", offering.provider, offering.region);
-    let zone = format!("{region}/{}", offering.zone);
-    [offering.provider.to_string(), region, zone]
+    names_of(offering.provider.as_str(), &offering.region, &offering.zone)
+}
+
+fn names_of(provider: &str, region: &str, zone: &str) -> [String; 3] {
+    let region = format!("{provider}/{region}");
+    let zone = format!("{region}/{zone}");
+    [provider.to_owned(), region, zone]
 }
 
 /// Machines in a rack: of one zone, in the order in which they are bought.
@@ -151,6 +159,46 @@ impl Cloud {
             offerings,
             ..Self::default()
         }
+    }
+
+    /// A machine is there from now on.
+    fn add(&mut self, rented: Rented) {
+        let place = &rented.place;
+        for name in names_of(&place.provider, &place.region, &place.zone) {
+            *self.standing.entry(name).or_default() += 1;
+        }
+        if let Some(instance) = &rented.instance {
+            let tagged = self.tagged.entry(instance.clone()).or_default();
+            tagged.push(rented.id.clone());
+        }
+        self.machines.insert(rented.id.clone(), rented);
+    }
+
+    /// A machine costs nothing from now on. Answers whether it did until now.
+    pub(crate) fn end(&mut self, id: &ProviderInstanceId, status: CloudStatus, now: Time) -> bool {
+        let ends = self.machines.get_mut(id).filter(|one| one.is_alive());
+        let Some(rented) = ends else {
+            return false;
+        };
+        (rented.status, rented.gone) = (status, Some(now));
+        let place = &rented.place;
+        for name in names_of(&place.provider, &place.region, &place.zone) {
+            if let Some(standing) = self.standing.get_mut(&name) {
+                *standing = standing.saturating_sub(1);
+            }
+        }
+        true
+    }
+
+    /// The machines that have the tag of an instance, in the order in which they were made.
+    fn tagged(&self, instance: &InstanceId) -> impl Iterator<Item = &Rented> {
+        let tagged = self.tagged.get(instance).into_iter().flatten();
+        tagged.filter_map(|id| self.machines.get(id))
+    }
+
+    /// The machines that have the tag of an instance and cost money.
+    pub(crate) fn alive_of(&self, instance: &InstanceId) -> impl Iterator<Item = &Rented> {
+        self.tagged(instance).filter(|one| one.is_alive())
     }
 
     /// The machines that cost money.
@@ -210,10 +258,20 @@ impl Cloud {
             self.past.push((now, shown));
         }
         // What ended long ago is asked for no more.
-        self.machines.retain(|_, machine| {
-            machine
+        let tagged = &mut self.tagged;
+        self.machines.retain(|id, machine| {
+            let stays = machine
                 .gone
-                .is_none_or(|gone| now.0 - gone.0 < FORGOTTEN_AFTER_END_MICROS)
+                .is_none_or(|gone| now.0 - gone.0 < FORGOTTEN_AFTER_END_MICROS);
+            if let (false, Some(instance)) = (stays, &machine.instance)
+                && let Some(of) = tagged.get_mut(instance)
+            {
+                of.retain(|one| one != id);
+                if of.is_empty() {
+                    tagged.remove(instance);
+                }
+            }
+            stays
         });
     }
 
@@ -335,19 +393,10 @@ impl Cloud {
 
     /// Whether the cloud has no more of an offering, in its zone, its region or at its provider.
     fn is_full(&self, offering: &Offering) -> bool {
-        let names = names(offering);
-        let told = names.iter().enumerate();
-        let mut limits = told.filter_map(|(depth, name)| {
-            let most = self.told.capacity.get(name)?;
-            Some((depth, *most))
-        });
-        limits.any(|(depth, most)| {
-            let there = self.alive().filter(|one| {
-                one.place.provider == offering.provider.as_str()
-                    && (depth < 1 || one.place.region == offering.region)
-                    && (depth < 2 || one.place.zone == offering.zone)
-            });
-            there.count() as u64 >= u64::from(most)
+        names(offering).iter().any(|name| {
+            let standing = self.standing.get(name).copied().unwrap_or_default();
+            let most = self.told.capacity.get(name);
+            most.is_some_and(|most| standing >= *most)
         })
     }
 
@@ -399,10 +448,9 @@ impl Cloud {
             return (Done::Nothing, Err(error(ProviderErrorKind::Capacity, what)));
         }
         if self.honours_tokens
-            && let Some(known) = self.machines.values().find(|machine| {
-                machine.instance.as_ref() == Some(&spec.instance)
-                    && machine.fleet.as_ref() == Some(&spec.fleet)
-            })
+            && let Some(known) = self
+                .tagged(&spec.instance)
+                .find(|machine| machine.fleet.as_ref() == Some(&spec.fleet))
         {
             return (Done::Nothing, Ok(known.shown()));
         }
@@ -429,7 +477,7 @@ impl Cloud {
         let lost = self.wrong(&places).any(|modes| now < modes.lost_answers);
         let shown = rented.shown();
         let id = rented.id.clone();
-        self.machines.insert(id.clone(), rented);
+        self.add(rented);
         let answer = if lost {
             let what = "the connection broke before the answer";
             Err(error(ProviderErrorKind::OutcomeUnknown, what))
@@ -463,7 +511,7 @@ impl Cloud {
             instance_type: String::new(),
             micros: 0,
         };
-        self.machines.insert(id.clone(), rented);
+        self.add(rented);
         id
     }
 

@@ -1,6 +1,5 @@
 //! The promises, as predicates over the world and the fleet's state together.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use navarch_core::fleet::automation;
@@ -168,21 +167,15 @@ impl Sim {
     }
 
     /// P2: one intent has at most one live machine where the cloud honours tokens.
-    pub(crate) fn check_twins(&mut self) {
+    pub(crate) fn check_twins(&mut self, made: &InstanceId) {
         if !self.cloud.honours_tokens {
             return;
         }
-        let mut machines: BTreeMap<&InstanceId, u32> = BTreeMap::new();
-        for rented in self.cloud.alive() {
-            if let (Some(instance), true) =
-                (&rented.instance, rented.fleet.as_ref() == Some(&self.fleet))
-            {
-                *machines.entry(instance).or_default() += 1;
-            }
-        }
-        let twins = machines.into_iter().find(|(_, count)| *count > 1);
-        if let Some(what) = twins.map(|(id, count)| format!("{count} machines for {id}")) {
-            self.violated("P2 no double buy", what);
+        let alive = self.cloud.alive_of(made);
+        let own = alive.filter(|rented| rented.fleet.as_ref() == Some(&self.fleet));
+        let count = own.count();
+        if count > 1 {
+            self.violated("P2 no double buy", format!("{count} machines for {made}"));
         }
     }
 
@@ -512,10 +505,9 @@ impl Step<'_> {
         }
         let cloud = &self.sim.cloud;
         if !after.phase.may_be_alive() && cloud.honours_tokens && !cloud.lied {
-            let alive = cloud.alive().find(|rented| {
-                rented.instance.as_ref() == Some(&after.id)
-                    && rented.fleet.as_ref() == Some(&self.sim.fleet)
-            });
+            let alive = cloud
+                .alive_of(&after.id)
+                .find(|rented| rented.fleet.as_ref() == Some(&self.sim.fleet));
             if let Some(alive) = alive {
                 let what = format!(
                     "{} is {} and {} lives",

@@ -62,6 +62,10 @@ pub enum Bug {
     /// The try of a breaker that failed is handed over as one that helped, so that what waited is
     /// acted on.
     FailedTryHelped,
+    /// The policy calls a machine well that has fewer GPUs than it had.
+    LostGpusPass,
+    /// The clouds are never asked what is there.
+    ListingsDropped,
 }
 
 impl Sim {

@@ -25,9 +25,12 @@ impl Sim {
             }
             return;
         }
-        if self.config.bug == Some(Bug::TerminationsDropped)
-            && matches!(effect, Effect::Terminate { .. })
-        {
+        let dropped = match self.config.bug {
+            Some(Bug::TerminationsDropped) => matches!(effect, Effect::Terminate { .. }),
+            Some(Bug::ListingsDropped) => matches!(effect, Effect::List { .. }),
+            _ => false,
+        };
+        if dropped {
             return;
         }
         let told = matches!(effect, Effect::Notify { .. } | Effect::AskDrained { .. });

@@ -102,6 +102,8 @@ pub(crate) struct Plane {
     pub(crate) life: u64,
     /// It does not run until then.
     pub(crate) paused_until: Time,
+    /// No process starts before.
+    pub(crate) down_until: Time,
     pub(crate) ids: Stream,
     pub(crate) crashes: Stream,
     /// What callers were told: every change whose turn was released.
@@ -125,6 +127,7 @@ impl Plane {
             process: None,
             life: 0,
             paused_until: Time(0),
+            down_until: Time(0),
             ids: Stream::named(seed, "ids"),
             crashes: Stream::named(seed, "crashes"),
             released: state,
@@ -143,7 +146,7 @@ pub(crate) type Replies = Option<Vec<Result<Reply, Rejection>>>;
 impl Sim {
     /// A process takes the fleet over.
     pub(crate) fn start_plane(&mut self) {
-        if self.plane.process.is_some() {
+        if self.plane.process.is_some() || self.now < self.plane.down_until {
             return;
         }
         let mut store = MemoryStore::open(&self.plane.disk);
@@ -264,11 +267,15 @@ impl Sim {
         self.end(why, down);
     }
 
-    /// No process runs for a while.
+    /// No process runs for a while. Where none runs anyway, it stays away for as long at least.
     pub(crate) fn away(&mut self, down: Duration) {
         if self.plane.process.is_some() {
             self.end("and stays away", down);
+            return;
         }
+        self.stay_down(down);
+        let until = self.plane.down_until.0 / 1_000_000;
+        self.note("plane", format_args!("stays away until {until} s"));
     }
 
     fn end(&mut self, why: &str, down: Duration) {
@@ -276,7 +283,12 @@ impl Sim {
         self.plane.process = None;
         self.deaths += 1;
         self.note("plane", format_args!("dies {why}"));
-        self.queue.push(self.now + down, Event::Start);
+        self.stay_down(down);
+    }
+
+    fn stay_down(&mut self, down: Duration) {
+        self.plane.down_until = self.plane.down_until.max(self.now + down);
+        self.queue.push(self.plane.down_until, Event::Start);
     }
 
     /// Schedules the process to be woken when it has something to do.

@@ -216,6 +216,7 @@ impl Sim {
         self.troubled = false;
         self.cloud.behave();
         self.plane.paused_until = self.now;
+        self.plane.down_until = self.now;
         for host in self.hosts.values_mut() {
             host.cut_until = self.now;
         }

@@ -204,6 +204,8 @@ impl Run {
         self.wrong()
     }
 
+        // A death that waits for its turn comes no more either.
+        self.sim.plane.doomed = false;
     /// Lets time pass after the end of the scenario, until a moment or until a promise is broken.
     pub fn linger_to(&mut self, until: Time) {
         self.pass(until);

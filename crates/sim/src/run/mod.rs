@@ -7,6 +7,7 @@ mod book;
 mod chaos;
 mod failures;
 pub(crate) mod fleet;
+mod leaks;
 mod ledger;
 mod live;
 mod notices;
@@ -653,7 +654,6 @@ impl Run {
     /// Ends the run and checks what was expected, unless that was done when the scenario was over.
     /// `interrupted` says that it ends before its time; then nothing is expected.
     pub fn finish(mut self, interrupted: bool) -> Record {
-        let now = self.sim.now();
         self.sim.check_all();
         self.sample();
         if !interrupted {
@@ -661,26 +661,36 @@ impl Run {
         }
         let wrong = self.wrong();
         let judged = self.judged.take().unwrap_or_default();
+        let mut record = self.close();
+        self.look_for_leaks();
         let broken = self.sim.violations().iter().map(promise).collect();
-        let policy = Arc::clone(&self.sim.policy);
-        let Some(mut story) = self.sim.story.take() else {
-            return Record::default();
-        };
-        story.book.describe_rules(&policy);
-        let unrecovered = story.book.still_lacking(now);
-        let mut record = story.book.record;
-        record.unrecovered = unrecovered;
-        record.unrecovered.sort();
-        record.crashes = self.sim.deaths;
-        record.assertions.extend(judged);
         record.violations = broken;
-        record.recovery_times.sort();
-        record.ended = now;
         record.outcome = match wrong {
             Some(wrong) => Outcome::Failed(wrong),
             None if interrupted => Outcome::Interrupted,
             None => Outcome::Passed,
         };
+        record
+    }
+
+    /// The record up to now, but for the promises and the outcome. What happens later goes into no
+    /// record.
+    fn close(&mut self) -> Record {
+        let now = self.sim.now();
+        let Some(story) = &mut self.sim.story else {
+            return Record::default();
+        };
+        story.book.describe_rules(&policy);
+        let unrecovered = story.book.still_lacking(now);
+        let mut record = story.book.record.clone();
+        record.unrecovered = unrecovered;
+        record.unrecovered.sort();
+        record.crashes = self.sim.deaths;
+        record
+            .assertions
+            .extend(self.judged.iter().flatten().cloned());
+        record.recovery_times.sort();
+        record.ended = now;
         record
     }
 

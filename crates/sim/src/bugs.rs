@@ -174,6 +174,15 @@ impl Sim {
 
     /// The policy that a shell with a bug hands to the core.
     pub(crate) fn core_policy(&self) -> Arc<HealthPolicy> {
+        if self.config.bug == Some(Bug::LostGpusPass) {
+            let missing = "event.metrics.gpu_count < event.metrics.gpu_count_expected\n";
+            let text = HealthPolicy::builtin_text().replace(
+                &format!("{missing}    result: unhealthy\n"),
+                &format!("{missing}    result: healthy\n"),
+            );
+            return HealthPolicy::parse("planted", &text)
+                .map_or_else(|_| Arc::clone(&self.policy), Arc::new);
+        }
         if self.config.bug != Some(Bug::LatchedIsCondition) {
             return Arc::clone(&self.policy);
         }

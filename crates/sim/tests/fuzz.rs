@@ -226,6 +226,15 @@ fn a_latched_fault_that_a_good_reading_ends_is_caught() {
 }
 
 #[test]
+fn a_machine_that_comes_back_with_fewer_gpus_and_is_admitted_is_caught() {
+    let promises = ["P6 unknown is not healthy"];
+    caught(Bug::LostGpusPass, 8, &promises, |config| {
+        sick(config);
+        config.troubles = vec![Trouble::LostGpu, Trouble::Repair];
+    });
+}
+
+#[test]
 fn a_report_handed_over_as_that_of_another_node_is_caught() {
     let promises = ["P6 a finding ends by a report of its node"];
     caught(Bug::ReportOfAnother, 4, &promises, |config| {

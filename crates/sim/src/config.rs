@@ -18,6 +18,9 @@ const FULL_PLAN: Duration = Duration::from_secs(60);
 /// How often everything is planned in a large fleet: that it finds nothing is proven by the
 /// thorough worlds.
 const RARE_FULL_PLAN: Duration = Duration::from_secs(600);
+/// How long the store of a scenario keeps events. The trace has them all, and nobody reads them from
+/// the store unless people take part, for whom they are kept as in production.
+const READ_EVENTS: Duration = Duration::from_secs(3600);
 /// What an agent's spool takes in production.
 const SPOOL_BYTES: usize = 64 * 1024 * 1024;
 
@@ -216,6 +219,10 @@ impl Config {
             lost: scenario.lost_calls,
             thorough: false,
             bulk: true,
+            retention: Some(Retention {
+                events_age: READ_EVENTS,
+                ..Retention::default()
+            }),
             ..Self::calm(1, 1)
         }
     }

@@ -91,6 +91,7 @@ pub(crate) struct Book {
     blocks: BTreeMap<(PoolName, &'static str), usize>,
     starting: u32,
     failures: u64,
+    cascaded: u64,
     recoveries: u64,
     outages: u32,
     incidents_open: u32,
@@ -205,6 +206,7 @@ impl Book {
     pub(crate) fn injected(&mut self, injection: Injection, broken: Broken) -> usize {
         let at = self.record.injections.len();
         let (node, now) = (injection.node.clone(), injection.at);
+        self.cascaded += u64::from(matches!(injection.cause, Cause::Cascade(_)));
         self.record.injections.push(injection);
         self.failures += 1;
         if let Some(live) = self.live.get_mut(&node) {
@@ -657,10 +659,8 @@ impl Book {
     }
 
     /// Failures that other failures caused.
-    pub(crate) fn cascaded(&self) -> u64 {
-        let all = self.record.injections.iter();
-        all.filter(|one| matches!(one.cause, Cause::Cascade(_)))
-            .count() as u64
+    pub(crate) const fn cascaded(&self) -> u64 {
+        self.cascaded
     }
 
     /// Says of each rule that matched what it is.

@@ -17,8 +17,8 @@ use super::{Run, Stage, promise};
 use crate::crash::WALL_ORIGIN_MICROS;
 use crate::record::Cause;
 
-/// The most samples of a run in which people take part. More show its course finer, and fill the
-/// memory and the report of one that goes on for days.
+/// The most samples of a run. More show its course finer, and fill the memory and the report of one
+/// that goes on for days.
 const MOST_SAMPLES: usize = 20_000;
 
 /// What readers of the control plane have not seen yet.
@@ -217,7 +217,7 @@ impl Run {
             return;
         };
         let samples = &mut story.book.record.samples;
-        if self.sim.news.is_some() && samples.len() >= MOST_SAMPLES {
+        if samples.len() >= MOST_SAMPLES {
             let mut keeps = false;
             samples.retain(|_| {
                 keeps = !keeps;

@@ -146,6 +146,11 @@ impl Host {
         }
     }
 
+    /// Whether it ever ran.
+    pub(crate) const fn has_booted(&self) -> bool {
+        self.starts > 0
+    }
+
     pub(crate) fn node(&self) -> NodeId {
         self.spec.node.clone()
     }

@@ -2,6 +2,7 @@
 
 mod scenario;
 
+use navarch_model::{NodeId, NodeStatus};
 use navarch_sim::record::{Outcome, Record};
 use scenario::{record, run};
 
@@ -25,7 +26,7 @@ fn hours(record: &Record, cause: &str) -> f64 {
 /// died.
 #[test]
 fn the_record_has_what_is_durable_and_nothing_else() {
-    let mut crashes = 0;
+    let (mut crashes, mut replaced) = (0, 0);
     for seed in 0..12 {
         let text = format!(
             "name: crashes
@@ -74,13 +75,27 @@ stress:
             );
         }
         // An owner replaces what the control plane called UNHEALTHY, and what it called so for good.
-        let replaced = record
-            .nodes
-            .keys()
-            .filter(|id| id.as_str().contains("-gen"));
-        let last = record.samples.last().map_or(0, |last| last.nodes);
-        assert!(replaced.count() > 0 || last > 0);
+        let generation = |id: &NodeId| {
+            let (base, number) = id.as_str().split_once("-gen").unwrap_or((id.as_str(), "1"));
+            (base.to_owned(), number.parse::<u32>().expect("a number"))
+        };
+        let mut newest = std::collections::BTreeMap::new();
+        for (base, number) in record.nodes.keys().map(generation) {
+            let known = newest.entry(base).or_insert(number);
+            *known = number.max(*known);
+        }
+        for node in state.nodes.values() {
+            let (base, number) = generation(&node.id);
+            let missed = node.instance.is_none() && node.status() == NodeStatus::Unhealthy;
+            assert!(
+                !missed || newest[&base] > number,
+                "seed {seed}: {}",
+                node.id
+            );
+        }
+        replaced += newest.values().filter(|number| **number > 1).count();
     }
+    assert!(replaced > 0);
     assert!(crashes > 100, "{crashes}");
 }
 

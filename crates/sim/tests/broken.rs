@@ -363,7 +363,14 @@ assertions:
   - {type: invariants}
 ";
     let trace = |fault: &str| {
-        let mut run = run(&text.replace("FAULT", fault), 1);
+        let text = match fault {
+            "calm" => text.replace(
+                "  - {at: 10m, action: cloud_fault, params: {fault: FAULT, duration: 20m}}\n",
+                "",
+            ),
+            fault => text.replace("FAULT", fault),
+        };
+        let mut run = run(&text, 1);
         while run.advance().is_some() {}
         run.sim()
             .trace()
@@ -373,7 +380,7 @@ assertions:
             .join("\n")
     };
     // Machines that were bought since are missing from a list that is believed to be present.
-    assert_ne!(trace("stale_listings"), trace("slow"));
+    assert_ne!(trace("stale_listings"), trace("calm"));
     let (stale, calm) = (trace("stale_listings"), trace("stale_listings"));
     assert_eq!(stale, calm);
     assert!(
@@ -397,4 +404,155 @@ stress:
         panic!("the run went on");
     };
     assert!(wrong.contains("timeout waiting"), "{wrong}");
+}
+
+/// How a run of two external nodes and two machines of a pool ends in which an event comes.
+fn ends(stress: bool, event: &str) -> Outcome {
+    let stress = if stress {
+        "stress: {duration: 5m}\n"
+    } else {
+        ""
+    };
+    let text = format!(
+        "name: undone
+providers:
+  fake: {{type: fake, gpu_count: 8}}
+pools:
+  main: {{provider: fake, instance_type: gpu, region: here, min_nodes: 2, max_nodes: 2}}
+fleet:
+  - {{id: a, gpu_count: 8}}
+  - {{id: b, gpu_count: 8}}
+events:
+  - {{at: 0s, action: start_fleet}}
+  - {{at: 1m, action: issue_command, target: b, params: {{command_type: cordon}}}}
+  - {{at: 90s, action: crash, params: {{down: 10s}}}}
+{event}
+  - {{at: 5m, action: wait}}
+{stress}"
+    );
+    record(&text, 1).outcome
+}
+
+#[test]
+fn an_event_that_cannot_be_done_ends_the_run() {
+    let undone = [
+        (
+            "  - {at: 3m, action: recover_failure, target: a}",
+            "nothing is broken",
+        ),
+        (
+            "  - {at: 3m, action: inject_failure, target: pool/main/0, params: {failure_type: spot_interruption}}",
+            "spot machines only",
+        ),
+    ];
+    for (event, why) in &undone {
+        for stress in [false, true] {
+            let Outcome::Failed(wrong) = ends(stress, event) else {
+                panic!("{event} did nothing and the run passed");
+            };
+            assert!(wrong.contains(why), "{wrong}");
+        }
+    }
+    // That there is nobody to ask is part of a run under stress.
+    let asks = "  - {at: 95s, action: issue_command, target: a, params: {command_type: cordon}}";
+    assert!(matches!(ends(false, asks), Outcome::Failed(_)));
+    assert_eq!(ends(true, asks), Outcome::Passed);
+}
+
+#[test]
+fn an_event_for_every_node_reaches_those_after_one_that_refuses() {
+    let text = scripted(
+        3,
+        "  - {at: 1m, action: issue_command, target: n1, params: {command_type: cordon}}
+  - {at: 2m, action: issue_command, target: n2, params: {command_type: cordon}}
+  - {at: 3m, action: issue_command, target: '*', params: {command_type: uncordon}}
+  - {at: 5m, action: wait}
+",
+        "",
+    );
+    let mut run = run(&text, 1);
+    while run.advance().is_some() {}
+    let held = run.sim().state().nodes.values();
+    let held = held.filter(|node| node.is_held_by_operator()).count();
+    assert_eq!(held, 0);
+    let Outcome::Failed(wrong) = run.finish(false).outcome else {
+        panic!("n0 was not cordoned");
+    };
+    assert!(wrong.contains("n0") && !wrong.contains("n1"), "{wrong}");
+}
+
+#[test]
+fn a_crash_while_the_control_plane_is_away_keeps_it_away() {
+    let text = scripted(
+        1,
+        "  - {at: 1m, action: crash, params: {down: 1m}}
+  - {at: 90s, action: crash, params: {down: 10m}}
+  - {at: 100s, action: crash, params: {down: 1s}}
+  - {at: 15m, action: wait}
+",
+        "",
+    );
+    let mut run = run(&text, 1);
+    while run.advance().is_some() {}
+    let trace = run.sim().trace().to_owned();
+    let starts: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.contains("starts, epoch"))
+        .collect();
+    assert_eq!(starts.len(), 2, "{starts:?}");
+    assert!(starts[1].starts_with("[00:11:30.000]"), "{starts:?}");
+    assert_eq!(run.finish(false).crashes, 1);
+}
+
+#[test]
+fn a_machine_that_has_yet_to_boot_breaks_not_and_boots_when_it_was_to() {
+    let text = "name: cold
+events:
+  - {at: 1s, action: start_fleet}
+EVENT
+stress:
+  duration: 10m
+  fleet_gen:
+    total_nodes: 4
+    templates: [{name: gpu, weight: 1, gpu_count: 8}]
+    startup: {pattern: instant, cold_start_min: 5m, cold_start_max: 5m}
+  chaos:
+    failure_rate: 4000
+    failure_types: [{type: xid_error, weight: 1}]
+    xid_distribution: {79: 1}
+    recovery: {probability: 1, mean_time: 10s}
+";
+    let record = record(&text.replace("EVENT\n", ""), 1);
+    assert_eq!(record.outcome, Outcome::Passed);
+    let boots = navarch_model::Time(301_000_000);
+    let early = record.injections.iter().filter(|one| one.at < boots);
+    assert_eq!(early.count(), 0);
+    assert!(!record.injections.is_empty());
+    let registered = record.nodes.values().filter_map(|node| node.registered);
+    assert!(registered.min().is_some_and(|first| first > boots));
+    let event =
+        "  - {at: 1m, action: inject_failure, target: '*', params: {failure_type: boot_failure}}";
+    let Outcome::Failed(wrong) = self::record(&text.replace("EVENT", event), 1).outcome else {
+        panic!("what does not run broke");
+    };
+    assert!(wrong.contains("boots for the first time"), "{wrong}");
+}
+
+#[test]
+fn an_outage_brings_along_what_its_failures_bring_along() {
+    let text = scripted(8, "", "").replace(
+        "assertions:",
+        "stress:
+  duration: 5m
+  chaos:
+    correlated_failures:
+      - {trigger: temperature, response: pcie_error, probability: 1, scope: zone, affected: 100%}
+    scheduled_outages:
+      - {name: hot, start_time: 1m, duration: 3m, scope: rack, target: k0, failure_type: temperature}
+assertions:",
+    );
+    let record = passed(&text, 1);
+    let brought = record.injections.iter();
+    let brought = brought.filter(|one| matches!(one.cause, Cause::Cascade(_)));
+    assert!(brought.count() >= 7, "{:?}", record.injections);
 }

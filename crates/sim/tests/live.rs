@@ -24,7 +24,7 @@ cloud: {boot: {min: 5s, max: 9s}}
 events:
   - {at: 2s, action: wait_for_status, target: b, params: {expected_status: active, timeout: 9s}}
   - {at: 40s, action: crash, params: {down: 20s}}
-  - {at: 90s, action: inject_failure, target: pool/main/0, params: {failure_type: gpu_lost}}
+  - {at: 90s, action: inject_failure, target: a, params: {failure_type: gpu_lost}}
   - {at: 5m, action: wait}
 stress:
   duration: 6m
@@ -245,4 +245,17 @@ fn chaos_ends_with_the_scenario() {
     run.linger_to(end + Duration::from_secs(3600));
     assert_eq!(run.progress().failures, before);
     assert_eq!(run.takes_nothing(), None);
+}
+
+#[test]
+fn a_death_that_waits_for_its_turn_does_not_come_after_the_end() {
+    let text = SCENARIO.replace("control_plane_crashes: 1m", "control_plane_crashes: 1s");
+    let mut run = run(&text);
+    run.open();
+    run.advance_to(at(200_000));
+    run.end_scenario();
+    let (_, died) = run.sim().steps_and_deaths();
+    assert!(died > 5, "{died}");
+    run.linger_to(at(3_600_000));
+    assert_eq!(run.sim().steps_and_deaths().1, died);
 }

@@ -10,7 +10,7 @@ use navarch_model::ProviderInstanceId;
 
 use crate::record::Cause;
 use crate::run::failures::{can_end, may_recover};
-use crate::run::{Domains, Happening, Story};
+use crate::run::{Domains, Happening, Story, Unbreakable};
 use crate::world::{Event, Sim};
 
 /// The shortest time until a failure ends by itself, as in the Go project.
@@ -193,10 +193,13 @@ impl Sim {
         let Some(id) = story.roster.get(at).map(|seat| seat.id.clone()) else {
             return;
         };
-        let Some(host) = self.hosts.get(&id) else {
+        // What does not run yet does not break: the rates are those of machines that run.
+        let host = self.hosts.get(&id).filter(|host| host.has_booted());
+        let Some(host) = host else {
             return;
         };
         let node = host.node();
+        let spot = self.cloud.machines.get(&id).is_some_and(|one| one.spot);
         let mut often = 1.0;
         if let Some(lemons) = chaos.lemons
             && story
@@ -224,14 +227,16 @@ impl Sim {
             .and_then(|process| process.rate.clone());
         let (kind, xid) = match &rate {
             Some(rate) => (rate.kind, rate.xid),
-            None => (
-                story
-                    .kinds
-                    .weighted(&chaos.failure_types)
-                    .copied()
-                    .unwrap_or(FailureKind::Xid),
-                None,
-            ),
+            None => {
+                // The share of the interruptions goes to the other kinds where nobody interrupts.
+                let mut mixture = chaos.failure_types.clone();
+                mixture.retain(|(kind, _)| spot || *kind != FailureKind::SpotInterruption);
+                let drawn = story.kinds.weighted(&mixture).copied();
+                if drawn.is_none() && !chaos.failure_types.is_empty() {
+                    return;
+                }
+                (drawn.unwrap_or(FailureKind::Xid), None)
+            }
         };
         let gpu = story.kinds.below(u64::from(gpus.max(1))) as u32;
         let xid = xid.or_else(|| (kind == FailureKind::Xid).then(|| story.draw_xid()));
@@ -251,13 +256,17 @@ impl Sim {
         };
         let settled = permanent || failure.lasts.is_some();
         let place = self.strike(&id, &failure, Cause::Chaos, Branch::ROOT, settled);
-        if let (Some(place), Some(story), true) = (place, &mut self.story, permanent) {
+        if let (Ok(place), Some(story), true) = (place, &mut self.story, permanent) {
             story.book.permanent(place);
         }
     }
 
     /// Breaks something, with what that brings along. Answers its place in the record. `settled`
     /// says that it is known how it ends.
+    ///
+    /// # Errors
+    ///
+    /// Why there is nothing to break.
     pub(super) fn strike(
         &mut self,
         id: &ProviderInstanceId,
@@ -265,13 +274,13 @@ impl Sim {
         cause: Cause,
         branch: Branch,
         settled: bool,
-    ) -> Option<usize> {
+    ) -> Result<usize, Unbreakable> {
         // A machine that vanishes has no place any more.
         let seat = self.story.as_ref().and_then(|story| story.seat_of(id));
         let place = self.inject(id, failure, cause)?;
         let root = branch.root.or(Some(place));
         self.follow(place, id, seat, Branch { root, ..branch }, settled);
-        Some(place)
+        Ok(place)
     }
 
     /// What a failure brings along.
@@ -427,7 +436,8 @@ impl Sim {
                 message: String::new(),
                 lasts: None,
             };
-            self.strike(victim, &failure, Cause::Cascade(of), branch, false);
+            // Whom it was to hit may be gone meanwhile.
+            drop(self.strike(victim, &failure, Cause::Cascade(of), branch, false));
         }
         let (true, Some(story), Some(root)) = (branch.correlated, &mut self.story, branch.root)
         else {
@@ -452,7 +462,9 @@ impl Sim {
             broke: Vec::new(),
         });
         let there: Vec<_> = story.roster.iter().map(|seat| seat.id.clone()).collect();
-        let there = there.into_iter().filter(|id| self.hosts.contains_key(id));
+        // What has yet to boot comes while the outage lasts, or is spared.
+        let booted = |id: &_| self.hosts.get(id).is_some_and(|host| host.has_booted());
+        let there = there.into_iter().filter(booted);
         let there: Vec<_> = there.collect();
         for id in there {
             self.enters(&id);
@@ -497,8 +509,8 @@ impl Sim {
                 message: String::new(),
                 lasts: None,
             };
-            let place = self.inject(id, &failure, Cause::Outage(name));
-            if let (Some(place), Some(story)) = (place, &mut self.story) {
+            let place = self.strike(id, &failure, Cause::Outage(name), Branch::ROOT, true);
+            if let (Ok(place), Some(story)) = (place, &mut self.story) {
                 story.book.outage_hits(at);
                 let mut outages = story.outages.iter_mut();
                 if let Some(lasting) = outages.find(|lasting| lasting.at == at) {

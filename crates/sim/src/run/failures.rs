@@ -10,7 +10,7 @@ use crate::faults::{Faults, GPU_IS_LOST, Heat, UNKNOWN_ERROR};
 use crate::machine::Host;
 use crate::record::{Cause, Injection};
 use crate::run::book::Broken;
-use crate::run::{Happening, Power};
+use crate::run::{Happening, Power, Unbreakable};
 use crate::world::{Event, Sim};
 
 /// How hot a GPU is that fails `temperature`, in degrees Celsius, as in the Go project.
@@ -89,18 +89,26 @@ fn is_event(kind: FailureKind, xid: Option<u32>) -> bool {
 }
 
 impl Sim {
-    /// Breaks something. Answers its place in the record; none where there is nothing to break.
+    /// Breaks something. Answers its place in the record.
+    ///
+    /// # Errors
+    ///
+    /// Why there is nothing to break.
     pub(super) fn inject(
         &mut self,
         id: &ProviderInstanceId,
         failure: &Failure,
         cause: Cause,
-    ) -> Option<usize> {
+    ) -> Result<usize, Unbreakable> {
         self.wake_up(id);
         let now = self.now;
         let kind = failure.kind;
-        let host = self.hosts.get(id)?;
+        let gone = || Unbreakable::NoMachine(NodeId::new(id.as_str()));
+        let host = self.hosts.get(id).ok_or_else(gone)?;
         let node = host.node();
+        if !host.has_booted() {
+            return Err(Unbreakable::NotBooted(node));
+        }
         let gpus: Vec<u32> = match failure.gpu {
             _ if !is_of_gpus(kind) => Vec::new(),
             Some(gpu) => vec![gpu],
@@ -109,10 +117,10 @@ impl Sim {
         if kind == FailureKind::SpotInterruption {
             let spot = self.cloud.machines.get(id).is_some_and(|one| one.spot);
             if !spot {
-                return None;
+                return Err(Unbreakable::NotSpot(node));
             }
         }
-        let story = self.story.as_mut()?;
+        let story = self.story.as_mut().ok_or_else(gone)?;
         let xid = match kind {
             FailureKind::XidBurst => failure
                 .xid
@@ -159,7 +167,7 @@ impl Sim {
             self.queue
                 .push(now + lasts, Event::Story(Happening::Heal(place)));
         }
-        Some(place)
+        Ok(place)
     }
 
     /// Makes a machine what all that is broken on it makes of it.
@@ -238,7 +246,8 @@ impl Sim {
     }
 
     /// Boots a machine again, because of a failure or to repair it. A boot repairs what it can,
-    /// except what it comes from. A machine that hangs or is stopped stays as it is.
+    /// except what it comes from. A machine that hangs or is stopped stays as it is, and one that
+    /// has yet to boot for the first time boots when it was to.
     fn reboot(&mut self, id: &ProviderInstanceId, of: Option<usize>) {
         let now = self.now;
         let (Some(story), Some(host)) = (&mut self.story, self.hosts.get(id)) else {
@@ -268,8 +277,9 @@ impl Sim {
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
+        let waits = !host.has_booted();
         host.go_dark();
-        if !host.dead && !host.off {
+        if !host.dead && !host.off && !waits {
             host.boots += 1;
             self.queue.push(now + REBOOT, Event::Boot(id.clone()));
         }

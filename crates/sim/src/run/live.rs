@@ -64,6 +64,9 @@ pub enum Unbreakable {
     /// The machine is not of the kind that fails like this.
     #[error("a cloud takes back spot machines only, and node {0} is none")]
     NotSpot(NodeId),
+    /// The machine does not run yet.
+    #[error("node {0} boots for the first time, and nothing runs on it that could break")]
+    NotBooted(NodeId),
 }
 
 impl Run {
@@ -163,7 +166,7 @@ impl Run {
         }
         let sim = &mut self.sim;
         let place = sim.strike(&id, failure, Cause::Person, Branch::ROOT, true);
-        place.ok_or_else(|| Unbreakable::NotSpot(node.clone()))?;
+        place?;
         self.sim.schedule_plane();
         Ok(())
     }
@@ -201,11 +204,11 @@ impl Run {
         if let Some(story) = &mut self.sim.story {
             story.over = true;
         }
+        // A death that waits for its turn comes no more either.
+        self.sim.plane.doomed = false;
         self.wrong()
     }
 
-        // A death that waits for its turn comes no more either.
-        self.sim.plane.doomed = false;
     /// Lets time pass after the end of the scenario, until a moment or until a promise is broken.
     pub fn linger_to(&mut self, until: Time) {
         self.pass(until);

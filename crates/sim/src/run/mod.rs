@@ -33,6 +33,7 @@ use crate::streams::Stream;
 use crate::world::{Event, Sim};
 use book::Book;
 use chaos::{Branch, Lasting, Spread};
+use steps::Undone;
 
 pub use live::{News, Unbreakable};
 
@@ -596,9 +597,10 @@ impl Run {
                 look: now,
                 line: step.line,
             });
-        } else if let Err(wrong) = self.sim.act(&step.action) {
-            let asserts = matches!(step.action, Action::Assert(_));
-            self.step_failed(step.line, &wrong, self.strict || asserts);
+        } else if let Err(undone) = self.sim.act(&step.action) {
+            // That chaos takes the control plane away is no fault of the event.
+            let ends = self.strict || !matches!(undone, Undone::Away(_));
+            self.step_failed(step.line, &undone.to_string(), ends);
         }
     }
 
@@ -659,10 +661,9 @@ impl Run {
         if !interrupted {
             self.judge();
         }
-        let wrong = self.wrong();
-        let judged = self.judged.take().unwrap_or_default();
         let mut record = self.close();
         self.look_for_leaks();
+        let wrong = self.wrong();
         let broken = self.sim.violations().iter().map(promise).collect();
         record.violations = broken;
         record.outcome = match wrong {
@@ -680,7 +681,7 @@ impl Run {
         let Some(story) = &mut self.sim.story else {
             return Record::default();
         };
-        story.book.describe_rules(&policy);
+        story.book.describe_rules(&self.sim.policy);
         let unrecovered = story.book.still_lacking(now);
         let mut record = story.book.record.clone();
         record.unrecovered = unrecovered;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use navarch_config::scenario::{Action, Assertion, Bounds, CloudFault, Expected, Target};
+use navarch_config::scenario::{
+    Action, Assertion, Bounds, CloudFault, Expected, FailureKind, Target,
+};
 use navarch_core::{Input, Rejection, Reply};
 use navarch_model::{
     HealthStatus, NodeId, NodeStatus, PoolName, ProviderErrorKind, ProviderInstanceId,
@@ -14,6 +16,26 @@ use crate::record::{AssertionResult, Cause};
 use crate::run::Power;
 use crate::run::chaos::Branch;
 use crate::world::Sim;
+
+/// Why an event of a scenario could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Undone {
+    /// There was no control plane to ask. In a run with chaos that is part of the weather.
+    #[error("{0}")]
+    Away(String),
+    /// What the event says cannot be done, or does not hold.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<String> for Undone {
+    fn from(wrong: String) -> Self {
+        Self::Wrong(wrong)
+    }
+}
+
+/// The most nodes of an event that is refused of several of which it is told why.
+const MOST_TOLD: usize = 3;
 
 impl Sim {
     /// The newest node of each that a target means.
@@ -63,7 +85,7 @@ impl Sim {
     /// # Errors
     ///
     /// Why it could not be done, or what does not hold.
-    pub(super) fn act(&mut self, action: &Action) -> Result<(), String> {
+    pub(super) fn act(&mut self, action: &Action) -> Result<(), Undone> {
         let now = self.now;
         match action {
             Action::StartFleet => self.start_fleet(),
@@ -75,15 +97,25 @@ impl Sim {
                 }
             }
             Action::Inject { target, failure } => {
-                for node in self.meant(target)? {
-                    let id = self.machine_of(&node)?;
-                    self.strike(&id, failure, Cause::Script, Branch::ROOT, true);
-                }
+                self.each(target, |sim, node| {
+                    let id = sim.machine_of(&node)?;
+                    let struck = sim.strike(&id, failure, Cause::Script, Branch::ROOT, true);
+                    struck.map_err(|why| why.to_string())?;
+                    Ok(())
+                })?;
             }
             Action::Recover { target, kind } => {
-                for node in self.meant(target)? {
-                    self.machine_of(&node)?;
-                    self.recover(&node, *kind);
+                let mut repaired = false;
+                self.each(target, |sim, node| {
+                    sim.machine_of(&node)?;
+                    repaired |= sim.recover(&node, *kind);
+                    Ok(())
+                })?;
+                if !repaired {
+                    let of = target_words(target);
+                    let kind = kind.map_or("nothing", FailureKind::word);
+                    let wrong = format!("there is nothing to recover of {of}: {kind} is broken");
+                    return Err(Undone::Wrong(wrong));
                 }
             }
             Action::Command {
@@ -91,15 +123,14 @@ impl Sim {
                 kind,
                 parameters,
             } => {
-                for node in self.meant(target)? {
-                    self.note("human", format_args!("{} {node}", kind.short()));
-                    let input = Input::Command {
+                self.each(target, |sim, node| {
+                    sim.note("human", format_args!("{} {node}", kind.short()));
+                    sim.ask(Input::Command {
                         node,
                         kind: *kind,
                         parameters: parameters.clone(),
-                    };
-                    self.ask(input)?;
-                }
+                    })
+                })?;
             }
             // The run waits, and looks meanwhile.
             Action::WaitForStatus { .. } | Action::Wait => {}
@@ -113,7 +144,7 @@ impl Sim {
                     story.book.record.assertions.push(result);
                 }
                 if let Some(wrong) = wrong {
-                    return Err(wrong);
+                    return Err(Undone::Wrong(wrong));
                 }
             }
             Action::Crash { down } => {
@@ -146,11 +177,39 @@ impl Sim {
         Ok(())
     }
 
+    /// Does something to every node that a target means, whatever becomes of the others. Answers
+    /// what went wrong with any of them.
+    fn each(
+        &mut self,
+        target: &Target,
+        mut act: impl FnMut(&mut Self, NodeId) -> Result<(), Undone>,
+    ) -> Result<(), Undone> {
+        let (mut wrong, mut away) = (Vec::new(), None);
+        for node in self.meant(target)? {
+            match act(self, node) {
+                Ok(()) => {}
+                Err(Undone::Wrong(why)) => wrong.push(why),
+                Err(Undone::Away(why)) => away = Some(why),
+            }
+        }
+        let more = wrong.len().saturating_sub(MOST_TOLD);
+        wrong.truncate(MOST_TOLD);
+        match (wrong.is_empty(), away, more) {
+            (true, None, _) => Ok(()),
+            (true, Some(why), _) => Err(Undone::Away(why)),
+            (false, _, 0) => Err(Undone::Wrong(wrong.join("; "))),
+            (false, _, more) => {
+                let wrong = wrong.join("; ");
+                Err(Undone::Wrong(format!("{wrong}; and {more} more nodes")))
+            }
+        }
+    }
+
     /// An operator of the scenario asks the control plane.
-    fn ask(&mut self, input: Input) -> Result<(), String> {
-        match self.put(input)? {
+    fn ask(&mut self, input: Input) -> Result<(), Undone> {
+        match self.put(input).map_err(Undone::Away)? {
             Ok(_) => Ok(()),
-            Err(rejection) => Err(rejection.message),
+            Err(rejection) => Err(Undone::Wrong(rejection.message)),
         }
     }
 

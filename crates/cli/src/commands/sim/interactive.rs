@@ -247,7 +247,7 @@ impl Played {
         };
         done.map_err(|error| match error {
             Unbreakable::NoMachine(_) => FaultRefusal::Unknown(error.to_string()),
-            Unbreakable::NoSuchGpu { .. } | Unbreakable::NotSpot(_) => {
+            Unbreakable::NoSuchGpu { .. } | Unbreakable::NotSpot(_) | Unbreakable::NotBooted(_) => {
                 FaultRefusal::Wrong(error.to_string())
             }
         })

@@ -130,6 +130,25 @@ pub struct Place {
     pub rack: String,
 }
 
+impl Place {
+    /// A place in a rack that the run numbers, from 0 on in each zone of a region. The name of the
+    /// rack is of this rack alone, in the whole fleet: an outage names it and nothing else.
+    pub fn in_rack(provider: &str, region: &str, zone: &str, number: u32) -> Self {
+        // Clouds name their zones after the region.
+        let within = match (zone.starts_with(region), zone) {
+            (_, "") => region.to_owned(),
+            (true, zone) => zone.to_owned(),
+            (false, zone) => format!("{region}-{zone}"),
+        };
+        Self {
+            provider: provider.to_owned(),
+            region: region.to_owned(),
+            zone: zone.to_owned(),
+            rack: format!("{provider}-{within}-rack-{number:03}"),
+        }
+    }
+}
+
 /// Something that happens once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {

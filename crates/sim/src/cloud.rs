@@ -10,8 +10,6 @@ use navarch_model::{
     Time,
 };
 
-use crate::run::fleet::in_rack;
-
 /// How listings are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -470,7 +468,7 @@ impl Cloud {
             gone: None,
             boots: self.wrong(&places).all(|modes| now >= modes.duds),
             spot: spec.offering.capacity == CapacityKind::Spot,
-            place: in_rack(provider.as_str(), region, zone, rack),
+            place: Place::in_rack(provider.as_str(), region, zone, rack),
             instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
         };

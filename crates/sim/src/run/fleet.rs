@@ -70,7 +70,7 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
             node: NodeId::new(format!("{provider}-{region}-{}-{index:04}", template.name)),
             instance: None,
             pool: None,
-            place: in_rack(provider, region, &zone, number),
+            place: Place::in_rack(provider, region, &zone, number),
             instance_type: template.instance_type.clone().unwrap_or_else(usual),
             gpus,
             gpu_type: template.gpu_type.clone(),
@@ -78,23 +78,6 @@ pub(super) fn generated(fleet: &FleetGen, draw: &mut Stream) -> Vec<Spec> {
         });
     }
     specs
-}
-
-/// The place in a rack of a zone, by the number of the rack there. The name of the rack is of this
-/// rack alone, in the whole fleet: an outage names it and nothing else.
-pub(crate) fn in_rack(provider: &str, region: &str, zone: &str, number: u32) -> Place {
-    // Clouds name their zones after the region.
-    let within = match (zone.starts_with(region), zone) {
-        (_, "") => region.to_owned(),
-        (true, zone) => zone.to_owned(),
-        (false, zone) => format!("{region}-{zone}"),
-    };
-    Place {
-        provider: provider.to_owned(),
-        region: region.to_owned(),
-        zone: zone.to_owned(),
-        rack: format!("{provider}-{within}-rack-{number:03}"),
-    }
 }
 
 fn weights(all: impl Iterator<Item = f64>) -> Vec<(usize, f64)> {

@@ -7,7 +7,7 @@ use navarch_model::ids::check_id;
 
 use crate::config::{Config, ProviderKind};
 use crate::fields::{Fields, shown};
-use crate::scenario::{Domain, FleetGen, FleetNode, NamedRule, Scope, Target};
+use crate::scenario::{Domain, FleetGen, FleetNode, NamedRule, Place, Scope, Target};
 use crate::schema;
 use crate::tree::quoted;
 
@@ -21,9 +21,10 @@ pub(super) struct Known<'s> {
     places: [(Scope, Option<BTreeSet<String>>); 4],
     /// Where pools buy, as `PROVIDER/REGION` and `PROVIDER/REGION/ZONE`.
     bought: BTreeSet<String>,
-    /// How many racks are numbered, where the run numbers some; they may be any number for bought
-    /// machines.
-    numbered: Option<u32>,
+    /// The first rack of each zone where the run numbers racks.
+    first_racks: BTreeSet<String>,
+    /// How many racks are numbered in a zone at most; they may be any number for bought machines.
+    most_racks: u32,
     /// The rules that assertions name.
     rules: RefCell<Vec<NamedRule>>,
 }
@@ -53,10 +54,11 @@ impl<'s> Known<'s> {
             pools: pools.collect(),
             places: places(config, fleet, generated),
             bought: bought(config),
-            numbered: match generated {
-                _ if !config.pools.is_empty() => Some(u32::MAX),
-                Some(fleet) => Some(fleet.total_nodes.div_ceil(fleet.nodes_per_rack.max(1))),
-                None => None,
+            first_racks: first_racks(config, generated),
+            most_racks: match generated {
+                _ if !config.pools.is_empty() => u32::MAX,
+                Some(fleet) => fleet.total_nodes.div_ceil(fleet.nodes_per_rack.max(1)),
+                None => 0,
             },
             rules: RefCell::default(),
         }
@@ -252,10 +254,10 @@ impl<'s> Known<'s> {
         {
             let word = scope_word(scope);
             let known = known.iter().map(String::as_str);
-            let otherwise = if scope == Scope::Rack && self.numbered.is_some() {
-                "the run numbers racks: write rack-000 for the first".to_owned()
-            } else {
-                format!("name a {word} of the fleet")
+            let first = self.first_racks.first().filter(|_| scope == Scope::Rack);
+            let otherwise = match first {
+                Some(first) => format!("the run numbers racks: write {first} for the first"),
+                None => format!("name a {word} of the fleet"),
             };
             fields.fail_unknown(key, word, target, known, &otherwise);
             return None;
@@ -265,12 +267,15 @@ impl<'s> Known<'s> {
 
     /// Whether a rack may be one that the run numbers.
     fn is_numbered(&self, rack: &str) -> bool {
-        let number = rack.strip_prefix("rack-");
-        let number = number.and_then(|number| number.parse::<u32>().ok());
-        let (Some(number), Some(racks)) = (number, self.numbered) else {
+        let Some((zone, number)) = rack.rsplit_once('-') else {
             return false;
         };
-        number < racks && rack == format!("rack-{number:03}")
+        let Ok(digits) = number.parse::<u32>() else {
+            return false;
+        };
+        digits < self.most_racks
+            && number == format!("{digits:03}")
+            && self.first_racks.contains(&format!("{zone}-000"))
     }
 }
 
@@ -344,6 +349,32 @@ fn bought(config: &Config) -> BTreeSet<String> {
         }
     }
     bought
+}
+
+/// The first rack of each zone in which machines are generated or bought.
+fn first_racks(config: &Config, generated: Option<&FleetGen>) -> BTreeSet<String> {
+    let first = |provider: &str, region: &str, zone: &str| {
+        let place = Place::in_rack(provider, region, zone, 0);
+        place.rack
+    };
+    let mut racks = BTreeSet::new();
+    if let Some(fleet) = generated {
+        for (region, _) in &fleet.regions {
+            for zone in fleet.zones_of(region) {
+                let providers = fleet.providers.iter();
+                racks.extend(providers.map(|(provider, _)| first(provider, region, &zone)));
+            }
+        }
+    }
+    for one in config
+        .pools
+        .values()
+        .flat_map(|pool| &pool.placement.providers)
+    {
+        let places = one.places().into_iter();
+        racks.extend(places.map(|(region, zone)| first(&one.name, region, zone)));
+    }
+    racks
 }
 
 fn places(

@@ -301,7 +301,7 @@ pub struct Instance {
     pub end: Option<EndCause>,
     /// Counts the calls made for it. An answer to an earlier call is stale.
     pub attempt: u32,
-    /// How many launch calls were made.
+    /// How many launch calls were made, or are under way. One that was not begun does not count.
     pub launches: u32,
     /// Before this moment of fleet time the next call waits.
     pub retry_at: Option<Time>,

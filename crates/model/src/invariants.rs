@@ -61,7 +61,8 @@ pub fn check_change(before: &State, change: &Change) -> Vec<Violation> {
                     ),
                 ));
             }
-            if after.attempt < before.attempt || after.launches < before.launches {
+            // A launch call that was not begun is taken back: one is under way at a time.
+            if after.attempt < before.attempt || after.launches + 1 < before.launches {
                 found.push(Violation::new(
                     "attempts_grow",
                     format!("instance {} forgets attempts", after.id),

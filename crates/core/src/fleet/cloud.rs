@@ -17,6 +17,17 @@ const UNSERVED_CALLS: u32 = 5;
 /// Complete listings, begun after the launch deadline, that prove a machine absent.
 pub(crate) const PROOF_LISTINGS: u32 = 2;
 
+/// Whether a launch call was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was.
+    Yes,
+    /// Its turn did not come in time: it waited behind others that the cloud was slow to answer.
+    TooLate,
+    /// We called it back, which says nothing of its cloud.
+    CalledBack,
+}
+
 impl Fleet {
     pub(crate) fn idempotency(&self, provider: &ProviderName) -> Idempotency {
         self.settings
@@ -48,23 +59,28 @@ impl Fleet {
         Some((instance, fresh))
     }
 
-    /// A launch call was not begun. One that we called back says nothing of its cloud; one whose
-    /// turn did not come in time waited behind others that the cloud was slow to answer.
+    /// A launch call was not begun.
     pub(crate) fn launch_not_begun(&mut self, key: &CallKey, why: String, ids: &mut dyn IdSource) {
         let call = self.calls.get(&key.instance);
         let called_back = call.is_some_and(|call| call.called_back);
+        let made = if called_back {
+            Made::CalledBack
+        } else {
+            Made::TooLate
+        };
         let error = ProviderError::new(ProviderErrorKind::Transient, why);
-        self.launch_result(key, Err(error), called_back, ids);
+        self.launch_result(key, Err(error), made, ids);
     }
 
-    /// A launch call ended; `no_word` if its end says nothing of the cloud.
+    /// A launch call ended.
     pub(crate) fn launch_result(
         &mut self,
         key: &CallKey,
         result: Result<Machine, ProviderError>,
-        no_word: bool,
+        made: Made,
         ids: &mut dyn IdSource,
     ) {
+        let no_word = made == Made::CalledBack;
         let Some((mut instance, fresh)) = self.answered(key, CallKind::Launch) else {
             if let Ok(machine) = result {
                 self.outlived(&key.provider, &machine);
@@ -81,6 +97,9 @@ impl Fleet {
             Err(error) => {
                 self.provider_error(&instance, "launch", &error);
                 instance.failures += u32::from(!no_word);
+                if made != Made::Yes {
+                    instance.launches = instance.launches.saturating_sub(1);
+                }
                 match error.kind {
                     ProviderErrorKind::OutcomeUnknown | ProviderErrorKind::NotFound => {
                         instance.clean = false;

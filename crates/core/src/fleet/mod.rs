@@ -39,7 +39,7 @@ use crate::settings::{PoolSettings, Settings};
 use index::Index;
 use offerings::Prices;
 
-pub(crate) use cloud::PROOF_LISTINGS;
+pub(crate) use cloud::{Made, PROOF_LISTINGS};
 pub(crate) use incidents::describe;
 pub(crate) use index::{Testimony, Witnesses};
 pub(crate) use notices::Telling;
@@ -364,7 +364,7 @@ impl Fleet {
                 Ok(Reply::Done)
             }
             Input::LaunchResult { key, result } => {
-                self.launch_result(&key, result, false, ids);
+                self.launch_result(&key, result, Made::Yes, ids);
                 Ok(Reply::Done)
             }
             Input::LookupResult { key, result } => {

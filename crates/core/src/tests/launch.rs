@@ -406,3 +406,36 @@ fn launches_that_wait_for_their_turn_are_called_back_when_fewer_are_asked_for() 
     assert_eq!(rig.machines.len(), 1);
     assert_eq!(rig.of(Phase::Failed).len(), 2);
 }
+
+#[test]
+fn launches_that_never_began_use_nothing_up() {
+    let text = |min: &str| {
+        yaml(3, 5, "")
+            .replace("max_launches_per_hour: 60", "max_launches_per_hour: 3")
+            .replace("min_nodes: 3", min)
+    };
+    let (three, none) = (text("min_nodes: 3"), text("min_nodes: 0"));
+    let mut rig = Rig::new(&three);
+    rig.plan();
+    // More often than a launch is called before it is given up.
+    for _ in 0..8 {
+        rig.plan();
+        let called = keys(rig.launches());
+        assert_eq!(called.len(), 3);
+        rig.configure(&none);
+        for key in &called {
+            assert_eq!(rig.instance(&key.instance).launches, 1);
+            rig.launch_not_begun(key);
+            assert_eq!(rig.instance(&key.instance).launches, 0);
+        }
+        rig.configure(&three);
+        rig.pass(10);
+    }
+    // Given up, they leave the hour to those that are asked for next.
+    rig.configure(&none);
+    rig.plan();
+    assert_eq!(rig.of(Phase::Failed).len(), 3);
+    rig.configure(&three);
+    rig.run(10);
+    assert_eq!(rig.machines.len(), 3);
+}

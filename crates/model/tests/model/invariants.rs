@@ -235,11 +235,13 @@ fn changed_instance(edit: impl FnOnce(&mut Instance)) -> Vec<String> {
 
 #[test]
 fn instances_change_by_the_table_and_keep_their_machine_and_their_count_of_calls() {
-    let fine: [fn(&mut Instance); 4] = [
+    let fine: [fn(&mut Instance); 5] = [
         |_| {},
         |after| after.phase = Phase::Terminating,
         |after| after.attempt += 1,
         |after| after.launches += 1,
+        // It was not begun.
+        |after| after.launches -= 1,
     ];
     for edit in fine {
         assert_eq!(changed_instance(edit), [""; 0]);
@@ -257,7 +259,7 @@ fn instances_change_by_the_table_and_keep_their_machine_and_their_count_of_calls
         ["one_machine_per_instance: instance nv-1 was Some(\"m-nv-1\") and is None"]
     );
     for edit in [(|after| after.attempt -= 1) as fn(&mut Instance), |after| {
-        after.launches -= 1;
+        after.launches -= 2;
     }] {
         assert_eq!(
             changed_instance(edit),

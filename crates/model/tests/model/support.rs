@@ -42,7 +42,7 @@ pub fn instance(id: &str, node: &str) -> Instance {
         cause: LaunchCause::Grow,
         end: None,
         attempt: 2,
-        launches: 1,
+        launches: 2,
         retry_at: None,
         failures: 0,
         launch_deadline: None,

@@ -267,6 +267,15 @@ impl Fleet {
 
     /// Records what the cloud says of a machine; a repeat of the same word only counts.
     pub(super) fn see(&self, instance: &mut Instance, status: CloudStatus) {
+        let before = instance.sighting.map(|sighting| sighting.status);
+        if instance.phase == Phase::Terminating
+            && before == Some(CloudStatus::Terminating)
+            && status == CloudStatus::Running
+        {
+            // The cloud accepted that it goes, and a listing lags behind: that the slot of its
+            // disruption is free is not taken back.
+            return;
+        }
         let in_a_row = match instance.sighting {
             Some(before) if before.status == status => before.in_a_row.saturating_add(1),
             _ => 1,

@@ -11,7 +11,20 @@ use crate::settings::PoolSettings;
 
 impl Planner<'_> {
     pub(super) fn pool(&mut self, pool: &PoolName) {
-        let Some(settings) = self.fleet.pool_settings(pool).cloned() else {
+        let fleet = self.fleet;
+        let Some(settings) = fleet.pool_settings(pool).cloned() else {
+            // Nobody says any more what the pool needs: its machines stay until a person ends them.
+            let drained = fleet
+                .restless(pool)
+                .filter(|instance| instance.phase == Phase::Running)
+                .filter_map(|instance| fleet.node_of(instance))
+                .filter(|node| {
+                    let drain = node.our_drain();
+                    drain.is_some_and(|(cause, _)| fleet.drain_is_void(node, cause).is_some())
+                });
+            self.actions.extend(drained.map(|node| Action::CancelDrain {
+                node: node.id.clone(),
+            }));
             return;
         };
         self.breakers(pool);

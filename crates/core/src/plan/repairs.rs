@@ -219,7 +219,10 @@ impl Fleet {
         if *cause != DrainCause::Terminating && node.is_held_by_operator() {
             return Some(format!("{}: it stays", node.holders()));
         }
-        let settings = self.pool_settings(pool)?;
+        let Some(settings) = self.pool_settings(pool) else {
+            let why = format!("pool {pool} is not configured any more");
+            return (*cause != DrainCause::Terminating).then_some(why);
+        };
         match cause {
             DrainCause::Incident(id) => {
                 let Some(incident) = self.state.incidents.get(id) else {

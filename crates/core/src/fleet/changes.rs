@@ -61,12 +61,18 @@ impl Fleet {
                 });
             }
             Change::ForgetPool(name) => pools.push(Some(name.clone())),
-            Change::Instance(instance) => pools.push(Some(instance.pool.clone())),
+            Change::Instance(instance) => {
+                pools.push(Some(instance.pool.clone()));
+                // How long it holds a slot of the fleet's budget may be another matter now.
+                self.due.waiting |= self.index.is_disrupted(&instance.id);
+            }
             Change::ForgetInstance(id) => pools.push(pool_of(id)),
             Change::Node(node) => {
                 let before = state.nodes.get(&node.id);
                 pools.push(before.and_then(|node| node.pool.clone()));
                 pools.push(node.pool.clone());
+                let instance = node.instance.as_ref();
+                self.due.waiting |= instance.is_some_and(|id| self.index.is_disrupted(id));
                 let heard = |node: &Node| (node.lifecycle, node.fresh_since, node.silent_since);
                 if before.map(|node| heard(node)) != Some(heard(node)) {
                     self.witnesses.take();

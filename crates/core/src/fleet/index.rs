@@ -68,6 +68,20 @@ impl SubAssign for Tally {
     }
 }
 
+/// Whether somebody lost a machine by our doing, or is about to: we drain it, or its cloud has not
+/// accepted yet that it is to go.
+fn is_disrupted(instance: &Instance, node: Option<&Node>) -> bool {
+    match instance.phase {
+        // With a machine that never served nothing is disrupted.
+        _ if !instance.was_active => false,
+        Phase::Running => node.is_some_and(|node| node.our_drain().is_some()),
+        Phase::Terminating => instance
+            .sighting
+            .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),
+        _ => false,
+    }
+}
+
 impl Tally {
     fn of(instance: &Instance, node: Option<&Node>) -> Self {
         let drain = node
@@ -76,15 +90,6 @@ impl Tally {
         let drained = drain.is_some();
         let repairing = matches!(drain, Some(DrainCause::Incident(_)));
         let capacity = instance.phase.counts_as_capacity();
-        let disrupted = match instance.phase {
-            // With a machine that never served nothing is disrupted.
-            _ if !instance.was_active => false,
-            Phase::Running => drained,
-            Phase::Terminating => instance
-                .sighting
-                .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),
-            _ => false,
-        };
         let alive = instance.phase.may_be_alive();
         let status = node.filter(|_| alive).map(Node::status);
         Self {
@@ -92,7 +97,7 @@ impl Tally {
             capacity: usize::from(capacity),
             staying: usize::from(capacity && !drained),
             repairing: usize::from(capacity && repairing),
-            disruptions: usize::from(disrupted),
+            disruptions: usize::from(is_disrupted(instance, node)),
             unproven: usize::from(capacity && !instance.was_active),
             requested: usize::from(instance.phase == Phase::Requested),
             launching: usize::from(matches!(
@@ -117,6 +122,8 @@ pub(crate) struct Index {
     /// The same by offering, with how many records in memory were bought at it.
     offerings: BTreeMap<PoolName, BTreeMap<Offering, (usize, Tally)>>,
     total: Tally,
+    /// The instances of all pools that count as disruptions.
+    disrupted: BTreeSet<InstanceId>,
     /// Instances by the one whose place they take.
     replacements: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
     /// Machines that need a listing as proof.
@@ -270,6 +277,9 @@ impl Index {
         if !is_settled(instance, node) {
             put(&mut self.restless, &instance.pool, id);
         }
+        if is_disrupted(instance, node) {
+            self.disrupted.insert(id.clone());
+        }
         let tally = Tally::of(instance, node);
         *self.tallies.entry(instance.pool.clone()).or_default() += tally;
         self.total += tally;
@@ -298,6 +308,7 @@ impl Index {
         };
         take(&mut self.members, &instance.pool, id);
         take(&mut self.restless, &instance.pool, id);
+        self.disrupted.remove(id);
         let tally = Tally::of(instance, node_of(state, instance));
         if let Some(known) = self.tallies.get_mut(&instance.pool) {
             *known -= tally;
@@ -371,7 +382,7 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 11] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 12] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }
@@ -384,6 +395,7 @@ impl Index {
                 "index of offerings",
                 self.offerings.values().map(BTreeMap::len).sum(),
             ),
+            ("index of disruptions", self.disrupted.len()),
             ("index of replacements", all(&self.replacements)),
             ("index of doubtful machines", self.doubtful.len()),
             ("index of incidents", all(&self.incidents_of_node)),
@@ -427,6 +439,16 @@ impl Index {
             Some(pool) => self.tallies.get(pool).copied().unwrap_or_default(),
             None => self.total,
         }
+    }
+
+    /// The instances of all pools that count as disruptions.
+    pub(crate) fn disrupted(&self) -> impl Iterator<Item = &InstanceId> {
+        self.disrupted.iter()
+    }
+
+    /// Whether an instance counts as a disruption.
+    pub(crate) fn is_disrupted(&self, id: &InstanceId) -> bool {
+        self.disrupted.contains(id)
     }
 
     /// How many instances of a pool at one offering are what.

@@ -1,8 +1,8 @@
 //! May a machine go? Asked once when planning, again when acting.
 
 use navarch_model::{
-    CloudStatus, DrainCause, EndCause, HealthStatus, Incident, Instance, Node, Phase, PoolName,
-    ProviderInstanceId, ProviderName, Time,
+    CloudStatus, DrainCause, EndCause, HealthStatus, Hold, Incident, Instance, Node, Phase,
+    PoolName, ProviderInstanceId, ProviderName, Time,
 };
 use navarch_policy::guards::{self, Block, Silence};
 
@@ -27,7 +27,7 @@ impl Fleet {
             // It ran and lost its node id to another machine.
             EndCause::NeverRegistered if instance.phase == Phase::Running => {
                 self.is_dead(instance, now)?;
-                self.within_budgets(&instance.pool, 0)
+                self.within_budgets(&instance.pool, 0, now)
             }
             EndCause::NeverRegistered
             | EndCause::Operator
@@ -175,20 +175,7 @@ impl Fleet {
         if let Some(why) = self.drain_is_void(node, cause) {
             return Err(Block::new("drain", "void", why));
         }
-        let pool = self.pool_settings(&instance.pool);
-        let deadlines = pool.map_or(self.settings.guards.drain_deadline, |pool| {
-            pool.config.drain_deadline
-        });
-        let limit = match cause {
-            DrainCause::Incident(_) => deadlines.unhealthy,
-            DrainCause::Shrink | DrainCause::Terminating
-                if node.health() == HealthStatus::Degraded =>
-            {
-                deadlines.degraded
-            }
-            DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
-        };
-        let deadline = self.graced(hold.since.core) + limit;
+        let deadline = self.drain_deadline(node, cause, hold);
         if hold.drained.is_none() && now < deadline {
             let mut why = if self.knows_of_drain(node) {
                 "the scheduler has not said that the node is empty".to_owned()
@@ -209,6 +196,24 @@ impl Fleet {
             return Ok(());
         }
         self.is_replaced(instance)
+    }
+
+    /// When a drain of ours is over, whatever the scheduler says.
+    pub(super) fn drain_deadline(&self, node: &Node, cause: &DrainCause, hold: &Hold) -> Time {
+        let pool = node.pool.as_ref().and_then(|pool| self.pool_settings(pool));
+        let deadlines = pool.map_or(self.settings.guards.drain_deadline, |pool| {
+            pool.config.drain_deadline
+        });
+        let limit = match cause {
+            DrainCause::Incident(_) => deadlines.unhealthy,
+            DrainCause::Shrink | DrainCause::Terminating
+                if node.health() == HealthStatus::Degraded =>
+            {
+                deadlines.degraded
+            }
+            DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
+        };
+        self.graced(hold.since.core) + limit
     }
 
     /// Whether a leaving machine's replacement is in place, or none can or need come first.

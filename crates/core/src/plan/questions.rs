@@ -9,6 +9,9 @@ use navarch_policy::guards::{self, Block, Scope};
 use crate::fleet::Fleet;
 use crate::settings::PoolSettings;
 
+/// How many of those that hold the slots of the fleet's budget are named.
+const NAMED_HOLDERS: usize = 3;
+
 impl Fleet {
     /// The instances of a pool that are in memory.
     pub(crate) fn pool_instances(&self, pool: &PoolName) -> impl Iterator<Item = &Instance> {
@@ -113,19 +116,73 @@ impl Fleet {
         }
     }
 
+    /// Until when a disruption holds a slot of the fleet's budget, if no fact changes; none if it
+    /// holds none. What nobody moves on must not stop the repairs of other pools: the budget of its
+    /// own pool goes on counting it.
+    fn holds_slot_until(&self, instance: &Instance) -> Option<Time> {
+        self.must_be_on(&instance.pool).ok()?;
+        self.believable(&instance.offering).ok()?;
+        if instance.phase == Phase::Terminating {
+            return Some(self.overdue_at(instance));
+        }
+        let node = self.node_of(instance)?;
+        let (cause, hold) = node.our_drain()?;
+        let deadline = self.drain_deadline(node, cause, hold);
+        let over = hold.drained.map_or(deadline, |at| at.core.min(deadline));
+        // Its replacement is asked for when the drain begins. After the time that one takes to come
+        // up, the drain waits for capacity.
+        let times = &self.settings.instances;
+        let comes_up = times.launch_timeout + times.registration_timeout;
+        Some(over.max(self.graced(hold.since.core) + comes_up))
+    }
+
+    /// Whether the fleet's budget allows one more disruption.
+    fn within_fleet_budget(&self, planned: usize, now: Time) -> Result<(), Block> {
+        let slots = self.settings.guards.budget.slots(self.budget_base(None));
+        let all = self.disruptions(None) + planned;
+        if guards::budget(Scope::Fleet, all, slots).is_none() {
+            return Ok(());
+        }
+        let holders: Vec<(&Instance, Time)> = self
+            .index
+            .disrupted()
+            .filter_map(|id| self.state.instances.get(id))
+            .filter_map(|instance| Some((&**instance, self.holds_slot_until(instance)?)))
+            .filter(|(_, until)| now < *until)
+            .collect();
+        let Some(block) = guards::budget(Scope::Fleet, holders.len() + planned, slots) else {
+            return Ok(());
+        };
+        let Some(until) = holders.iter().map(|(_, until)| *until).min() else {
+            return Err(block);
+        };
+        let named: Vec<String> = holders
+            .iter()
+            .take(NAMED_HOLDERS)
+            .map(|(instance, _)| format!("{} of pool {}", instance.id, instance.pool))
+            .collect();
+        let more = match holders.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let block = block.adding(&format!(": {}{more}", named.join(", ")));
+        Err(block.until(until))
+    }
+
     /// Whether one more disruption is within the budgets, with `planned` already planned.
-    pub(super) fn within_budgets(&self, pool: &PoolName, planned: usize) -> Result<(), Block> {
+    pub(super) fn within_budgets(
+        &self,
+        pool: &PoolName,
+        planned: usize,
+        now: Time,
+    ) -> Result<(), Block> {
         let settings = self.known_pool(pool)?;
         let slots = settings.config.budget.slots(self.budget_base(Some(pool)));
         let scope = Scope::Pool(pool.as_str());
         if let Some(block) = guards::budget(scope, self.disruptions(Some(pool)) + planned, slots) {
             return Err(block);
         }
-        let slots = self.settings.guards.budget.slots(self.budget_base(None));
-        match guards::budget(Scope::Fleet, self.disruptions(None) + planned, slots) {
-            Some(block) => Err(block),
-            None => Ok(()),
-        }
+        self.within_fleet_budget(planned, now)
     }
 
     /// Whether a machine came up and does not serve: it is unhealthy, or an operator holds it.

@@ -39,7 +39,7 @@ impl Fleet {
             DrainCause::Terminating => String::new(),
         };
         if self.has_served(node) {
-            self.within_budgets(pool, planned)?;
+            self.within_budgets(pool, planned, now)?;
         }
         Ok(why)
     }

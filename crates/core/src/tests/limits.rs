@@ -36,7 +36,11 @@ fn a_budget_of_nothing_means_never() {
 fn a_budget_that_is_taken_names_how_much_of_it() {
     for (pool, fleet, line) in [
         ("1", "4", "1 of 1 disruptions of pool main are under way"),
-        ("4", "1", "1 of 1 disruptions of the fleet are under way"),
+        (
+            "4",
+            "1",
+            "1 of 1 disruptions of the fleet are under way: B of pool main",
+        ),
     ] {
         let text = yaml(4, 8, "").replace("budget: 1\n", &format!("budget: {pool}\n"));
         let text = format!("{text}guards:\n  budget: {fleet}\n");
@@ -48,6 +52,7 @@ fn a_budget_that_is_taken_names_how_much_of_it() {
         rig.xid(&up[1], 48, 0);
         rig.run(2);
         let wanted = format!("replace A waits for budget: {line}");
+        let wanted = wanted.replace("B of", &format!("{} of", up[0]));
         assert_eq!(about(&rig, &up[1]), [wanted]);
     }
 }

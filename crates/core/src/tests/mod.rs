@@ -28,6 +28,7 @@ mod scope;
 mod shrink;
 mod silence;
 mod size;
+mod slots;
 mod stories;
 mod stuck;
 mod sweep;

@@ -293,15 +293,19 @@ impl Watch {
         };
         self.archive
             .read(move |history| {
+                let events = history.events(&query)?;
+                // Asked for after the events: what retention takes between the two is in none of
+                // them, or was told a moment before it went.
                 let oldest = history.event_range()?.map_or(0, |range| *range.start());
-                let before = oldest.saturating_sub(1);
+                let told = events.first().map_or(oldest, |event| event.sequence);
+                let before = oldest.min(told).saturating_sub(1);
                 // Who begins at the beginning knows of no event that could be missing.
                 let lost = if after > 0 && before > after {
                     before
                 } else {
                     0
                 };
-                Ok((history.events(&query)?, lost))
+                Ok((events, lost))
             })
             .await
     }

@@ -306,6 +306,10 @@ fn what_is_probably_not_meant_is_a_warning() {
             "test.yaml:4:33: guards.silence_replace_after: 1s is shorter than server.heartbeat_timeout (2m), and a node is found silent only after that: use a longer time",
         ),
         (
+            with("server: {heartbeat_interval: 10s, heartbeat_timeout: 19s}\n"),
+            "test.yaml:4:54: server.heartbeat_timeout: 19s is shorter than twice heartbeat_interval (10s): one heartbeat that is lost makes a node UNHEALTHY; use about three times the interval",
+        ),
+        (
             pool("labels: {pool: other}"),
             "test.yaml:3:78: pools.dev.labels.pool: the label pool is always the pool's name: remove it",
         ),

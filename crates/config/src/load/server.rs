@@ -50,6 +50,18 @@ pub(super) fn server(fields: &Fields<'_>, default: ServerConfig) -> ServerConfig
             ),
         );
     }
+    if fields.log().error_count() == errors && heartbeat_timeout < heartbeat_interval * 2 {
+        fields.log().warn(
+            fields.at("heartbeat_timeout"),
+            format!(
+                "{}: {} is shorter than twice heartbeat_interval ({}): one heartbeat that is lost \
+                 makes a node UNHEALTHY; use about three times the interval",
+                fields.path_of("heartbeat_timeout"),
+                compact(heartbeat_timeout),
+                compact(heartbeat_interval)
+            ),
+        );
+    }
     let address = match fields.text("address") {
         // A bare port, as the old grpc_port has it.
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => format!(":{port}"),

@@ -53,6 +53,8 @@ pub enum Bug {
     EveryNoticeTaken,
     /// Budgets have one slot more than the configuration says.
     BudgetOffByOne,
+    /// The budget of the fleet has one slot more than the configuration says.
+    FleetBudgetOffByOne,
     /// The policy takes every fault for a condition, which silence or a good reading ends.
     LatchedIsCondition,
     /// A full report is handed over as that of another node.
@@ -161,12 +163,14 @@ impl Sim {
 
     /// The settings that a shell with a bug hands to the core.
     pub(crate) fn core_settings(&self) -> Arc<Settings> {
-        if self.config.bug != Some(Bug::BudgetOffByOne) {
-            return Arc::clone(&self.settings);
-        }
+        let pools = match self.config.bug {
+            Some(Bug::BudgetOffByOne) => true,
+            Some(Bug::FleetBudgetOffByOne) => false,
+            _ => return Arc::clone(&self.settings),
+        };
         let mut settings = Settings::clone(&self.settings);
         settings.guards.budget = one_more(settings.guards.budget);
-        for pool in settings.pools.values_mut() {
+        for pool in settings.pools.values_mut().filter(|_| pools) {
             pool.config.budget = one_more(pool.config.budget);
         }
         Arc::new(settings)

@@ -191,7 +191,7 @@ impl Config {
     /// A world without any trouble: `min` machines with two GPUs each, short intervals.
     pub fn calm(min: u32, max: u32) -> Self {
         Self {
-            yaml: yaml(min, max, "1", "automatic", 2),
+            yaml: yaml("1", min, max, "1", "automatic", 2),
             read: None,
             honours_tokens: true,
             troubles: Vec::new(),
@@ -234,6 +234,16 @@ impl Config {
             self.yaml.push_str("    ");
             self.yaml.push_str(line);
             self.yaml.push('\n');
+        }
+        self
+    }
+
+    /// The same with more pools of one size and budget.
+    #[must_use]
+    pub fn with_pools(mut self, names: &[&str], min: u32, max: u32, budget: &str) -> Self {
+        for name in names {
+            let text = pool(name, min, max, budget, "automatic");
+            self.yaml.push_str(&text);
         }
         self
     }
@@ -314,6 +324,13 @@ pools:
         let min = 1 + draw.below(6) as u32;
         let max = min + draw.below(3) as u32;
         let budget = ["1", "1", "2", "10%", "50%"][draw.below(5) as usize];
+        // A stream of its own: the other worlds stay what they were.
+        let mut apart = Stream::named(seed, "budget of the fleet");
+        let fleet = if apart.chance(0.5) {
+            ["1", "2", "10%", "50%"][apart.below(4) as usize]
+        } else {
+            budget
+        };
         let recovery = if draw.chance(0.1) {
             "manual"
         } else {
@@ -329,7 +346,7 @@ pools:
             .collect();
         let mut config = Self {
             read: None,
-            yaml: yaml(min, max, budget, recovery, gpus),
+            yaml: yaml(fleet, min, max, budget, recovery, gpus),
             honours_tokens: draw.chance(0.8),
             troubles,
             trouble_every: draw.between(20_000, 240_000),
@@ -409,7 +426,8 @@ autoscaling:
 ];
 
 /// A fleet of one pool, the last thing in the file, with waits short enough for a simulated hour to show them all.
-fn yaml(min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {
+/// `fleet` is the budget of all pools, `budget` that of the pool.
+fn yaml(fleet: &str, min: u32, max: u32, budget: &str, recovery: &str, gpus: u32) -> String {
     format!(
         "server:
   heartbeat_interval: 15s
@@ -419,7 +437,7 @@ instance_manager:
   launch_timeout: 2m
   registration_timeout: 5m
 guards:
-  budget: {budget}
+  budget: {fleet}
   small_fleet_wait: 1m
   price_max_age: 2m
   silence_replace_after: 3m

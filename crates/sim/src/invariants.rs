@@ -619,33 +619,75 @@ impl Step<'_> {
         let Some(settings) = self.sim.settings.pools.get(pool) else {
             return;
         };
-        let taken = members(self.before, pool)
-            .filter(|instance| match instance.phase {
-                _ if !instance.was_active => false,
-                Phase::Running => node_of(self.before, instance)
-                    .is_some_and(|node| node.holds.keys().any(is_our_drain)),
-                Phase::Terminating => {
-                    matches!(
-                        instance.end,
-                        Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::Operator)
-                    ) && !instance
-                        .sighting
-                        .is_some_and(|sighting| is_accepted(sighting.status))
-                }
-                _ => false,
-            })
-            .count();
-        let base = members(self.before, pool)
-            .filter(|instance| instance.phase.counts_as_capacity())
-            .count();
-        let slots = settings.config.budget.slots(base);
-        if taken >= slots {
+        let capacity = |instance: &&Instance| instance.phase.counts_as_capacity();
+        let full = |scope: &str, taken: usize, slots: usize| {
             let what = format!(
-                "{} is drained with {taken} of {slots} slots taken",
+                "{} is drained with {taken} of {slots} slots of the {scope} taken",
                 after.id
             );
-            found.push(("P4 bounded blast radius", what));
+            (taken >= slots).then_some(("P4 bounded blast radius", what))
+        };
+        let here = || members(self.before, pool);
+        let taken = here().filter(|instance| self.is_disrupted(instance));
+        let slots = settings.config.budget.slots(here().filter(capacity).count());
+        found.extend(full("pool", taken.count(), slots));
+        let all = || self.before.instances.values().map(AsRef::as_ref);
+        let taken = all().filter(|instance| self.is_disrupted(instance) && self.holds_slot(instance));
+        let budget = self.sim.settings.guards.budget;
+        let slots = budget.slots(all().filter(capacity).count());
+        found.extend(full("fleet", taken.count(), slots));
+    }
+
+    /// Whether a machine is lost to its users by our doing, and its cloud has not taken it yet.
+    fn is_disrupted(&self, instance: &Instance) -> bool {
+        match instance.phase {
+            _ if !instance.was_active => false,
+            Phase::Running => node_of(self.before, instance)
+                .is_some_and(|node| node.holds.keys().any(is_our_drain)),
+            Phase::Terminating => {
+                matches!(
+                    instance.end,
+                    Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::Operator)
+                ) && !instance
+                    .sighting
+                    .is_some_and(|sighting| is_accepted(sighting.status))
+            }
+            _ => false,
         }
+    }
+
+    /// Whether a disruption holds a slot of the fleet's budget: not for longer than its drain and
+    /// its replacement, or its termination, may take, and not while nothing can move it on. A start
+    /// or a pause gives it more time, which is not asked for here.
+    fn holds_slot(&self, instance: &Instance) -> bool {
+        let settings = &self.sim.settings;
+        let provider = &instance.offering.provider;
+        if self.must_rest(&instance.pool) || self.sim.report.suspect.contains_key(provider) {
+            return false;
+        }
+        if instance.phase == Phase::Terminating {
+            let late = instance.phase_since.core + settings.guards.terminate.alert_after;
+            return self.now.core < late;
+        }
+        let node = node_of(self.before, instance);
+        let drain = node.and_then(|node| Some((node, node.our_drain()?)));
+        let Some((node, (cause, hold))) = drain else {
+            return false;
+        };
+        let pool = settings.pools.get(&instance.pool);
+        let deadlines = pool.map_or(settings.guards.drain_deadline, |pool| {
+            pool.config.drain_deadline
+        });
+        let lasts = match cause {
+            DrainCause::Incident(_) => deadlines.unhealthy,
+            _ if node.health() == HealthStatus::Degraded => deadlines.degraded,
+            _ => deadlines.voluntary,
+        };
+        let deadline = hold.since.core + lasts;
+        let over = hold.drained.map_or(deadline, |at| at.core.min(deadline));
+        let times = &settings.instances;
+        let comes_up = hold.since.core + times.launch_timeout + times.registration_timeout;
+        self.now.core < over.max(comes_up)
     }
 
     fn effect(&self, effect: &Effect, found: &mut Vec<(&'static str, String)>) {

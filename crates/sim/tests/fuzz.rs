@@ -217,6 +217,16 @@ fn a_budget_with_one_slot_more_is_caught() {
 }
 
 #[test]
+fn a_budget_of_the_fleet_with_one_slot_more_is_caught() {
+    let promises = ["P4 bounded blast radius"];
+    caught(Bug::FleetBudgetOffByOne, 8, &promises, |config| {
+        *config = Config::calm(4, 5).with_pools(&["other", "third"], 4, 5, "1");
+        config.trouble_every = Duration::from_secs(20);
+        config.troubles = vec![Trouble::Ecc, Trouble::LostGpu, Trouble::Thermal];
+    });
+}
+
+#[test]
 fn a_latched_fault_that_a_good_reading_ends_is_caught() {
     let promises = ["P6 a latched fault ends by its repair"];
     caught(Bug::LatchedIsCondition, 4, &promises, |config| {

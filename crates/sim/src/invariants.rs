@@ -629,10 +629,14 @@ impl Step<'_> {
         };
         let here = || members(self.before, pool);
         let taken = here().filter(|instance| self.is_disrupted(instance));
-        let slots = settings.config.budget.slots(here().filter(capacity).count());
+        let slots = settings
+            .config
+            .budget
+            .slots(here().filter(capacity).count());
         found.extend(full("pool", taken.count(), slots));
         let all = || self.before.instances.values().map(AsRef::as_ref);
-        let taken = all().filter(|instance| self.is_disrupted(instance) && self.holds_slot(instance));
+        let taken =
+            all().filter(|instance| self.is_disrupted(instance) && self.holds_slot(instance));
         let budget = self.sim.settings.guards.budget;
         let slots = budget.slots(all().filter(capacity).count());
         found.extend(full("fleet", taken.count(), slots));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_config::scenario::Scenario;
+use navarch_config::scenario::{FailureKind, Scenario};
 use navarch_core::Settings;
 use navarch_model::Idempotency;
 use navarch_store::Retention;
@@ -97,11 +97,13 @@ pub enum Trouble {
     Prices,
     /// The cloud takes a spot machine back, with a notice.
     Interruption,
+    /// What an agent reads of a machine shows a failure, until a reboot where one repairs it.
+    Reading(FailureKind),
 }
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 46] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -137,6 +139,17 @@ impl Trouble {
         Self::SoldOut,
         Self::Prices,
         Self::Interruption,
+        Self::Reading(FailureKind::ThermalRamp),
+        Self::Reading(FailureKind::Nvml),
+        Self::Reading(FailureKind::Boot),
+        Self::Reading(FailureKind::Device),
+        Self::Reading(FailureKind::RowRemap),
+        Self::Reading(FailureKind::RowRemapFailed),
+        Self::Reading(FailureKind::Nvlink),
+        Self::Reading(FailureKind::Pcie),
+        Self::Reading(FailureKind::Power),
+        Self::Reading(FailureKind::DriverHang),
+        Self::Reading(FailureKind::SilentCorruption),
     ];
 
     /// Whether it is about what is bought where. These are drawn from a stream of their own.
@@ -337,11 +350,15 @@ pools:
             "automatic"
         };
         let gpus = 1 + draw.below(3) as u32;
+        // A stream of its own: worlds without such hardware stay what they were.
+        let mut hardware = Stream::named(seed, "hardware of config");
+        let fails = hardware.chance(0.5);
         let troubles = Trouble::ALL
             .into_iter()
-            .filter(|trouble| match trouble.is_about_placement() {
-                true => placing.chance(0.4),
-                false => draw.chance(0.4),
+            .filter(|trouble| match trouble {
+                Trouble::Reading(_) => fails && hardware.chance(0.3),
+                trouble if trouble.is_about_placement() => placing.chance(0.4),
+                _ => draw.chance(0.4),
             })
             .collect();
         let mut config = Self {

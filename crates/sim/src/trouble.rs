@@ -1,5 +1,6 @@
 //! Trouble: faults of machines, of the cloud and of the network, and what operators do.
 
+use navarch_config::scenario::FailureKind;
 use navarch_model::{
     Automation, CloudStatus, FleetId, NodeCommandType, NodeId, ProviderErrorKind,
     ProviderInstanceId, Time,
@@ -9,6 +10,7 @@ use crate::cloud::Listing;
 use crate::config::Trouble;
 use crate::faults::{Faults, Heat};
 use crate::machine::Host;
+use crate::run::book::Broken;
 use crate::world::{Event, Sim};
 
 /// What a GPU that is too hot says, in degrees Celsius.
@@ -251,6 +253,29 @@ impl Sim {
                 rented.status = CloudStatus::Terminating;
                 let notice = self.boots.between(3_000, 120_000);
                 self.queue.push(now + notice, Event::Gone(id.clone()));
+            }
+            Trouble::Reading(failure) => {
+                let broken = Broken {
+                    at: 0,
+                    kind: failure,
+                    since: now,
+                    until,
+                    gpus: vec![gpu],
+                    permanent: false,
+                    message: String::new(),
+                };
+                host.faults.add(&broken);
+                if failure == FailureKind::Boot && !host.dead {
+                    host.go_dark();
+                    host.boots += 1;
+                    let wait = self.boots.between(15_000, 90_000);
+                    self.queue.push(now + wait, Event::Boot(id.clone()));
+                }
+                self.note("fault", format_args!("{text}"));
+                if let Some(code) = failure.usual_xid() {
+                    self.xid(id, code, gpu, "");
+                }
+                return;
             }
             Trouble::Partition => host.cut_until = until,
             Trouble::Vanish => {

@@ -368,7 +368,7 @@ impl Sim {
 
 impl Faults {
     /// Adds something that is broken.
-    fn add(&mut self, broken: &Broken) {
+    pub(crate) fn add(&mut self, broken: &Broken) {
         let message = || match broken.message.as_str() {
             "" => None,
             message => Some(message.to_owned()),

@@ -12,6 +12,6 @@ pub fn start(
     file: Option<&Path>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     navarch_node::start_logging(&global.log_level, global.log_format, file)
-        .and_then(navarch_node::LogLevel::follow_signals)
+        .and_then(navarch_node::LogSwitches::follow_signals)
         .map_err(|error| Failure::Said(error.to_string()))
 }

@@ -105,7 +105,7 @@ pub struct Args {
     pub exit_with_stdin: bool,
 
     /// What to log: error, warn, info, debug, trace, off, or TARGET=LEVEL pairs with commas
-    /// between. While the agent runs, SIGUSR1 raises it to debug and SIGUSR2 restores it
+    /// between. While the agent runs, SIGUSR1 switches between this and debug
     #[arg(
         long,
         value_name = "LEVEL",
@@ -114,7 +114,7 @@ pub struct Args {
     )]
     pub log_level: LogFilter,
 
-    /// How to write the log
+    /// How to write the log. While the agent runs, SIGUSR2 switches it
     #[arg(long, value_name = "FORMAT", env = "NAVARCH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }

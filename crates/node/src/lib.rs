@@ -23,5 +23,5 @@ mod worker;
 
 pub use args::{Args, Label, LogFormat, Secret, with_double_dashes};
 pub use error::AgentError;
-pub use log::{LogFilter, LogLevel, start_logging};
+pub use log::{LogFilter, LogSwitches, start_logging};
 pub use start::run;

@@ -1,14 +1,21 @@
-//! The log of every program: how it starts, and how its level changes while the program runs.
+//! The log of every program: how it starts, and how its level and format change while the program
+//! runs.
 
+use std::fmt;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
@@ -60,6 +67,44 @@ impl FromStr for LogFilter {
     }
 }
 
+/// Writes records as text or as JSON, whichever is chosen at the time.
+struct Lines {
+    text: Format<Full>,
+    json: Format<Json>,
+    as_json: Arc<AtomicBool>,
+}
+
+impl Lines {
+    fn new(as_json: Arc<AtomicBool>) -> Self {
+        // The spans of libraries are written as text when they begin, and would be no JSON later.
+        let json = tracing_subscriber::fmt::format().json().flatten_event(true);
+        Self {
+            text: tracing_subscriber::fmt::format(),
+            json: json.with_current_span(false).with_span_list(false),
+            as_json,
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.as_json.load(Ordering::Relaxed) {
+            self.json.format_event(context, writer, event)
+        } else {
+            self.text.format_event(context, writer, event)
+        }
+    }
+}
+
 /// Starts the log, on standard error or at the end of `file`; errors go to standard error in any
 /// case, for whoever watches. A log that was started before stays as it is.
 ///
@@ -70,13 +115,17 @@ pub fn start_logging(
     filter: &LogFilter,
     format: LogFormat,
     file: Option<&Path>,
-) -> Result<LogLevel, AgentError> {
+) -> Result<LogSwitches, AgentError> {
     let (layer, handle) = reload::Layer::new(filter.targets.clone());
     let writer = match file {
         Some(path) => BoxMakeWriter::new(Mutex::new(open(path)?)),
         None => BoxMakeWriter::new(std::io::stderr),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let as_json = Arc::new(AtomicBool::new(format == LogFormat::Json));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(file.is_none() && std::io::stderr().is_terminal())
+        .event_format(Lines::new(Arc::clone(&as_json)));
     let errors = file.map(|_| {
         tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
@@ -84,17 +133,14 @@ pub fn start_logging(
             .with_target(false)
             .with_filter(LevelFilter::ERROR)
     });
-    let registry = tracing_subscriber::registry().with(layer).with(errors);
-    let _started = match format {
-        LogFormat::Text => {
-            let colour = file.is_none() && std::io::stderr().is_terminal();
-            registry.with(lines.with_ansi(colour)).try_init()
-        }
-        LogFormat::Json => registry
-            .with(lines.with_ansi(false).json().flatten_event(true))
-            .try_init(),
-    };
-    Ok(LogLevel {
+    let _started = tracing_subscriber::registry()
+        .with(layer)
+        .with(errors)
+        .with(lines)
+        .try_init();
+    Ok(LogSwitches {
+        detailed: false,
+        as_json,
         filter: filter.clone(),
         handle,
     })
@@ -111,52 +157,65 @@ fn open(path: &Path) -> Result<File, AgentError> {
     options.open(path).map_err(AgentError::io("open", path))
 }
 
-/// Changes what is logged while the program runs.
-#[derive(Debug, Clone)]
-pub struct LogLevel {
+/// Changes what is logged, and how, while the program runs.
+#[derive(Debug)]
+pub struct LogSwitches {
+    detailed: bool,
+    as_json: Arc<AtomicBool>,
     filter: LogFilter,
     handle: reload::Handle<Targets, Registry>,
 }
 
-impl LogLevel {
-    /// Logs everything that Navarch itself says, down to DEBUG.
-    pub fn raise(&self) {
-        if self.handle.reload(self.filter.detailed()).is_ok() {
+impl LogSwitches {
+    /// Logs everything that Navarch itself says down to DEBUG, or again what the program was
+    /// started with. The change itself is said at a level at which it shows.
+    fn switch_level(&mut self) {
+        self.detailed = !self.detailed;
+        // Nothing is loaded where another log was started first, and then nothing changes.
+        if self.detailed {
+            let _other = self.handle.reload(self.filter.detailed());
             tracing::info!(log_level = "navarch=debug", "log level changed");
+        } else {
+            tracing::info!(log_level = self.filter.as_str(), "log level changed");
+            let _other = self.handle.reload(self.filter.targets.clone());
         }
     }
 
-    /// Logs what the program was started with.
-    pub fn restore(&self) {
-        tracing::info!(log_level = self.filter.as_str(), "log level changed");
-        // It fails only where another log was started first, and then there is nothing to change.
-        let _other = self.handle.reload(self.filter.targets.clone());
+    /// Writes JSON from now on, or text if it was JSON until now.
+    fn switch_format(&mut self) {
+        let was_json = self.as_json.fetch_xor(true, Ordering::Relaxed);
+        let format = if was_json {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        };
+        tracing::info!(log_format = format.word(), "log format changed");
     }
 
-    /// Listens for SIGUSR1, which raises the level, and SIGUSR2, which restores it. The signals
-    /// are heard from now on; what is returned acts on them and never ends.
+    /// Listens for SIGUSR1, which switches the level, and SIGUSR2, which switches the format. The
+    /// signals are heard from now on; what is returned acts on them and never ends.
     ///
     /// # Errors
     ///
     /// The system does not tell signals.
     #[cfg(unix)]
-    pub fn follow_signals(self) -> Result<impl Future<Output = ()> + Send, AgentError> {
+    pub fn follow_signals(mut self) -> Result<impl Future<Output = ()> + Send, AgentError> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(AgentError::Signals);
-        let mut raise = listen(SignalKind::user_defined1())?;
-        let mut restore = listen(SignalKind::user_defined2())?;
+        let mut level = listen(SignalKind::user_defined1())?;
+        let mut format = listen(SignalKind::user_defined2())?;
         Ok(async move {
             loop {
                 tokio::select! {
-                    Some(()) = raise.recv() => self.raise(),
-                    Some(()) = restore.recv() => self.restore(),
+                    Some(()) = level.recv() => self.switch_level(),
+                    Some(()) = format.recv() => self.switch_format(),
                     else => return std::future::pending().await,
                 }
             }
         })
     }
 
-    /// Without these signals the level stays; what is returned never ends.
+    /// Without these signals nothing changes; what is returned never ends.
     ///
     /// # Errors
     ///

@@ -36,17 +36,17 @@ const END_LIMIT: Duration = Duration::from_millis(500);
 ///
 /// When the agent cannot start: [`AgentError::exit_code`] is what the process returns.
 pub async fn run(args: Args) -> Result<(), AgentError> {
-    let level = start_logging(&args.log_level, args.log_format, None)?.follow_signals()?;
+    let switches = start_logging(&args.log_level, args.log_format, None)?.follow_signals()?;
     let stop = CancellationToken::new();
     let tasks = Tasks::under(&stop);
     let clock = RealClock::shared();
     let signals = signals(stop.clone())?;
     tasks.spawn("signals", signals);
     let token = tasks.token();
-    tasks.spawn("log level", async move {
+    tasks.spawn("log signals", async move {
         tokio::select! {
             () = token.cancelled() => {}
-            () = level => {}
+            () = switches => {}
         }
     });
     if args.exit_with_stdin {

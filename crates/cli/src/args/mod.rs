@@ -81,7 +81,7 @@ pub struct Global {
     )]
     pub output: Format,
     /// What is logged: error, warn, info, debug, trace, off, or TARGET=LEVEL pairs with commas
-    /// between. While a program runs, SIGUSR1 raises it to debug and SIGUSR2 restores it.
+    /// between. While a program runs, SIGUSR1 switches between this and debug.
     #[arg(
         long,
         global = true,
@@ -90,7 +90,7 @@ pub struct Global {
         value_name = "LEVEL"
     )]
     pub log_level: LogFilter,
-    /// How log records are written.
+    /// How log records are written. While a program runs, SIGUSR2 switches it.
     #[arg(
         long,
         global = true,

@@ -1,4 +1,4 @@
-//! Logs: every program says what it does, its level changes while it runs, and the log of one fault
+//! Logs: every program says what it does, its level and format change while it runs, and the log of one fault
 //! tells the whole story.
 
 use std::fs::File;
@@ -38,6 +38,14 @@ fn until_said(path: &Path, message: &str) -> Value {
     })
 }
 
+/// Waits for a text in the log, whatever its format.
+fn until_written(path: &Path, text: &str) {
+    until(&format!("{} has {text}", path.display()), || {
+        let log = whole_lines(path);
+        log.contains(text).then_some(()).ok_or(log)
+    });
+}
+
 #[test]
 fn machines_log_what_they_do_and_signals_change_how_much() {
     let fleet = Fleet::dev(&["--nodes=1", "--log-format=json"]);
@@ -60,7 +68,7 @@ fn machines_log_what_they_do_and_signals_change_how_much() {
         (&beat["level"], &beat["gpu_count"]),
         (&"DEBUG".into(), &8.into())
     );
-    signal(pid, Signal::USR2);
+    signal(pid, Signal::USR1);
     until("the level is restored", || {
         let said = until_said(&log, "log level changed");
         (said["log_level"] == "info")
@@ -91,6 +99,10 @@ fn machines_log_what_they_do_and_signals_change_how_much() {
     until_said(&server, "control plane ready");
     signal(fleet.server.pid(), Signal::USR1);
     until_said(&server, "log level changed");
+    signal(fleet.server.pid(), Signal::USR2);
+    until_written(&server, r#"log format changed log_format="text""#);
+    signal(fleet.server.pid(), Signal::USR2);
+    until_written(&server, r#""log_format":"json""#);
 }
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/golden/xid-79.txt");

@@ -571,16 +571,16 @@ macro_rules! make_services {
     };
 }
 
-/// Whether a path is that of a call.
-pub fn is_call(path: &str) -> bool {
-    CALLS.iter().any(|call| call.path == path)
+/// The call at a path, if there is one.
+pub fn call_at(path: &str) -> Option<&'static CallSpec> {
+    CALLS.iter().find(|call| call.path == path)
 }
 
 /// The answer to everything but POST, empty as the Go project's is: every call has effects or
 /// costs, so that none is for caches, links and crawlers.
 async fn no_post(uri: http::Uri) -> axum::response::Response {
     let answer = http::Response::builder();
-    let answer = if is_call(uri.path()) {
+    let answer = if call_at(uri.path()).is_some() {
         answer.status(405).header(http::header::ALLOW, "POST")
     } else {
         answer.status(404)

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use futures_util::{StreamExt as _, stream};
-use navarch_api::service::{Answers, Call};
+use navarch_api::service::{Answers, Call, CallSpec};
 use navarch_api::{ApiError, service};
 use navarch_config::{AuthConfig, TokenSource};
 use navarch_model::Role;
@@ -331,10 +331,12 @@ impl Gate {
         Err(Box::new(unauthorized()))
     }
 
-    /// Who makes a request, or the answer to one that may not be made.
+    /// Who makes a request, or the answer to one that may not be made. `call` is the one at the
+    /// path.
     pub(crate) fn admit(
         &self,
         path: &str,
+        call: Option<&CallSpec>,
         headers: &HeaderMap,
         peer: IpAddr,
     ) -> Result<Caller, Box<Response<Body>>> {
@@ -342,7 +344,7 @@ impl Gate {
             known,
             address: peer,
         };
-        if matches!(path, "/healthz" | "/readyz" | "/metrics") {
+        if call.is_none() && matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return Ok(caller(Arc::clone(&self.anybody)));
         }
         let tokens = self.tokens();
@@ -351,13 +353,12 @@ impl Gate {
         } else {
             self.recognise(&tokens, headers, peer)?
         };
-        let path = stands_for(path);
-        let Some(call) = service::CALLS.iter().find(|call| call.path == path) else {
+        let Some(call) = call.or_else(|| service::call_at(stands_for(path))) else {
             return Ok(caller(known));
         };
         if !known.may(call.role) {
             self.limits.count(Refusal::Forbidden);
-            let method = path.rsplit('/').next().unwrap_or_default();
+            let method = call.path.rsplit('/').next().unwrap_or_default();
             let held = known.role.map_or("every role", Role::word);
             let message = format!(
                 "{method} needs the role {}; the token {:?} has {held}",

@@ -18,10 +18,11 @@ use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use navarch_api::service::{CALLS, CallBody, Calls, is_call};
+use navarch_api::service::{CallBody, CallSpec, Calls, call_at};
 use navarch_time::{SharedClock, Tasks};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -44,6 +45,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// A request's headers that do not end within so many bytes are refused; the read that brings their
 /// end may bring as many again.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// When the system asks a quiet peer whether it is there, how often then, and how many times in vain
+/// before it ends the connection: 50 s in all. Longer keeps the streams of machines that are gone.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TRIES: u32 = 2;
 /// How long to wait before accepting again when the system refuses another connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -122,8 +128,8 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
+        if let Err(error) = set_up(&stream) {
+            tracing::debug!(%error, "the options of a connection were refused");
         }
         let Some(tls) = self.tls.clone() else {
             let first = tokio::select! {
@@ -157,8 +163,9 @@ impl Connection {
             counted.begun.fetch_add(1, Ordering::Relaxed);
             counted.open.fetch_add(1, Ordering::Relaxed);
             let busy = Busy(Arc::clone(&counted));
-            let streams = is_stream(request.uri().path());
-            let answer = front.answer(request, peer);
+            let call = call_at(request.uri().path());
+            let streams = call.is_some_and(|call| call.stream);
+            let answer = front.answer(request, call, peer);
             // The body of a stream keeps the connection busy until it ends. One that is there as a
             // whole does not: a peer that never takes it would hold the connection for ever.
             answer.map_ok(move |answer| {
@@ -178,9 +185,6 @@ impl Connection {
             .max_buf_size(MAX_HEADER_BYTES);
         builder
             .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Some(Duration::from_secs(30)))
-            .keep_alive_timeout(Duration::from_secs(20))
             .max_concurrent_streams(256)
             .max_header_list_size(16 * 1024);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -236,6 +240,23 @@ impl Connection {
     }
 }
 
+/// Sets the options of a new connection. The system finds out which peers are gone, for every
+/// protocol alike: pings of HTTP/2 would find the same, and each of its requests would pay for them.
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEP_ALIVE_AFTER)
+            .with_interval(KEEP_ALIVE_EVERY)
+            .with_retries(KEEP_ALIVE_TRIES),
+    )?;
+    // A peer that owes an acknowledgement is not asked whether it is there.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(KEEP_ALIVE_AFTER + KEEP_ALIVE_EVERY * KEEP_ALIVE_TRIES))?;
+    Ok(())
+}
+
 /// Whether a peer's first bytes can be nothing but HTTP/1. hyper finds out as well, but it takes a
 /// few bytes out of the stream to do so, and the short read that this makes doubles the buffer
 /// that each connection keeps.
@@ -256,23 +277,23 @@ pub struct Front {
 }
 
 impl Front {
-    /// Answers a request. What is a call goes to its handler at once; the router does not add to
+    /// Answers a request; `call` is the one at its path. What is a call goes to its handler at once; the router does not add to
     /// it, and costs as much as the smallest calls.
     fn answer(
         &self,
         mut request: Request<Incoming>,
+        call: Option<&CallSpec>,
         peer: SocketAddr,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + Send + use<> {
         let caller = match self
             .gate
-            .admit(request.uri().path(), request.headers(), peer.ip())
+            .admit(request.uri().path(), call, request.headers(), peer.ip())
         {
             Ok(caller) => caller,
             Err(refused) => return Either::Left(ready(Ok(refused.map(Answer::Page)))),
         };
         request.extensions_mut().insert(caller);
-        let is_call = request.method() == Method::POST && is_call(request.uri().path());
-        Either::Right(if is_call {
+        Either::Right(if call.is_some() && request.method() == Method::POST {
             let answer = self.calls.answer(request);
             Either::Left(answer.map(|answer| Ok(answer.map(Answer::Call))))
         } else {
@@ -327,11 +348,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Whether the answer to a path is a stream.
-fn is_stream(path: &str) -> bool {
-    CALLS.iter().any(|call| call.stream && call.path == path)
 }
 
 /// A body that may keep its connection busy.

@@ -298,3 +298,35 @@ async fn an_open_request_has_all_the_time_that_a_stop_gives_it() {
     let said = String::from_utf8_lossy(&late);
     assert!(said.contains("{\"acknowledged\":true}"), "{said:?}");
 }
+
+/// The kind of the timer that runs on the server's end of a connection, as /proc/net/tcp shows it.
+#[cfg(target_os = "linux")]
+fn timer_of(connection: &tokio::net::TcpStream) -> String {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let ours = port(connection.local_addr().expect("an address"));
+    let theirs = port(connection.peer_addr().expect("an address"));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let fields = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|fields| fields[1].ends_with(&theirs) && fields[2].ends_with(&ours))
+        .unwrap_or_else(|| panic!("{ours} is not connected to {theirs} in {table}"));
+    let (kind, _) = fields[5].split_once(':').expect("a kind and a time");
+    kind.to_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_system_asks_quiet_peers_whether_they_are_there() {
+    let plane = Plane::start().await;
+    GoAgent("n").register(&plane).await;
+    let mut stream = open(plane.address, beat(true).as_bytes()).await;
+    answered(&mut stream).await;
+    soon("the timer of keep-alive runs", async {
+        // 01, which sends again what was not acknowledged, goes first.
+        while timer_of(&stream) != "02" {
+            plane.settle().await;
+        }
+    })
+    .await;
+}

@@ -314,13 +314,8 @@ impl Sim {
             }
             // Machines that wait for a person or a witness hold the last launches of an offering.
             let held = report.is_some_and(|report| {
-                let waits = |about: &str, guard: &str| {
-                    let mut waits = report.waits.iter();
-                    waits.any(|wait| wait.about == about && wait.guard == guard)
-                };
-                ["launch_breaker", "placement"]
-                    .iter()
-                    .any(|guard| waits(pool.as_str(), guard))
+                let mut waits = report.waits.iter();
+                waits.any(|wait| matches!(wait.guard, "launch_breaker" | "placement"))
                     && members(&self.seen, pool).any(|instance| {
                         let node = node_of(&self.seen, instance);
                         !instance.was_active && node.is_some_and(|node| rests(node.id.as_str()))

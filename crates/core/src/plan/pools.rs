@@ -296,8 +296,9 @@ impl Planner<'_> {
         let mut buying = self.fleet.buying(pool, settings, self.now.core);
         let mut leaving = leaving.iter();
         while staying < target {
-            let (cause, words, reason) = match leaving.next() {
+            let (about, cause, words, reason) = match leaving.next() {
                 Some(instance) => (
+                    instance.id.as_str(),
                     LaunchCause::Replace {
                         instance: instance.id.clone(),
                     },
@@ -305,6 +306,7 @@ impl Planner<'_> {
                     "the machine is being drained".to_owned(),
                 ),
                 None => (
+                    pool.as_str(),
                     LaunchCause::Grow,
                     "launch a machine".to_owned(),
                     format!("{staying} of {target} machines"),
@@ -313,7 +315,12 @@ impl Planner<'_> {
             let place = match buying.next() {
                 Ok(place) => place,
                 Err(block) => {
-                    self.wait(pool, pool.as_str(), &words, &block);
+                    self.wait(pool, about, &words, &block);
+                    // Every machine that is not replaced for the same reason says so.
+                    if matches!(cause, LaunchCause::Replace { .. }) {
+                        staying += 1;
+                        continue;
+                    }
                     break;
                 }
             };

@@ -101,6 +101,8 @@ fn replacements_that_never_register_cost_three_machines_and_no_healthy_one() {
     let message = &stage.since(mark, &["breaker.opened"])[0];
     assert!(text(message, "message").contains("launch"), "{message}");
     assert_eq!(paid(&stage, mark).len(), LIMIT);
+    // The one that was being replaced says what its replacement waits for.
+    stage.until_explained(first, &["launch a machine to replace", "launch_breaker"]);
     // What breaks now keeps its machine, and says why.
     let broken = ["dev", "inject", second, "xid", "--code=79"];
     stage.fleet.ask(&broken).fine();

@@ -194,6 +194,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long after a start or a pause every agent that lives was heard: twice the time after
+    /// which one that is not heard is silent, and no less than agents wait between two tries.
+    pub fn settle(&self) -> Duration {
+        self.heartbeat_timeout.max(crate::agent::LONGEST_RETURN) * 2
+    }
+
     /// Resolves a configuration. `idempotency` says how each provider's cloud behaves.
     pub fn new(config: &Config, idempotency: impl Fn(&ProviderName) -> Idempotency) -> Self {
         let providers = config

@@ -17,6 +17,8 @@ pub struct Meta {
     pub fleet: FleetId,
     /// Fleet time at the last commit.
     pub core_time: Time,
+    /// Fleet time at the end of the last pause of a control plane; none if there was none.
+    pub resumed: Option<Time>,
     /// Counts the control planes that took the fleet over.
     pub epoch: u64,
     /// The sequence of the last event.
@@ -84,6 +86,7 @@ impl State {
             meta: Arc::new(Meta {
                 fleet,
                 core_time: Time(0),
+                resumed: None,
                 epoch: 0,
                 last_event: 0,
                 automation: AutomationSetting::default(),

@@ -1,6 +1,7 @@
 //! Guards: what may stop an action of our own choosing. Each is a pure function of present facts.
 
 mod breakers;
+mod presence;
 mod silence;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use navarch_model::Time;
 pub use breakers::{
     LastReplacement, is_widespread, launch_breaker, quiet_from, repair_breaker, small_pool,
 };
+pub use presence::Presence;
 pub use silence::{Silence, silence};
 
 /// Why an action is not taken now.

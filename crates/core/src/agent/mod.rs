@@ -27,6 +27,9 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 const SHORTEST_BEAT_LIMIT: Duration = Duration::from_secs(1);
 /// The first and the longest wait after a failed call.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The longest that an agent whose calls failed goes without a call that succeeds, once it could: a
+/// wait, jittered, and the call under way.
+pub const LONGEST_RETURN: Duration = Duration::from_secs(46);
 /// The longest wait of an agent that lost its node to another one. Lower, and two agents under one
 /// id take it from each other all the time; higher, and a node whose other agent ended goes silent
 /// past its timeout.

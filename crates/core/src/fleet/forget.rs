@@ -135,7 +135,8 @@ impl Fleet {
         let stands = self.last_replacement(&last.instance, last.at.core);
         let wait = guards.small_fleet_wait;
         probe != Some(last.instance.as_str())
-            && guards::small_pool(signature, stands, wait, self.now.core).is_none()
+            && guards::small_pool(signature, stands, wait, &self.presence(), self.now.core)
+                .is_none()
     }
 
     /// Pools that left the configuration and have nothing on record are forgotten after a while:

@@ -616,14 +616,14 @@ impl Witnesses {
     /// them stayed so. Nodes are fresh until `timeout` passed since they were heard: those that one
     /// event silenced fall silent at their last beats, one after the other, and the last of them must
     /// not take the survivors for the whole fleet. Nor may the first of them that is heard again
-    /// leave the others without it: it fell silent as they did, and is a witness again once it has
-    /// been fresh for `period`.
+    /// leave the others without it: it fell silent as they did, and is a witness again when it has
+    /// been fresh for long, which `again` says.
     pub(crate) fn at(
         &self,
         node: Option<&Node>,
         since: Time,
         timeout: Duration,
-        period: Duration,
+        again: impl Fn(Time) -> Time,
         now: Time,
     ) -> Testimony {
         let fresh_until = since - timeout;
@@ -660,12 +660,12 @@ impl Witnesses {
                 skipped = true;
                 continue;
             }
-            let due = *fresh + period;
+            let due = again(*fresh);
             if now >= due {
                 stayed += 1;
             } else {
                 fell += 1;
-                next = next.or(Some(due));
+                next = Some(next.map_or(due, |next: Time| next.min(due)));
             }
         }
         Testimony {

@@ -31,7 +31,7 @@ use navarch_model::{
     Automation, Change, Event, EventKind, InstanceId, Meta, NodeId, NodeStatus, Offering,
     OfferingMemory, Pool, PoolName, ProviderInstanceId, ProviderName, Stamp, State, Subject, Time,
 };
-use navarch_policy::HealthPolicy;
+use navarch_policy::{HealthPolicy, guards};
 
 use crate::input::{Actor, Applied, Effect, Input, Note, Rejection, Reply};
 use crate::plan::PoolReport;
@@ -41,7 +41,7 @@ use offerings::Prices;
 
 pub(crate) use cloud::{Made, PROOF_LISTINGS};
 pub(crate) use incidents::describe;
-pub(crate) use index::{Testimony, Witnesses};
+pub(crate) use index::Witnesses;
 pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;
@@ -164,7 +164,7 @@ pub struct Fleet {
     pub(crate) scaling: BTreeMap<PoolName, Scaling>,
     /// Reasons on record that still hold.
     pub(crate) notes: BTreeMap<(PoolName, String, &'static str, String), Note>,
-    /// Nothing that waits is due less than a full period after this moment.
+    /// The last start or end of a pause.
     pub(crate) grace: Time,
     /// Free bytes on the disk of the store; none until they were measured.
     pub(crate) disk_free: Option<u64>,
@@ -251,7 +251,7 @@ impl Fleet {
         self.due.any
     }
 
-    /// Since when silence and deadlines count: the last start or pause.
+    /// Since when heartbeats are missed, at the earliest: the last start or pause.
     pub const fn grace(&self) -> Time {
         self.grace
     }
@@ -414,10 +414,13 @@ impl Fleet {
         }
     }
 
-    /// The moment `since` counts from: nothing is due less than a full period after a start or
-    /// a pause.
-    pub(crate) fn graced(&self, since: Time) -> Time {
-        since.max(self.grace)
+    /// What a start or a pause does to the waits that were under way.
+    pub(crate) fn presence(&self) -> guards::Presence {
+        guards::Presence {
+            since: self.grace,
+            resumed: self.state.meta.resumed,
+            settle: self.settings.settle(),
+        }
     }
 
     /// The call that an instance waits for an answer of.

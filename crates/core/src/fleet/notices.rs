@@ -259,7 +259,8 @@ impl Fleet {
 
     /// Until when an operator waits for the answer to a notice.
     fn deadline(&self, notice: &Notice) -> Time {
-        self.graced(notice.created.core) + self.settings.notifier.timeout
+        self.presence()
+            .due(notice.created.core, self.settings.notifier.timeout)
     }
 
     /// Whether the scheduler knows that a node is to be drained, or there is none to know it.

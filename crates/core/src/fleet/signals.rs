@@ -268,10 +268,11 @@ impl Fleet {
         }
     }
 
-    /// When signals that came at a moment are too old. Nobody is late before a start.
+    /// When signals that came at a moment are too old. They are not on record: a start or a pause
+    /// leaves all of that time to gather new ones.
     pub(crate) fn stale_signals_at(&self, from: Option<Time>) -> Time {
         let patience: Duration = self.settings.autoscale_interval * STALE_AFTER;
-        self.graced(from.unwrap_or(self.grace)) + patience
+        self.presence().fresh(from.unwrap_or(self.grace)) + patience
     }
 
     /// What the autoscaler of a pool goes by.

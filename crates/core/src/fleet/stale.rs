@@ -156,10 +156,10 @@ impl Fleet {
         }
     }
 
-    /// From when a node's full reports are counted.
+    /// From when a node's full reports are counted. When the last one came is not on record.
     pub(crate) fn last_full(&self, node: &Node) -> Time {
         let last = self.soft.get(&node.id).and_then(|soft| soft.last_full);
-        self.graced(
+        self.presence().fresh(
             last.unwrap_or(node.registered.core)
                 .max(node.fresh_since.core),
         )

@@ -100,19 +100,24 @@ impl Fleet {
         }
     }
 
-    /// Grace for everything when we were paused: what happened meanwhile is not known.
+    /// A pause of ours is no start, but what happened meanwhile is as little known.
     fn notice_pause(&mut self) {
         let last = self.last_tick.replace(self.now);
         let Some(last) = last else { return };
         let gap = self.now.core.since(last.core);
         if gap > self.settings.guards.pause_gap {
             self.grace = self.now.core;
+            self.put_meta(Meta {
+                resumed: Some(self.now.core),
+                ..Meta::clone(&self.state.meta)
+            });
             self.look_at_all();
             self.event(
                 EventKind::Paused,
                 Subject::default(),
                 format!(
-                    "the control plane did not run for {:.1} s: every deadline starts anew",
+                    "the control plane did not run for {:.1} s: nothing is due before everybody could be \
+                     heard",
                     gap.as_secs_f64()
                 ),
                 [],
@@ -156,6 +161,7 @@ impl Fleet {
     }
 
     fn expire_incidents(&mut self) {
+        let presence = self.presence();
         let due: Vec<Incident> = self
             .index
             .passing()
@@ -163,7 +169,7 @@ impl Fleet {
             .filter(|incident| {
                 incident.is_open()
                     && incident.clear_after.is_some_and(|after| {
-                        self.now.core >= self.graced(incident.last_evidence.core) + after
+                        self.now.core >= presence.due(incident.last_evidence.core, after)
                     })
             })
             .map(|incident| Incident::clone(incident))
@@ -181,18 +187,17 @@ impl Fleet {
     /// External nodes that were silent for long are gone, unless an operator holds them.
     fn end_silent_externals(&mut self) {
         let now = self.now.core;
-        let known = self.grace + self.settings.heartbeat_timeout * 2;
+        let presence = self.presence();
         let gone: Vec<Node> = self
             .state
             .nodes
             .values()
             .filter(|node| {
                 node.silent_since
-                    .is_some_and(|since| now.since(since.core) >= EXTERNAL_SILENCE)
+                    .is_some_and(|since| now >= presence.silence_due(since.core, EXTERNAL_SILENCE))
                     && node.instance.is_none()
                     && node.terminated.is_none()
                     && !node.is_held_by_operator()
-                    && now >= known
             })
             .map(|node| Node::clone(node))
             .collect();

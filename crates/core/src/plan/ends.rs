@@ -6,7 +6,7 @@ use navarch_model::{
 };
 use navarch_policy::guards::{self, Block, Silence};
 
-use crate::fleet::{Fleet, Testimony};
+use crate::fleet::Fleet;
 use crate::settings::PoolSettings;
 
 impl Fleet {
@@ -60,9 +60,13 @@ impl Fleet {
         settings: &PoolSettings,
         now: Time,
     ) -> Silence {
-        let testimony = self.testimony(node, since, settings, now);
+        let presence = self.presence();
+        let period = settings.config.health.silence_replace_after;
+        let timeout = self.settings.heartbeat_timeout;
+        let again = |fresh| presence.silence_due(fresh, period.unwrap_or_default());
+        let testimony = self.witnesses().at(node, since, timeout, again, now);
         Silence {
-            since: self.graced(since),
+            since: presence.fresh(since),
             sighting: instance.and_then(|instance| instance.sighting),
             fresh_then: testimony.fresh_then,
             stayed_fresh: testimony.stayed_fresh,
@@ -72,7 +76,7 @@ impl Fleet {
                 .guards
                 .silence_witnesses
                 .at_least(testimony.fresh_then),
-            replace_after: settings.config.health.silence_replace_after,
+            enough: period.map(|period| presence.silence_due(since, period)),
             confirmed: false,
         }
     }
@@ -102,23 +106,6 @@ impl Fleet {
         };
         let way_out = format!("; `navarch node confirm-dead {}` says so", node.id);
         guards::silence(&facts, now).map_err(|block| told(block, &way_out))
-    }
-
-    /// What the other nodes say of a silence that began at `since`.
-    fn testimony(
-        &self,
-        node: Option<&Node>,
-        since: Time,
-        settings: &PoolSettings,
-        now: Time,
-    ) -> Testimony {
-        let timeout = self.settings.heartbeat_timeout;
-        let period = settings
-            .config
-            .health
-            .silence_replace_after
-            .unwrap_or_default();
-        self.witnesses().at(node, since, timeout, period, now)
     }
 
     /// Whether a machine that nobody claims may be asked to go now. A question that was asked a
@@ -152,7 +139,7 @@ impl Fleet {
         let gone = instance
             .sighting
             .filter(|sighting| {
-                silent.is_none_or(|since| sighting.at.core >= self.graced(since.core))
+                silent.is_none_or(|since| sighting.at.core >= self.presence().fresh(since.core))
             })
             .is_some_and(|sighting| match sighting.status {
                 CloudStatus::Terminated => true,
@@ -213,7 +200,7 @@ impl Fleet {
             }
             DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
         };
-        self.graced(hold.since.core) + limit
+        self.presence().due(hold.since.core, limit)
     }
 
     /// Whether a leaving machine's replacement is in place, or none can or need come first.
@@ -262,7 +249,14 @@ impl Fleet {
 
     /// When a machine that is to go should be gone.
     pub(crate) fn overdue_at(&self, instance: &Instance) -> Time {
-        self.graced(instance.phase_since.core) + self.settings.guards.terminate.alert_after
+        let patience = self.settings.guards.terminate.alert_after;
+        self.presence().due(instance.phase_since.core, patience)
+    }
+
+    /// When the agent of a machine should have registered.
+    pub(super) fn registration_due(&self, instance: &Instance) -> Time {
+        let patience = self.settings.instances.registration_timeout;
+        self.presence().due(instance.phase_since.core, patience)
     }
 
     /// Whether a machine that is to go should be gone by now.

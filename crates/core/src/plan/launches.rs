@@ -279,11 +279,10 @@ impl Fleet {
         }
     }
 
-    /// When an instance that is being launched has waited long enough. The deadline is graced: a
-    /// control plane that was away did not wait for an answer.
+    /// When an instance that is being launched has waited long enough.
     pub(crate) fn doubt_at(&self, instance: &Instance) -> Time {
         let patience = self.settings.instances.launch_timeout;
-        let deadline = self.graced(instance.phase_since.core) + patience;
+        let deadline = self.presence().due(instance.phase_since.core, patience);
         // A call under way may be a repeat: it has its own time.
         match self.calls.get(&instance.id) {
             Some(_) => deadline.max(instance.launch_deadline.unwrap_or(deadline)),

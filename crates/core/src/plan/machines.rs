@@ -148,7 +148,6 @@ impl Planner<'_> {
     }
 
     fn machine(&mut self, instance: &Instance) {
-        let settings = &self.fleet.settings;
         let id = instance.id.clone();
         if instance.phase == Phase::Launching {
             let deadline = self.fleet.doubt_at(instance);
@@ -203,8 +202,7 @@ impl Planner<'_> {
                 self.actions.push(Action::Lookup { instance: id });
             }
             Phase::PendingRegistration => {
-                let deadline = self.fleet.graced(instance.phase_since.core)
-                    + settings.instances.registration_timeout;
+                let deadline = self.fleet.registration_due(instance);
                 if self.now.core < deadline {
                     self.wake(deadline);
                 }
@@ -251,8 +249,7 @@ impl Planner<'_> {
     /// what confirms a silence confirms that it does not.
     fn lost(&mut self, instance: &Instance) {
         let since = instance.phase_since;
-        let deadline =
-            self.fleet.graced(since.core) + self.fleet.settings.instances.registration_timeout;
+        let deadline = self.fleet.registration_due(instance);
         if self.fleet.has_vanished(instance) {
             self.end(instance, EndCause::Vanished);
             return;
@@ -338,6 +335,7 @@ impl Planner<'_> {
             .sighting
             .is_some_and(|sighting| sighting.status == CloudStatus::NotFound);
         let unseen = silent.is_some_and(|since| {
+            let since = self.fleet.presence().fresh(since);
             instance.sighting.is_none_or(|sighting| {
                 sighting.at.core < since
                     || self.now.core.since(sighting.at.core)

@@ -110,7 +110,8 @@ impl Planner<'_> {
             let decided = breaker.probe_at.unwrap_or_default();
             let proven = match fleet.last_replacement(&id, decided) {
                 Some(LastReplacement::ActiveSince(since)) => {
-                    let due = since + fleet.settings.guards.breaker.confirm;
+                    let confirm = fleet.settings.guards.breaker.confirm;
+                    let due = fleet.presence().due(since, confirm);
                     self.wake(due);
                     (now >= due).then_some(true)
                 }

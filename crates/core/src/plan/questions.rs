@@ -133,7 +133,7 @@ impl Fleet {
         // up, the drain waits for capacity.
         let times = &self.settings.instances;
         let comes_up = times.launch_timeout + times.registration_timeout;
-        Some(over.max(self.graced(hold.since.core) + comes_up))
+        Some(over.max(self.presence().due(hold.since.core, comes_up)))
     }
 
     /// Whether the fleet's budget allows one more disruption.

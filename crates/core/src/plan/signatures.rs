@@ -150,8 +150,8 @@ impl Fleet {
         let last = memory
             .and_then(|memory| memory.last_repairs.get(signature))
             .and_then(|last| self.last_replacement(&last.instance, last.at.core));
-        guards::small_pool(signature, last, self.settings.guards.small_fleet_wait, now)
-            .map_or(Ok(()), Err)
+        let wait = self.settings.guards.small_fleet_wait;
+        guards::small_pool(signature, last, wait, &self.presence(), now).map_or(Ok(()), Err)
     }
 
     /// How the replacement of an instance stands.
@@ -176,20 +176,20 @@ impl Fleet {
         match replaced {
             Some(other) if other.active_since.is_some() => other
                 .active_since
-                .map(|since| LastReplacement::ActiveSince(self.graced(since.core))),
+                .map(|since| LastReplacement::ActiveSince(since.core)),
             // It broke as well: waiting for it to be ACTIVE could last for ever.
             Some(other) if self.is_out_of_order(other) => {
                 let broke = self
                     .node_of(other)
                     .and_then(|node| self.worst_incident(node))
                     .map_or(decided, |incident| incident.opened.core);
-                Some(LastReplacement::None(self.graced(broke.max(decided))))
+                Some(LastReplacement::None(broke.max(decided)))
             }
             Some(other) if other.phase.counts_as_capacity() => Some(LastReplacement::NotActive),
             _ if draining => Some(LastReplacement::NotActive),
             // The drain was taken back: the old machine is repaired and no attempt counts.
             _ if old.is_some() => None,
-            _ => Some(LastReplacement::None(self.graced(decided))),
+            _ => Some(LastReplacement::None(decided)),
         }
     }
 }

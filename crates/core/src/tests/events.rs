@@ -165,23 +165,28 @@ fn terminate_ends_a_silent_external_node_and_asks_the_agent_of_one_that_is_heard
 
 #[test]
 fn external_nodes_that_are_silent_for_a_day_leave_unless_an_operator_holds_them() {
-    let mut rig = Rig::new(&yaml(0, 2, ""));
+    let mut rig = Rig::new(&yaml(0, 2, "guards:\n  pause_gap: 1m\n"));
+    let wait = |rig: &mut Rig, minutes: u64| {
+        for _ in 0..minutes {
+            rig.pass(60);
+            rig.take(Input::Tick);
+        }
+    };
     let (gone, held) = (external(&mut rig, "gone"), external(&mut rig, "held"));
     command(&mut rig, &held, NodeCommandType::Cordon);
     for name in ["gone", "held"] {
         rig.silent(&navarch_model::InstanceId::new(name));
     }
-    rig.pass(24 * 3600 - 1);
+    wait(&mut rig, 12 * 60);
+    // Nobody listened in a pause of ours.
+    rig.pass(12 * 3600);
     rig.take(Input::Tick);
-    // That gap was a pause of ours: one more moment of grace.
+    wait(&mut rig, 24 * 60 - 1);
     assert_eq!(
         rig.fleet.state().nodes[&gone].lifecycle,
         Lifecycle::Registered
     );
-    for _ in 0..80 {
-        rig.pass(4);
-        rig.take(Input::Tick);
-    }
+    wait(&mut rig, 6);
     assert_eq!(
         rig.fleet.state().nodes[&gone].lifecycle,
         Lifecycle::Terminated

@@ -22,6 +22,7 @@ mod policy;
 mod proofs;
 mod register;
 mod reports;
+mod restarts;
 mod restored;
 mod rules;
 mod scope;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use navarch_model::{Breaker, Time};
 
-use super::{Block, doubled};
+use super::{Block, Presence, doubled};
 
 /// Whether one signature on `hits` of `nodes` nodes is one cause rather than many: more than
 /// `limit`, in a group large enough for a share to mean something.
@@ -119,6 +119,7 @@ pub fn small_pool(
     signature: &str,
     last: Option<LastReplacement>,
     wait: Duration,
+    presence: &Presence,
     now: Time,
 ) -> Option<Block> {
     let (from, cause, words) = match last? {
@@ -134,12 +135,13 @@ pub fn small_pool(
         }
         LastReplacement::None(time) => (time, "ended", "ended without a machine"),
     };
-    (now < from + wait).then(|| {
+    let due = presence.due(from, wait);
+    (now < due).then(|| {
         Block::new(
             "small_pool",
             cause,
             format!("the previous replacement for {signature} {words}"),
         )
-        .until(from + wait)
+        .until(due)
     })
 }

@@ -1,7 +1,5 @@
 //! Silence: what must confirm that a machine which is not heard is dead.
 
-use std::time::Duration;
-
 use navarch_model::{CloudStatus, Sighting, Time};
 
 use super::Block;
@@ -9,7 +7,7 @@ use super::Block;
 /// What speaks for a silent machine being dead.
 #[derive(Debug, Clone, Copy)]
 pub struct Silence {
-    /// Since when it has been silent, grace included.
+    /// From when on what the cloud says of it counts.
     pub since: Time,
     /// What the cloud last said of it.
     pub sighting: Option<Sighting>,
@@ -21,8 +19,8 @@ pub struct Silence {
     pub next: Option<Time>,
     /// How many nodes must have stayed fresh.
     pub witnesses: usize,
-    /// How long a silence must last; none means never by silence alone.
-    pub replace_after: Option<Duration>,
+    /// When it has been silent long enough; none means never by silence alone.
+    pub enough: Option<Time>,
     /// Whether an operator confirmed that it is dead.
     pub confirmed: bool,
 }
@@ -51,7 +49,7 @@ pub fn silence(facts: &Silence, now: Time) -> Result<String, Block> {
             CloudStatus::NotFound | CloudStatus::Running | CloudStatus::Terminating => {}
         }
     }
-    let Some(replace_after) = facts.replace_after else {
+    let Some(enough) = facts.enough else {
         return Err(Block::new(
             "silence",
             "never",
@@ -59,11 +57,9 @@ pub fn silence(facts: &Silence, now: Time) -> Result<String, Block> {
              machine is dead",
         ));
     };
-    if now < facts.since + replace_after {
-        return Err(
-            Block::new("silence", "short", "it has not been silent long enough")
-                .until(facts.since + replace_after),
-        );
+    if now < enough {
+        let block = Block::new("silence", "short", "it has not been silent long enough");
+        return Err(block.until(enough));
     }
     if facts.stayed_fresh < facts.witnesses {
         let mut block = Block::new(

@@ -10,6 +10,13 @@ use super::*;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
+/// A control plane that has been there since long before everything.
+const EVER: Presence = Presence {
+    since: at(-9_999),
+    resumed: None,
+    settle: Duration::from_secs(180),
+};
+
 const fn at(seconds: i64) -> Time {
     Time(seconds * 1_000_000)
 }
@@ -116,7 +123,7 @@ fn silence_needs_confirmation() {
         stayed_fresh: 4,
         next: None,
         witnesses: 2,
-        replace_after: Some(Duration::from_secs(900)),
+        enough: Some(at(1000)),
         confirmed: false,
     };
     let cases: [(&str, Silence, i64, bool); 17] = [
@@ -142,7 +149,7 @@ fn silence_needs_confirmation() {
             "not found twice",
             Silence {
                 sighting: seen(CloudStatus::NotFound, 2, 101),
-                replace_after: None,
+                enough: None,
                 ..base
             },
             102,
@@ -211,7 +218,7 @@ fn silence_needs_confirmation() {
         (
             "never",
             Silence {
-                replace_after: None,
+                enough: None,
                 ..base
             },
             99999,
@@ -221,7 +228,7 @@ fn silence_needs_confirmation() {
             "operator",
             Silence {
                 confirmed: true,
-                replace_after: None,
+                enough: None,
                 ..base
             },
             101,
@@ -424,11 +431,11 @@ fn each_reason_of_a_guard_has_a_word_of_its_own() {
         stayed_fresh: 0,
         next: None,
         witnesses: 2,
-        replace_after: Some(wait),
+        enough: Some(at(600)),
         confirmed: false,
     };
     let never = Silence {
-        replace_after: None,
+        enough: None,
         ..base
     };
     let found = [
@@ -440,9 +447,15 @@ fn each_reason_of_a_guard_has_a_word_of_its_own() {
         launch_breaker("o", &open, None, 1, at(0)),
         launch_breaker("o", &open, None, 0, at(0)),
         launch_breaker("o", &Breaker::default(), Some(3), 3, at(0)),
-        small_pool("s", Some(LastReplacement::NotActive), wait, at(0)),
-        small_pool("s", Some(LastReplacement::ActiveSince(at(0))), wait, at(0)),
-        small_pool("s", Some(LastReplacement::None(at(0))), wait, at(0)),
+        small_pool("s", Some(LastReplacement::NotActive), wait, &EVER, at(0)),
+        small_pool(
+            "s",
+            Some(LastReplacement::ActiveSince(at(0))),
+            wait,
+            &EVER,
+            at(0),
+        ),
+        small_pool("s", Some(LastReplacement::None(at(0))), wait, &EVER, at(0)),
         silence(&base, at(0)).err(),
         silence(&base, at(600)).err(),
         silence(&never, at(600)).err(),
@@ -478,7 +491,7 @@ fn a_wait_says_until_when_and_a_scope_what_it_spans() {
         stayed_fresh: 4,
         next: None,
         witnesses: 2,
-        replace_after: Some(wait),
+        enough: Some(at(700)),
         confirmed: false,
     };
     for block in [
@@ -486,9 +499,16 @@ fn a_wait_says_until_when_and_a_scope_what_it_spans() {
             "s",
             Some(LastReplacement::ActiveSince(at(100))),
             wait,
+            &EVER,
             at(100),
         ),
-        small_pool("s", Some(LastReplacement::None(at(100))), wait, at(100)),
+        small_pool(
+            "s",
+            Some(LastReplacement::None(at(100))),
+            wait,
+            &EVER,
+            at(100),
+        ),
         silence(&facts, at(100)).err(),
     ] {
         assert_eq!(
@@ -499,4 +519,94 @@ fn a_wait_says_until_when_and_a_scope_what_it_spans() {
     }
     assert_eq!(Scope::Pool("train").to_string(), "pool train");
     assert_eq!(Scope::Fleet.to_string(), "the fleet");
+}
+
+#[test]
+fn what_was_under_way_at_a_start_goes_on_and_is_due_once_everybody_could_be_heard() {
+    // It began at second 100 and takes 600 s; those who could end it are heard within 180 s.
+    for (what, start, seconds, due) in [
+        ("nothing started since", 0, 600, 700),
+        ("it began with the start", 100, 600, 700),
+        ("a start early in it", 200, 600, 700),
+        ("a start that leaves as long as they need", 520, 600, 700),
+        ("a start a second later", 521, 600, 701),
+        ("a start just before it was due", 699, 600, 879),
+        ("long due at the start", 50_000, 600, 50_180),
+        (
+            "shorter than they need: all of it again",
+            50_000,
+            60,
+            50_060,
+        ),
+        ("short, and a start in it", 130, 60, 190),
+        ("at once", 50_000, 0, 50_000),
+        ("for ever", 200, u64::MAX, i64::MAX / 1_000_000),
+    ] {
+        let presence = Presence {
+            since: at(start),
+            ..EVER
+        };
+        let found = presence.due(at(100), Duration::from_secs(seconds));
+        assert_eq!(found.0 / 1_000_000, due, "{what}");
+    }
+}
+
+#[test]
+fn a_silence_lasts_while_somebody_listens() {
+    // It began at second 100 and must last for 600 s.
+    for (what, start, resumed, seconds, due) in [
+        ("nobody was away", 0, None, 600, 700),
+        ("a start early in it", 200, None, 600, 700),
+        (
+            "a start just before it was long enough",
+            699,
+            None,
+            600,
+            879,
+        ),
+        ("long enough at the start", 50_000, None, 600, 50_180),
+        ("a pause before it", 90, Some(90), 600, 700),
+        (
+            "a pause in it: nobody listened before",
+            4_000,
+            Some(4_000),
+            600,
+            4_600,
+        ),
+        ("a pause, and then a start", 4_300, Some(4_000), 600, 4_600),
+        (
+            "a pause, and much later a start",
+            9_000,
+            Some(4_000),
+            600,
+            9_180,
+        ),
+        (
+            "shorter than they need to be heard",
+            50_000,
+            None,
+            60,
+            50_180,
+        ),
+        ("short, and begun since the start", 100, None, 60, 160),
+    ] {
+        let presence = Presence {
+            since: at(start),
+            resumed: resumed.map(at),
+            ..EVER
+        };
+        let found = presence.silence_due(at(100), Duration::from_secs(seconds));
+        assert_eq!(found, at(due), "{what}");
+    }
+}
+
+#[test]
+fn what_is_only_seen_counts_from_the_last_start_or_pause() {
+    for (seen, start, from) in [(100, 0, 100), (100, 100, 100), (100, 200, 200)] {
+        let presence = Presence {
+            since: at(start),
+            ..EVER
+        };
+        assert_eq!(presence.fresh(at(seen)), at(from), "{seen} {start}");
+    }
 }

@@ -17,6 +17,8 @@ use super::{OnDisk, rows, words};
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetaRow {
     core_time: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resumed: Option<i64>,
     last_event: u64,
     automation: AutomationSettingRow,
 }
@@ -27,12 +29,14 @@ impl MetaRow {
         let Meta {
             fleet: _,
             core_time,
+            resumed,
             epoch: _,
             last_event,
             automation,
         } = meta;
         Self {
             core_time: core_time.to_row(),
+            resumed: resumed.as_ref().map(Time::to_row),
             last_event: *last_event,
             automation: automation.to_row(),
         }
@@ -43,6 +47,7 @@ impl MetaRow {
         Meta {
             fleet,
             core_time: Time::from_row(self.core_time),
+            resumed: self.resumed.map(Time::from_row),
             epoch,
             last_event: self.last_event,
             automation: AutomationSetting::from_row(self.automation),

@@ -257,13 +257,20 @@ fn fleet(golden: &mut Golden) {
     let meta = Meta {
         fleet: fleet.clone(),
         core_time: Time(7),
+        resumed: None,
         epoch: 8,
         last_event: 9,
         automation: setting.clone(),
     };
-    golden.check("meta", &meta, &encode_row(&MetaRow::new(&meta)), |text| {
-        Ok(decode_row::<MetaRow>(text)?.into_meta(fleet.clone(), 8))
-    });
+    let resumed = Meta {
+        resumed: Some(Time(6)),
+        ..meta.clone()
+    };
+    for (name, meta) in [("meta", meta), ("meta-resumed", resumed)] {
+        golden.check(name, &meta, &encode_row(&MetaRow::new(&meta)), |text| {
+            Ok(decode_row::<MetaRow>(text)?.into_meta(fleet.clone(), 8))
+        });
+    }
     golden.value("pool-new", &Pool::new(PoolName::new("dev")));
     let mut pool = Pool::new(PoolName::new("dev"));
     let for_the_fleet = Breaker {

@@ -406,6 +406,7 @@ fn released_migrations_stay_as_they_are() {
         0xd5fd_4f72_4b34_c730,
         0x64cd_6343_f4a0_8323,
         0xa882_80f3_437a_5f39,
+        0xca9d_5999_2c02_d172,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
 }

@@ -177,6 +177,7 @@ impl Random {
         Meta {
             fleet: self.fleet.clone(),
             core_time: self.time(),
+            resumed: self.maybe(Self::time),
             epoch: self.below(3),
             last_event: self.below(10),
             automation: self.automation(),

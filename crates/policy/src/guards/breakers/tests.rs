@@ -41,6 +41,11 @@ fn launch_breaker_lets_one_probe_through_after_its_wait() {
 #[test]
 fn small_pools_wait_for_the_previous_replacement() {
     let wait = Duration::from_secs(600);
+    let ever = Presence {
+        since: at(-9_999),
+        resumed: None,
+        settle: wait,
+    };
     for (last, now, blocked) in [
         (None, 0, false),
         (Some(LastReplacement::NotActive), 9999, true),
@@ -49,7 +54,7 @@ fn small_pools_wait_for_the_previous_replacement() {
         (Some(LastReplacement::None(at(0))), 599, true),
         (Some(LastReplacement::None(at(0))), 600, false),
     ] {
-        let block = small_pool("gpu-off-bus", last, wait, at(now));
+        let block = small_pool("gpu-off-bus", last, wait, &ever, at(now));
         assert_eq!(block.is_some(), blocked, "{last:?} {now}");
     }
 }

@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 7 would refuse: `resumed` of what the fleet knows of itself. No
+-- table changes; the new number keeps that program out.

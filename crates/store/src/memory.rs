@@ -170,7 +170,7 @@ impl Contents {
         let old: Vec<u64> = self
             .events
             .values()
-            .filter(|event| event.last.wall < too_old && event.sequence < newest)
+            .take_while(|event| event.last.wall < too_old && event.sequence < newest)
             .map(|event| event.sequence)
             .take(keep.batch)
             .collect();

@@ -7,7 +7,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long and how much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// An event goes when its last repeat is older than this.
+    /// An event goes when its last repeat is older than this, and when so are those before it: only
+    /// the beginning of the record goes, and who reads it by sequence sees where it begins.
     pub events_age: Duration,
     /// The oldest events go while all records together take more than this.
     pub events_bytes: u64,

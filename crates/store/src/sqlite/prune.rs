@@ -16,11 +16,13 @@ pub(super) fn prune(connection: &Connection, wall: Time, keep: &Retention) -> Re
             .execute(rusqlite::params_from_iter(values))
     };
     let too_old = (wall - keep.events_age).0;
+    // Only the beginning of the record goes: the first event that stays ends the batch.
     let mut events = run(
         "DELETE FROM events WHERE sequence IN (
-             SELECT sequence FROM events
-             WHERE last < ?1 AND sequence < (SELECT max(sequence) FROM events)
-             ORDER BY last LIMIT ?2)",
+             SELECT sequence FROM (
+                 SELECT sequence, max(last >= ?1) OVER (ORDER BY sequence) AS stays
+                 FROM (SELECT sequence, last FROM events ORDER BY sequence LIMIT ?2))
+             WHERE NOT stays AND sequence < (SELECT max(sequence) FROM events))",
         &[too_old, batch],
     )?;
     if events < keep.batch && bytes_used(connection)? > keep.events_bytes {

@@ -71,7 +71,8 @@ suite!(
     history::forgotten_records_stay_and_come_back,
     history::readers_on_other_threads_see_whole_commits,
     retention::what_is_old_goes_in_small_batches,
+    retention::retention_takes_nothing_from_the_middle_of_the_record,
     retention::the_oldest_events_go_when_there_are_too_many,
     retention::what_is_in_use_stays,
-    retention::nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap,
+    retention::only_the_beginning_goes_and_readers_go_on_over_the_gap,
 );

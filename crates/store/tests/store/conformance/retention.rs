@@ -73,16 +73,13 @@ pub fn what_is_old_goes_in_small_batches<F: Fixture>() {
     let fixture = F::new();
     let (mut store, epoch, state) = begin(&fixture);
     let mut random = Random::new(20, state.meta.fleet.clone());
-    // The second still repeats; it does not keep those behind it.
-    let mut changes = vec![
-        event(&mut random, 1, ago(7200)),
-        event(&mut random, 2, ago(10)),
-    ];
-    changes.extend((3..=10).map(|sequence| event(&mut random, sequence, ago(3601))));
+    let mut changes: Vec<Change> = (1..=10)
+        .map(|sequence| event(&mut random, sequence, ago(3601)))
+        .collect();
     changes.extend((11..=12).map(|sequence| event(&mut random, sequence, ago(3599))));
     store.commit(epoch, &changes).unwrap();
-    assert_eq!(prune_all(&mut *store, epoch, &policy()), (9, 0, 4));
-    assert_eq!(sequences(&*store), [2, 11, 12]);
+    assert_eq!(prune_all(&mut *store, epoch, &policy()), (10, 0, 4));
+    assert_eq!(sequences(&*store), [11, 12]);
 
     let ended = [ago(24 * 3600 + 1), ago(24 * 3600 - 1)];
     let mut ids = Vec::new();
@@ -155,6 +152,33 @@ pub fn what_is_old_goes_in_small_batches<F: Fixture>() {
     drop(store);
     let mut store = fixture.open();
     assert_eq!(store.load().unwrap().nodes.get(&node.id), Some(node));
+}
+
+pub fn retention_takes_nothing_from_the_middle_of_the_record<F: Fixture>() {
+    let fixture = F::new();
+    let (mut store, epoch, state) = begin(&fixture);
+    let mut random = Random::new(24, state.meta.fleet.clone());
+    // The third repeated until a moment ago, and a clock that stood wrong put the eighth into the
+    // future. Each keeps what is behind it until it is old itself.
+    let last = |sequence| match sequence {
+        3 => ago(10),
+        8 => Stamp {
+            core: Time(0),
+            wall: NOW + Duration::from_secs(7200),
+        },
+        _ => ago(7200),
+    };
+    let changes: Vec<Change> = (1..=12)
+        .map(|sequence| event(&mut random, sequence, last(sequence)))
+        .collect();
+    store.commit(epoch, &changes).unwrap();
+    for (hours, left) in [(0, 3..=12), (1, 8..=12), (2, 8..=12), (4, 12..=12)] {
+        let now = NOW + Duration::from_secs(hours * 3600);
+        while store.prune(epoch, now, &policy()).unwrap().more {}
+        let left: Vec<u64> = left.collect();
+        assert_eq!(sequences(&*store), left, "after {hours} hours");
+        assert_eq!(store.reader().event_range(), Ok(Some(left[0]..=12)));
+    }
 }
 
 pub fn the_oldest_events_go_when_there_are_too_many<F: Fixture>() {
@@ -235,7 +259,7 @@ pub fn what_is_in_use_stays<F: Fixture>() {
 }
 
 /// Whatever is recorded, in whatever batches it goes.
-pub fn nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap<F: Fixture>() {
+pub fn only_the_beginning_goes_and_readers_go_on_over_the_gap<F: Fixture>() {
     // Ages in seconds around both limits, exactly on them included.
     let hour = prop_oneof![0..7200_u64, 3595..3605_u64];
     let day = prop_oneof![0..180_000_u64, 86_395..86_405_u64];
@@ -273,7 +297,7 @@ pub fn nothing_newer_goes_nothing_older_stays_and_readers_go_on_over_the_gap<F: 
             prune_all(&mut *store, epoch, &keep);
             let left: Vec<u64> = recorded
                 .iter()
-                .filter(|(at, age)| *age <= 3600 || *at == sequence)
+                .skip_while(|(at, age)| *age > 3600 && *at != sequence)
                 .map(|(at, _)| *at)
                 .collect();
             prop_assert_eq!(&sequences(&*store), &left);

@@ -10,24 +10,10 @@ use navarch_time::{Clock as _, RealClock};
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
-use support::plane::Plane;
+use support::plane::{Plane, policy};
 
 /// How long the test waits for what must come. Reached only when it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn policy(threshold: u32) -> String {
-    format!(
-        "version: v1
-rules:
-  - name: hot
-    condition: event.event_type == \"thermal\" && event.metrics.temperature >= {threshold}
-    result: unhealthy
-  - name: rest
-    condition: \"true\"
-    result: healthy
-"
-    )
-}
 
 #[tokio::test]
 async fn a_hang_up_reads_the_files_again_though_no_time_passed() {

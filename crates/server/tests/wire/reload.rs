@@ -5,21 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::agents::GoAgent;
-use crate::support::plane::Plane;
-
-fn policy(threshold: u32) -> String {
-    format!(
-        "version: v1
-rules:
-  - name: hot
-    condition: event.event_type == \"thermal\" && event.metrics.temperature >= {threshold}
-    result: unhealthy
-  - name: rest
-    condition: \"true\"
-    result: healthy
-"
-    )
-}
+use crate::support::plane::{Plane, policy};
 
 async fn with_policy(text: &str) -> Plane {
     let text = text.to_owned();

@@ -38,6 +38,21 @@ pub fn no_token() -> AuthConfig {
     }
 }
 
+/// A health policy to which `threshold` degrees are too hot, and nothing else is wrong.
+pub fn policy(threshold: u32) -> String {
+    format!(
+        "version: v1
+rules:
+  - name: hot
+    condition: event.event_type == \"thermal\" && event.metrics.temperature >= {threshold}
+    result: unhealthy
+  - name: rest
+    condition: \"true\"
+    result: healthy
+"
+    )
+}
+
 /// A configuration that no environment changes and that nobody else can reach.
 fn quiet_config(home: &TempDir) -> Config {
     let mut config = Config::default();

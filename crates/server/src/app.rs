@@ -26,7 +26,7 @@ use crate::faults::Faults;
 use crate::fleet::{self, Parts, Running, SystemIds};
 use crate::handlers::{ConfigText, Handlers, NodeParts, PolicyText};
 use crate::notifier::{NotifierError, Notifiers};
-use crate::reload::{Flags, Marks, Watcher, hangups, load_policy, retention};
+use crate::reload::{Flags, Hangups, Marks, Watcher, load_policy, retention};
 use crate::signals::Gatherer;
 use crate::tls::TlsError;
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub insecure_no_auth: bool,
     /// The clock.
     pub clock: SharedClock,
+    /// What asks for the files to be read again.
+    pub hangups: Hangups,
 }
 
 /// Why a control plane does not start.
@@ -123,6 +125,7 @@ impl App {
             agent,
             insecure_no_auth,
             clock,
+            hangups,
         } = options;
         let marks = Marks::take(&config, config_file.as_deref());
         let flags = Flags::found(&config, config_file.as_deref());
@@ -275,7 +278,7 @@ impl App {
             config,
             config_file,
             marks,
-            hangup: hangups(),
+            hangups,
             gate,
             certificate,
             expiry_told: None,

@@ -24,3 +24,4 @@ pub mod signals;
 mod tls;
 
 pub use app::{App, Options, StartError};
+pub use reload::Hangups;

@@ -57,7 +57,7 @@ pub(crate) struct Watcher {
     pub(crate) config: Config,
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) marks: Marks,
-    pub(crate) hangup: Hangups,
+    pub(crate) hangups: Hangups,
     pub(crate) gate: Arc<Gate>,
     pub(crate) certificate: Option<Arc<Certificate>>,
     /// When it was last said that the certificate expires, by the monotonic clock.
@@ -215,7 +215,7 @@ impl Watcher {
         loop {
             let asked = tokio::select! {
                 () = closing.cancelled() => return,
-                () = self.hangup.next() => true,
+                () = self.hangups.next() => true,
                 () = self.clock.sleep(WATCH_FILES) => false,
             };
             let now = mark(self.config_file.as_deref());
@@ -501,27 +501,30 @@ impl Watcher {
 }
 
 /// Hang-up signals, where the system has them.
-pub(crate) struct Hangups {
+#[derive(Debug)]
+pub struct Hangups {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
 }
 
-pub(crate) fn hangups() -> Hangups {
-    #[cfg(unix)]
-    {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        if let Err(error) = &signal {
-            tracing::warn!(%error, "SIGHUP cannot be heard; files are still watched");
-        }
-        Hangups {
-            signal: signal.ok(),
-        }
-    }
-    #[cfg(not(unix))]
-    Hangups {}
-}
-
 impl Hangups {
+    /// Listens for SIGHUP: from now on it does not kill the process. To be called before anything is
+    /// begun; one that comes during the start has the files read again once the start is over.
+    pub fn listen() -> Self {
+        #[cfg(unix)]
+        {
+            let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+            if let Err(error) = &signal {
+                tracing::warn!(%error, "SIGHUP cannot be heard; files are still watched");
+            }
+            Self {
+                signal: signal.ok(),
+            }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
     async fn next(&mut self) {
         #[cfg(unix)]
         if let Some(signal) = &mut self.signal

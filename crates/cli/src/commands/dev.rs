@@ -9,7 +9,7 @@ use navarch_api::{convert, v1};
 use navarch_config::{Config, Warning};
 use navarch_model::EventKind;
 use navarch_server::handlers::Handlers;
-use navarch_server::{App, Options};
+use navarch_server::{App, Hangups, Options};
 use navarch_store::EventQuery;
 use navarch_time::{CancellationToken, Clock as _, RealClock, Tasks};
 use serde_json::json;
@@ -43,12 +43,14 @@ pub async fn run(global: &Global, asked: DevRun) -> Result<(), Failure> {
     };
     let log = asked.data_dir.join("server.log");
     let told = told_to_end(logging::start(global, Some(&log))?)?;
+    let hangups = Hangups::listen();
     let started = App::start(Options {
         config,
         config_file: Some(source.file().to_owned()),
         agent: own_agent(global)?,
         insecure_no_auth: asked.insecure_no_auth,
         clock: RealClock::shared(),
+        hangups,
     });
     let app = match started.await {
         Ok(app) => app,

@@ -2,7 +2,7 @@
 
 use navarch_config::Config;
 use navarch_providers::fake::{AgentCommand, CloudOptions};
-use navarch_server::{App, Options};
+use navarch_server::{App, Hangups, Options};
 use navarch_time::{CancellationToken, RealClock};
 use tokio::net::TcpListener;
 
@@ -104,6 +104,7 @@ fn take_open_files() {
 /// `navarch server`.
 pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
     let told = told_to_end(logging::start(global, None)?)?;
+    let hangups = Hangups::listen();
     #[cfg(unix)]
     take_open_files();
     let (mut config, warnings) =
@@ -127,6 +128,7 @@ pub async fn server(global: &Global, asked: ServerRun) -> Result<(), Failure> {
         agent: own_agent(global)?,
         insecure_no_auth: asked.insecure_no_auth,
         clock: RealClock::shared(),
+        hangups,
     })
     .await
     .map_err(|error| Failure::Said(error.to_string()))?;

@@ -1,10 +1,16 @@
 //! Bad input: every mistake gets an answer that says what and where, and changes nothing.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::process::Signal;
+
 use crate::faults::ONE_KEPT;
-use crate::support::{Fleet, Program, directory, run, until};
+use crate::support::{Fleet, Program, directory, run, signal, until};
 
 /// The complaint of a program that must not start.
 fn refused(directory: &Path, code: i32, arguments: &[&str]) -> String {
@@ -119,6 +125,48 @@ fn what_is_told_to_end_while_it_starts_ends_in_order() {
         let code = program.terminate().0;
         assert_eq!(code, Some(0), "{arguments:?}: {}", program.output());
     }
+}
+
+/// It has the files read again once the start is over, and kills nothing.
+#[test]
+fn a_hang_up_while_a_server_starts_is_heard() {
+    let place = directory();
+    let file = place.path().join("policy.yaml");
+    let policy = |name: &str| {
+        format!("rules:\n  - name: {name}\n    condition: \"true\"\n    result: healthy\n")
+    };
+    let named = format!("server:\n  health_policy: {}", file.display());
+    let config = ONE_KEPT.replace("server:", &named);
+    std::fs::write(place.path().join("c.yaml"), config).expect("a file");
+    // The start waits in the middle for what nobody writes yet.
+    mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    let arguments = [
+        "server",
+        "--config=c.yaml",
+        "--data-dir=data",
+        "--listen=127.0.0.1:0",
+    ];
+    let mut server = Program::launch(place.path(), &[], &arguments);
+    let waits = OFlags::NONBLOCK.bits().cast_signed();
+    let mut pipe = until("it reads its policy", || {
+        let mut options = OpenOptions::new();
+        let pipe = options.write(true).custom_flags(waits).open(&file);
+        pipe.map_err(|error| format!("{error}: {}", server.output()))
+    });
+    let later = place.path().join("later.yaml");
+    std::fs::write(&later, policy("second")).expect("a file");
+    std::fs::rename(&later, &file).expect("it takes the place");
+    signal(server.pid(), Signal::HUP);
+    pipe.write_all(policy("first").as_bytes())
+        .expect("it is read");
+    drop(pipe);
+    server.until_it_listens();
+    until("the other policy is in force", || {
+        let asked = ["policy", "show", "--server", server.url.as_str()];
+        let shown = run(place.path(), &[], &asked).fine();
+        shown.contains("second").then_some(()).ok_or(shown)
+    });
+    assert_eq!(server.terminate().0, Some(0), "{}", server.output());
 }
 
 #[test]

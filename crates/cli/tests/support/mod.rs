@@ -180,8 +180,13 @@ impl Program {
     /// Starts a program that says where it listens, and waits until it does.
     pub fn start(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut program = Self::launch(directory, environment, arguments);
-        program.url = until("it listens", || program.listens());
+        program.until_it_listens();
         program
+    }
+
+    /// Waits until it says where it listens.
+    pub fn until_it_listens(&mut self) {
+        self.url = until("it listens", || self.listens());
     }
 
     /// Starts a program that must end by itself; answers its exit status and what it said.

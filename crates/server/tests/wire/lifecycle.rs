@@ -183,6 +183,7 @@ fn a_drop_under_load_loses_nothing_that_was_acknowledged() {
             },
             insecure_no_auth: false,
             clock: RealClock::shared(),
+            hangups: navarch_server::Hangups::listen(),
         };
         let app = App::start(options).await.expect("it starts");
         let address = app.address();
@@ -262,6 +263,7 @@ async fn a_stop_under_load_with_open_streams_is_orderly() {
         },
         insecure_no_auth: false,
         clock: RealClock::shared(),
+        hangups: navarch_server::Hangups::listen(),
     };
     let app = App::start(options).await.expect("it starts");
     let (address, url) = (app.address(), app.url());
@@ -356,6 +358,7 @@ async fn a_second_control_plane_on_the_same_data_is_refused() {
         },
         insecure_no_auth: false,
         clock: plane.clock.shared(),
+        hangups: navarch_server::Hangups::listen(),
     };
     let Err(error) = App::start(options).await else {
         panic!("two owners of one store")

@@ -239,6 +239,7 @@ async fn a_server_does_not_start_with_files_that_it_cannot_show() {
             },
             insecure_no_auth: false,
             clock: VirtualClock::new().shared(),
+            hangups: navarch_server::Hangups::listen(),
         };
         let error = App::start(options).await.map(|_| ()).unwrap_err();
         for word in ["server.tls: "].iter().chain(words) {

@@ -76,6 +76,7 @@ pub async fn start_app(config: &Config, file: Option<PathBuf>, clock: &VirtualCl
         },
         insecure_no_auth: false,
         clock: clock.shared(),
+        hangups: navarch_server::Hangups::listen(),
     };
     App::start(options).await.expect("the control plane starts")
 }

@@ -78,16 +78,14 @@ impl Fleet {
             return self.find(node, overflow(finding), counts, ids);
         }
         let (repeats, reopened) = self.history(&key);
-        let earlier_boot = finding.evidence.boot.is_some()
-            && node.boot.is_some()
-            && finding.evidence.boot != node.boot;
         let mut required = finding.required;
         if finding.kind == FaultKind::Latched && repeats > 0 && required > Repair::None {
             required = required.raised();
         }
-        let repaired =
-            (finding.kind == FaultKind::Latched && earlier_boot && required <= Repair::Reboot)
-                .then_some((self.now, Repair::Reboot));
+        let repaired = (finding.kind == FaultKind::Latched
+            && is_of_earlier_boot(&finding, node)
+            && required <= Repair::Reboot)
+            .then_some((self.now, Repair::Reboot));
         let mut incident = Incident {
             id: IncidentId::new(fresh("inc", ids)),
             key,
@@ -135,7 +133,7 @@ impl Fleet {
         &mut self,
         node: &mut Node,
         mut incident: Incident,
-        finding: Finding,
+        mut finding: Finding,
         counts: bool,
     ) -> IncidentId {
         let before = incident.clone();
@@ -148,16 +146,29 @@ impl Fleet {
             incident.unhealthy_reports = (incident.unhealthy_reports + 1).min(limit);
         }
         incident.healthy_reports = 0;
+        let earlier_boot = is_of_earlier_boot(&finding, node);
+        // What was a condition until now must be repaired from now on: no good reading ends it.
+        let latches = finding.kind > incident.kind;
+        if latches {
+            incident.kind = finding.kind;
+            incident.clear_after = finding.clear_after;
+            incident.flapping = false;
+            if self.history(&incident.key).0 > 0 && finding.required > Repair::None {
+                finding.required = finding.required.raised();
+            }
+        }
         let worse = finding.severity > incident.severity || finding.required > incident.required;
-        if worse {
+        if worse || latches {
             incident.severity = incident.severity.max(finding.severity);
             incident.required = incident.required.max(finding.required);
             incident.check = finding.check;
             incident.citation = finding.citation;
         }
         if incident.kind == FaultKind::Latched {
-            let same_boot = finding.evidence.boot.is_none() || finding.evidence.boot == node.boot;
-            if same_boot && incident.repaired.take().is_some() {
+            if latches && earlier_boot && incident.required <= Repair::Reboot {
+                incident.repaired = Some((self.now, Repair::Reboot));
+            }
+            if !earlier_boot && incident.repaired.take().is_some() {
                 // It came back after the repair: that rung is not enough.
                 incident.required = incident.required.raised();
                 incident.note_hit(None, self.now);
@@ -176,7 +187,8 @@ impl Fleet {
         if incident == before {
             return id;
         }
-        if incident.severity != before.severity || incident.required != before.required {
+        let said = |one: &Incident| (one.severity, one.required, one.kind);
+        if said(&incident) != said(&before) {
             let subject = self.incident_subject(&incident);
             self.event(
                 EventKind::IncidentChanged,
@@ -314,6 +326,12 @@ impl Fleet {
         self.put_node(node, "an operator closed the incident");
         Ok(Reply::Done)
     }
+}
+
+/// Whether a finding tells of a boot before the present one of its node.
+fn is_of_earlier_boot(finding: &Finding, node: &Node) -> bool {
+    let of = &finding.evidence.boot;
+    of.is_some() && node.boot.is_some() && *of != node.boot
 }
 
 /// A fault beyond the limit: one incident of the node stands for all conditions, and one for all

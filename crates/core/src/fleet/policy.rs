@@ -155,7 +155,11 @@ impl Fleet {
         let mut incident = before.clone();
         let complete = before.evidence.len() < MAX_EVIDENCE;
         if other {
-            incident.kind = now.kind;
+            incident.kind = if complete {
+                now.kind
+            } else {
+                now.kind.max(before.kind)
+            };
             incident.check.rule = now.rule;
             incident.citation = now.citation;
             incident.clear_after = now.clear_after;
@@ -195,9 +199,13 @@ impl Fleet {
     }
 }
 
-/// The worst, the first of several.
+/// The worst, the first of several; latched if any of its class is.
 fn worst(all: Vec<Judged>) -> Option<Judged> {
-    all.into_iter().reduce(|worst, one| {
+    all.into_iter().reduce(|mut worst, mut one| {
+        if one.class == worst.class {
+            let kind = one.kind.max(worst.kind);
+            (one.kind, worst.kind) = (kind, kind);
+        }
         if (one.severity, one.repair) > (worst.severity, worst.repair) {
             one
         } else {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use navarch_model::{Ending, EventKind, HealthStatus, InstanceId, NodeStatus, Repair};
+use navarch_model::{
+    Ending, EventKind, FaultKind, HealthEventType, HealthStatus, InstanceId, NodeStatus, Repair,
+};
 use navarch_policy::HealthPolicy;
 
 use super::{Rig, yaml};
-use crate::input::Input;
+use crate::input::{Fact, Input};
 
 /// A policy with one rule for XID 79.
 fn policy(rule: &str) -> Arc<HealthPolicy> {
@@ -85,6 +87,40 @@ fn a_fault_of_another_class_goes_on_as_that() {
     assert_eq!(incident(&rig).key.class, "other");
     assert_eq!(incident(&rig).evidence, evidence);
     assert_eq!(rig.fleet.state().incidents.len(), 2);
+}
+
+/// The worst of the evidence makes a condition, and another piece of it has to be repaired.
+#[test]
+fn a_fault_that_one_piece_of_its_evidence_latches_stays_latched_under_another_policy() {
+    let rules = |name: &str| {
+        policy(&format!(
+            "  - name: {name}-mild\n    condition: event.event_type == \"memory\" && \
+             event.metrics.row_failed == 1\n    result: degraded\n    class: latched\n  - name: \
+             {name}\n    condition: event.event_type == \"memory\"\n    result: unhealthy\n    \
+             class: condition\n"
+        ))
+    };
+    // The second time, the piece that latches is not among those that are kept.
+    for pieces in [vec![1, 0], [vec![0, 1], vec![0; 9]].concat()] {
+        let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+        let id = rig.up(1).remove(0);
+        rig.take(Input::SetPolicy(rules("first")));
+        for failed in &pieces {
+            let fact = Fact {
+                gpu: Some(0),
+                event_type: HealthEventType::Memory,
+                watch: "memory".to_owned(),
+                metrics: [("row_failed".to_owned(), failed.to_string())].into(),
+                ..Fact::default()
+            };
+            let report = rig.facts(&id, vec![fact]);
+            rig.take(Input::Report(report));
+        }
+        assert_eq!(incident(&rig).kind, FaultKind::Latched);
+        rig.take(Input::SetPolicy(rules("second")));
+        assert_eq!(incident(&rig).check.rule, "second");
+        assert_eq!(incident(&rig).kind, FaultKind::Latched, "{pieces:?}");
+    }
 }
 
 #[test]

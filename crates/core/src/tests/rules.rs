@@ -120,6 +120,120 @@ fn worse_evidence_of_a_class_takes_the_rule_over_and_milder_does_not() {
 }
 
 #[test]
+fn a_condition_that_has_to_be_repaired_from_now_on_ends_by_its_repair() {
+    for restarts in [false, true] {
+        let (mut rig, id) = one();
+        rig.xid(&id, 31, 0);
+        let before = open(&rig);
+        assert_eq!(before.kind, FaultKind::Condition);
+        rig.xid(&id, 32, 0);
+        let incident = open(&rig);
+        assert_eq!(incident.id, before.id, "it is the same fault");
+        assert_eq!(incident.kind, FaultKind::Latched);
+        if restarts {
+            rig.start();
+        }
+        // Milder evidence makes it no condition again, and good readings do not end it.
+        rig.xid(&id, 31, 0);
+        for _ in 0..3 {
+            rig.full(&id, 45);
+        }
+        assert_eq!(open(&rig).kind, FaultKind::Latched, "{restarts}");
+        reboot(&mut rig, &id, "boot-2");
+        let ended = rig.fleet.state().incidents[&before.id].closed.clone();
+        let proof = Repair::Reboot;
+        assert_eq!(ended.map(|ended| ended.1), Some(Ending::Repaired { proof }));
+    }
+}
+
+#[test]
+fn what_latches_is_told_and_names_its_rule_though_it_is_no_worse() {
+    let text = "version: v1\nrules:\n  - name: soft\n    condition: event.metrics.watts == 600\n    \
+                result: unhealthy\n    class: condition\n    action: reboot\n  - name: firm\n    \
+                condition: event.metrics.watts == 700\n    result: unhealthy\n    class: latched\n    \
+                action: reset_gpu\n    clear_after: 1h\n";
+    let policy = HealthPolicy::parse("test", text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let (mut rig, id) = one();
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    let mut say = |watts: u32| {
+        let report = rig.facts(&id, vec![power(watts)]);
+        rig.take(Input::Report(report));
+        let incident = open(&rig);
+        let told = rig.count(EventKind::IncidentChanged);
+        (
+            incident.kind,
+            incident.check.rule,
+            incident.clear_after,
+            incident.required,
+            told,
+        )
+    };
+    let hour = Some(std::time::Duration::from_secs(3600));
+    let soft = (
+        FaultKind::Condition,
+        "soft".to_owned(),
+        None,
+        Repair::Reboot,
+        0,
+    );
+    let firm = (
+        FaultKind::Latched,
+        "firm".to_owned(),
+        hour,
+        Repair::Reboot,
+        1,
+    );
+    assert_eq!(say(600), soft);
+    assert_eq!(say(700), firm, "the higher rung stays");
+    assert_eq!(say(600), firm);
+}
+
+#[test]
+fn a_condition_that_latches_is_repaired_already_if_its_fault_is_of_an_earlier_boot() {
+    for (code, boot, repaired) in [
+        (32, Some("earlier"), true),
+        (32, None, false),
+        (31, Some("earlier"), false),
+    ] {
+        let (mut rig, id) = one();
+        rig.xid(&id, 31, 0);
+        let fact = Fact {
+            gpu: Some(0),
+            event_type: HealthEventType::Xid,
+            metrics: [("xid_code".to_owned(), code.to_string())].into(),
+            watch: "xid".to_owned(),
+            boot: boot.map(BootId::new),
+            ..Fact::default()
+        };
+        let report = rig.facts(&id, vec![fact]);
+        rig.take(Input::Report(report));
+        assert_eq!(open(&rig).repaired.is_some(), repaired, "{code} {boot:?}");
+    }
+}
+
+#[test]
+fn a_condition_that_latches_where_its_class_was_repaired_before_requires_the_next_rung() {
+    let text = POLICY
+        .replace(
+            "class: e\n    action: replace",
+            "class: d\n    action: none",
+        )
+        .replace(
+            "event.metrics.xid_code == 41\n    result: unhealthy",
+            "event.metrics.xid_code == 41\n    result: degraded",
+        );
+    let policy = HealthPolicy::parse("test", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let (mut rig, id) = one();
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    rig.xid(&id, 40, 0);
+    reboot(&mut rig, &id, "boot-2");
+    rig.xid(&id, 41, 0);
+    assert_eq!(open(&rig).kind, FaultKind::Condition);
+    rig.xid(&id, 40, 0);
+    assert_eq!(open(&rig).required, Repair::Reboot);
+}
+
+#[test]
 fn a_change_is_told_when_severity_or_repair_changed_and_names_everything() {
     for (codes, told) in [([31, 34], 0), ([31, 32], 1), ([31, 33], 1), ([32, 31], 0)] {
         let (mut rig, id) = one();

@@ -198,7 +198,7 @@ pub struct PoolHealth {
     pub auto_replace: bool,
     /// What ends a condition.
     pub recovery: Recovery,
-    /// Healthy full reports in a row that end a condition.
+    /// Full reports in a row, with nothing that its check finds, that end a condition.
     pub recover_after: u32,
     /// Silence after which a node may be replaced without a word from the cloud; none means
     /// never.

@@ -121,7 +121,7 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// Full healthy reports that made its check.
+    /// Full reports that made its check and found nothing there.
     Recovered,
     /// Evidence of the repair, and a passed gate.
     Repaired {
@@ -147,7 +147,7 @@ impl Ending {
     /// The phrase for people.
     pub fn phrase(&self) -> String {
         match self {
-            Self::Recovered => "recovered: a full healthy report made the same check".to_owned(),
+            Self::Recovered => "recovered: a full report made the same check and found nothing".to_owned(),
             Self::Repaired { proof } => format!("repaired ({}) and the gate passed", proof.word()),
             Self::Expired => "the rule's clear_after passed".to_owned(),
             Self::Operator { reason } if reason.is_empty() => "closed by an operator".to_owned(),
@@ -194,7 +194,7 @@ pub struct Incident {
     pub evidence_count: u64,
     /// Full reports in a row that showed it unhealthy, up to what decisions need.
     pub unhealthy_reports: u32,
-    /// Full healthy reports in a row that made its check.
+    /// Full reports in a row that made its check and found nothing there.
     pub healthy_reports: u32,
     /// When a repair of the required rung was proven; it then waits for the gate.
     pub repaired: Option<(Stamp, Repair)>,

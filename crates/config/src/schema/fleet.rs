@@ -404,7 +404,7 @@ static POOL_HEALTH: Section = Section {
             "recover_after",
             Form::Number,
             "guards.recover_after",
-            "Healthy full reports in a row that end a condition.",
+            "Full reports in a row, with nothing that its check finds, that end a condition.",
         ),
         works(
             "silence_replace_after",

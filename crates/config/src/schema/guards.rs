@@ -28,7 +28,7 @@ pub(super) static GUARDS: Section = Section {
             "recover_after",
             Form::Number,
             "1",
-            "Healthy full reports in a row that end a condition.",
+            "Full reports in a row, with nothing that its check finds, that end a condition.",
         ),
         works(
             "silence_replace_after",

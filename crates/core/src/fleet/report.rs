@@ -1,24 +1,72 @@
 //! Reports: raw facts in, verdicts, incidents and passed gates out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::{
     Check, CloudStatus, Ending, EventKind, Evidence, FaultKind, HealthEventType, HealthStatus,
-    HealthWatchSystem, HoldKind, IdSource, Incident, Instance, Lifecycle, Node, Phase, Repair,
-    Subject,
+    HealthWatchSystem, HoldKind, IdSource, Incident, IncidentId, Instance, Lifecycle, Node, Phase,
+    Repair, Subject,
 };
 use navarch_policy::EventFacts;
 
 use super::Fleet;
 use super::incidents::Finding;
 use super::operator::{is_leaving_external, superseded};
-use super::stale::STALE_REPORTS;
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
 pub const SILENCE: &str = "silence";
 /// The watch of incidents that the heartbeat itself ends.
 pub const HEARTBEAT_WATCH: &str = "heartbeat";
+
+/// What a report shows, by the policy or by the agent's own grades.
+#[derive(Debug)]
+struct Shown {
+    /// The worst of everything.
+    overall: HealthStatus,
+    /// The checks that were made, as watch and GPU, with the worst of each.
+    checks: BTreeMap<(String, Option<i32>), HealthStatus>,
+    /// The incidents that something in it speaks for.
+    found: BTreeSet<IncidentId>,
+    /// Whether an older agent graded it.
+    graded: bool,
+}
+
+impl Shown {
+    fn add(
+        &mut self,
+        watch: &str,
+        gpu: Option<i32>,
+        status: HealthStatus,
+        found: Option<IncidentId>,
+    ) {
+        self.overall = self.overall.max(status);
+        let check = self.checks.entry((watch.to_owned(), gpu)).or_insert(status);
+        *check = status.max(*check);
+        self.found.extend(found);
+    }
+
+    /// Whether it shows, as a full report, that a condition is over: its check was made and found
+    /// nothing, and the machine is not unhealthy in another way. A degradation that another check
+    /// finds says nothing of this one: it may last for as long as the machine does.
+    fn shows_end_of(&self, incident: &Incident) -> bool {
+        if self.overall >= HealthStatus::Unhealthy || self.found.contains(&incident.id) {
+            return false;
+        }
+        let check = &incident.check;
+        if check.watch == HEARTBEAT_WATCH {
+            // Whoever reports in full is heard and reads its machine, whatever it finds there.
+            return true;
+        }
+        if self.graded {
+            // The checks of an older agent are not those that found what its events tell of.
+            return self.overall <= HealthStatus::Healthy;
+        }
+        self.checks
+            .get(&(check.watch.clone(), check.gpu))
+            .is_some_and(|status| *status <= HealthStatus::Healthy)
+    }
+}
 
 impl Fleet {
     pub(crate) fn report(
@@ -50,20 +98,22 @@ impl Fleet {
         // A report of graded results is an older agent's full report.
         let graded = !node.description.capabilities.full_reports && !report.results.is_empty();
         let full = report.full || graded;
-        let mut overall = HealthStatus::Healthy;
-        let mut made: BTreeSet<(String, Option<i32>)> = BTreeSet::new();
+        let mut shown = Shown {
+            overall: HealthStatus::Healthy,
+            checks: BTreeMap::new(),
+            found: BTreeSet::new(),
+            graded,
+        };
         for fact in &report.facts {
-            let status = self.judge(&mut node, fact, full, ids);
-            overall = overall.max(status);
-            made.insert((watch_of(fact).to_owned(), fact.gpu));
+            let (status, found) = self.judge(&mut node, fact, full, ids);
+            shown.add(watch_of(fact), fact.gpu, status, found);
         }
         for result in &report.results {
-            overall = overall.max(result.status);
-            made.insert((result.check.clone(), None));
-            self.take_grade(&mut node, result, ids);
+            let found = self.take_grade(&mut node, result, ids);
+            shown.add(&result.check, None, result.status, found);
         }
         if full {
-            self.take_full_report(&mut node, overall, &made, graded);
+            self.take_full_report(&mut node, &shown);
         }
         let status = node.status();
         let changed = self
@@ -101,7 +151,7 @@ impl Fleet {
         fact: &Fact,
         full: bool,
         ids: &mut dyn IdSource,
-    ) -> HealthStatus {
+    ) -> (HealthStatus, Option<IncidentId>) {
         let policy = std::sync::Arc::clone(&self.policy);
         // What the fleet expects belongs to the fact: an agent cannot know what is missing.
         let metrics = if fact.metrics.contains_key("gpu_count") {
@@ -129,7 +179,7 @@ impl Fleet {
             self.rule_failed(finding.rule.as_deref().unwrap_or("policy"), &finding.error);
         }
         if verdict.result < HealthStatus::Degraded {
-            return verdict.result;
+            return (verdict.result, None);
         }
         let rule = verdict.rule.as_deref().unwrap_or("policy").to_owned();
         let repair = if verdict.findings.is_empty() {
@@ -161,14 +211,19 @@ impl Fleet {
             },
             count: fact.count.max(1),
         };
-        self.find(node, finding, full, ids);
-        verdict.result
+        let found = self.find(node, finding, full, ids);
+        (verdict.result, Some(found))
     }
 
-    /// Takes a result that an older agent graded itself.
-    fn take_grade(&mut self, node: &mut Node, result: &GradedResult, ids: &mut dyn IdSource) {
+    /// Takes a result that an older agent graded itself. Answers the incident it speaks for.
+    fn take_grade(
+        &mut self,
+        node: &mut Node,
+        result: &GradedResult,
+        ids: &mut dyn IdSource,
+    ) -> Option<IncidentId> {
         if result.status < HealthStatus::Degraded {
-            return;
+            return None;
         }
         let check = Check {
             rule: format!("agent:{}", result.check),
@@ -199,17 +254,12 @@ impl Fleet {
             },
             count: 1,
         };
-        self.find(node, finding, true, ids);
+        Some(self.find(node, finding, true, ids))
     }
 
     /// What a full report proves: recovered conditions, a passed gate, repaired faults.
-    fn take_full_report(
-        &mut self,
-        node: &mut Node,
-        overall: HealthStatus,
-        made: &BTreeSet<(String, Option<i32>)>,
-        graded: bool,
-    ) {
+    fn take_full_report(&mut self, node: &mut Node, shown: &Shown) {
+        let overall = shown.overall;
         self.soft.entry(node.id.clone()).or_default().last_full = Some(self.now.core);
         node.reported = overall;
         let gate_passed =
@@ -241,36 +291,17 @@ impl Fleet {
                     }
                 }
                 FaultKind::Condition => {
-                    let check = (incident.check.watch.clone(), incident.check.gpu);
                     // Only a heartbeat ends a silence: the report may be the host's last word.
                     let silent = incident.key.class == SILENCE && node.silent_since.is_some();
-                    let present = !silent
-                        && (graded
-                            || incident.check.watch == HEARTBEAT_WATCH
-                            || made.contains(&check));
-                    self.count_recovery(node, incident, overall, present);
+                    let ends = !silent && shown.shows_end_of(&incident);
+                    self.count_recovery(node, incident, ends);
                 }
             }
         }
     }
 
-    fn count_recovery(
-        &mut self,
-        node: &mut Node,
-        mut incident: Incident,
-        overall: HealthStatus,
-        present: bool,
-    ) {
-        // Whoever reports in full is heard and reads its machine, whatever it finds there: a
-        // machine with a lasting degradation would otherwise stay UNHEALTHY for ever after one
-        // silence, and not be replaced either.
-        let ends = match incident.key.class.as_str() {
-            SILENCE | STALE_REPORTS => {
-                matches!(overall, HealthStatus::Healthy | HealthStatus::Degraded)
-            }
-            _ => overall == HealthStatus::Healthy,
-        };
-        if !ends || !present || !self.recovers(node) {
+    fn count_recovery(&mut self, node: &mut Node, mut incident: Incident, ends: bool) {
+        if !ends || !self.recovers(node) {
             if incident.healthy_reports > 0 {
                 incident.healthy_reports = 0;
                 self.put_incident(incident);

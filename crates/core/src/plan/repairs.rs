@@ -129,7 +129,8 @@ impl Fleet {
     /// Why silence is no cause for a repair any more.
     fn heard_again(&self, node: &Node) -> Block {
         if self.recovers(node) {
-            let why = "the node is heard again; a healthy full report ends the incident";
+            let why =
+                "the node is heard again; a full report that is not unhealthy ends the incident";
             return Block::new("silence", "heard", why);
         }
         let why =

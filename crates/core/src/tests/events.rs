@@ -76,17 +76,20 @@ fn what_is_remembered_of_events_is_bounded() {
     assert!(rig.fleet.remembered_events() <= 1024);
 }
 
+/// What is read of a GPU that is as hot as that.
+fn heat(gpu: i32, celsius: u32) -> Fact {
+    Fact {
+        gpu: Some(gpu),
+        event_type: navarch_model::HealthEventType::Thermal,
+        metrics: [("temperature".to_owned(), celsius.to_string())].into(),
+        watch: "temperature".to_owned(),
+        ..Fact::default()
+    }
+}
+
 /// A report of so many GPUs that are too hot.
 fn hot(rig: &mut Rig, id: &navarch_model::InstanceId, gpus: i32) {
-    let facts = (0..gpus)
-        .map(|gpu| Fact {
-            gpu: Some(gpu),
-            event_type: navarch_model::HealthEventType::Thermal,
-            metrics: [("temperature".to_owned(), "99".to_owned())].into(),
-            watch: "temperature".to_owned(),
-            ..Fact::default()
-        })
-        .collect();
+    let facts = (0..gpus).map(|gpu| heat(gpu, 99)).collect();
     let report = rig.facts(id, facts);
     rig.take(Input::Report(report));
 }
@@ -119,6 +122,27 @@ fn incidents_beyond_the_limit_fold_into_one_that_says_so() {
     let left = rig.node(&id).open_incidents.len();
     assert!(left >= 1, "the latched fault stays");
     assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+}
+
+#[test]
+fn what_stands_for_the_incidents_beyond_the_limit_ends_once_a_report_adds_nothing_to_it() {
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    let mut left = |hot: std::ops::Range<i32>, celsius: u32| {
+        let facts = (0..100).map(|gpu| heat(gpu, if hot.contains(&gpu) { celsius } else { 45 }));
+        let mut report = rig.facts(&id, facts.collect());
+        report.full = true;
+        rig.take(Input::Report(report));
+        let incidents = &rig.fleet.state().incidents;
+        let open = rig.node(&id).open_incidents.keys();
+        let folded = |id: &&navarch_model::IncidentId| incidents[*id].key.class == OVERFLOW;
+        (open.clone().count(), open.filter(folded).count())
+    };
+    assert_eq!(left(0..100, 99), (65, 1));
+    // Two of those that it stands for are degraded still.
+    assert_eq!(left(98..100, 87), (1, 1));
+    assert_eq!(left(98..100, 87), (2, 0));
+    assert_eq!(left(0..0, 87), (0, 0));
 }
 
 fn external(rig: &mut Rig, name: &str) -> NodeId {

@@ -135,7 +135,7 @@ fn a_repaired_fault_ends_with_a_full_report_that_is_not_unhealthy() {
 }
 
 #[test]
-fn a_condition_ends_with_a_healthy_full_report_in_which_its_check_is_present() {
+fn a_condition_ends_with_a_full_report_in_which_its_check_is_present_and_finds_nothing() {
     let (mut rig, id) = one("");
     rig.full(&id, 97);
     let both = open(&rig, &id);
@@ -144,8 +144,10 @@ fn a_condition_ends_with_a_healthy_full_report_in_which_its_check_is_present() {
     assert_eq!(open(&rig, &id), both, "it was not full");
     say(&mut rig, &id, Vec::new(), true);
     assert_eq!(open(&rig, &id), both, "nobody looked");
-    say(&mut rig, &id, vec![warm(0, 45), warm(1, 87)], true);
-    assert_eq!(open(&rig, &id), both, "it was not healthy");
+    say(&mut rig, &id, vec![warm(0, 87), warm(1, 87)], true);
+    assert_eq!(open(&rig, &id), both, "its own check found something");
+    say(&mut rig, &id, vec![warm(0, 45), warm(1, 97)], true);
+    assert_eq!(open(&rig, &id), both, "the machine is unhealthy");
     say(&mut rig, &id, vec![warm(1, 45)], true);
     assert_eq!(open(&rig, &id).len(), 1, "one GPU was not looked at");
     assert_eq!(open(&rig, &id)[0].1, Some(0));
@@ -154,16 +156,99 @@ fn a_condition_ends_with_a_healthy_full_report_in_which_its_check_is_present() {
 }
 
 #[test]
-fn as_many_healthy_full_reports_in_a_row_as_the_pool_asks_for_end_a_condition() {
+fn as_many_full_reports_in_a_row_as_the_pool_asks_for_end_a_condition() {
     let (mut rig, id) = one("    health:\n      recover_after: 3\n");
     rig.full(&id, 97);
-    // The first GPU is well all the time; a report in which the second is not counts for neither.
-    let mut heard = Vec::new();
-    for celsius in [45, 45, 87, 45, 45, 45] {
-        say(&mut rig, &id, vec![warm(0, 45), warm(1, celsius)], true);
-        heard.push(open(&rig, &id).len());
+    // The first GPU is well all the time. One that is degraded counts for itself alone, and one
+    // that is unhealthy for both.
+    for (celsius, left) in [
+        ([45, 45, 87, 45, 45, 45], [2, 2, 1, 1, 1, 0]),
+        ([45, 45, 97, 45, 45, 45], [2, 2, 2, 2, 2, 0]),
+    ] {
+        rig.full(&id, 97);
+        let mut heard = Vec::new();
+        for celsius in celsius {
+            say(&mut rig, &id, vec![warm(0, 45), warm(1, celsius)], true);
+            heard.push(open(&rig, &id).len());
+        }
+        assert_eq!(heard, left, "{celsius:?}");
     }
-    assert_eq!(heard, [2, 2, 2, 2, 2, 0]);
+}
+
+/// A reading that a rule finds to be degraded for as long as the machine lasts.
+fn link_down(gpu: i32) -> Fact {
+    Fact {
+        gpu: Some(gpu),
+        event_type: HealthEventType::Nvlink,
+        watch: "nvlink".to_owned(),
+        ..Fact::default()
+    }
+}
+
+#[test]
+fn a_degradation_that_another_check_finds_holds_no_condition_open() {
+    for gpu in [0, 1] {
+        let (mut rig, id) = one("");
+        say(&mut rig, &id, vec![warm(0, 97), link_down(gpu)], true);
+        assert_eq!(rig.node(&id).status(), NodeStatus::Unhealthy);
+        say(&mut rig, &id, vec![warm(0, 45), link_down(gpu)], true);
+        assert_eq!(
+            open(&rig, &id),
+            [("nvlink".to_owned(), Some(gpu))],
+            "what lasts, lasts"
+        );
+        assert_eq!(rig.node(&id).status(), NodeStatus::Active);
+        assert_eq!(rig.node(&id).health(), HealthStatus::Degraded);
+    }
+}
+
+/// One reading is the business of several rules, and the first that matches hides the others.
+#[test]
+fn a_condition_stays_while_its_check_finds_anything_at_all() {
+    let text = "version: v1\nrules:\n  - name: hot\n    condition: event.metrics.temperature >= 95\n    \
+                result: unhealthy\n    class: hot\n  - name: warm\n    condition: \
+                event.metrics.temperature >= 85\n    result: degraded\n    class: warm\n";
+    let policy = HealthPolicy::parse("test", text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let (mut rig, id) = one("");
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    let mut classes = |celsius: u32| {
+        say(&mut rig, &id, vec![warm(0, celsius)], true);
+        let open = open(&rig, &id).into_iter();
+        open.map(|(class, _)| class).collect::<Vec<_>>()
+    };
+    assert_eq!(classes(97), ["hot"]);
+    assert_eq!(classes(87), ["hot", "warm"]);
+    assert_eq!(classes(45), [""; 0]);
+}
+
+#[test]
+fn a_condition_that_another_check_speaks_for_as_well_stays() {
+    let text = "version: v1\nrules:\n  - name: one\n    condition: event.watch == \"one\" && \
+                event.event_type == \"power\"\n    result: unhealthy\n    class: c\n  - name: two\n    \
+                condition: event.watch == \"two\" && event.event_type == \"power\"\n    result: \
+                degraded\n    class: c\n";
+    let policy = HealthPolicy::parse("test", text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let (mut rig, id) = one("");
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    let mut left = |one: HealthEventType, two: HealthEventType| {
+        let fact = |watch: &str, event_type| Fact {
+            gpu: Some(0),
+            event_type,
+            watch: watch.to_owned(),
+            ..Fact::default()
+        };
+        say(
+            &mut rig,
+            &id,
+            vec![fact("one", one), fact("two", two)],
+            true,
+        );
+        open(&rig, &id).len()
+    };
+    let (quiet, power) = (HealthEventType::Unknown, HealthEventType::Power);
+    assert_eq!(left(power, quiet), 1);
+    assert_eq!(left(quiet, power), 1);
+    assert_eq!(left(quiet, quiet), 0);
 }
 
 #[test]
@@ -380,6 +465,28 @@ fn old_agent() -> (Rig, InstanceId) {
     registration.description.capabilities.full_reports = false;
     rig.take(Input::Register(registration));
     (rig, id)
+}
+
+#[test]
+fn what_an_old_agent_graded_ends_with_a_report_that_is_healthy_over_all() {
+    use HealthStatus::{Degraded, Healthy, Unhealthy};
+    let (mut rig, id) = old_agent();
+    let mut left = |boot: HealthStatus, gpu: HealthStatus| {
+        let grade = |check: &str, status| GradedResult {
+            check: check.to_owned(),
+            status,
+            message: String::new(),
+        };
+        let report = Report {
+            results: vec![grade("boot", boot), grade("gpu", gpu)],
+            ..rig.facts(&id, Vec::new())
+        };
+        rig.take(Input::Report(report));
+        (open(&rig, &id).len(), rig.node(&id).status())
+    };
+    assert_eq!(left(Unhealthy, Healthy), (1, NodeStatus::Unhealthy));
+    assert_eq!(left(Healthy, Degraded), (2, NodeStatus::Unhealthy));
+    assert_eq!(left(Healthy, Healthy), (0, NodeStatus::Active));
 }
 
 #[test]

@@ -324,8 +324,8 @@ fn a_node_that_is_heard_again_in_a_pool_with_manual_recovery_waits_for_an_operat
     for (manual, said) in [
         (
             false,
-            "replace A waits for silence: the node is heard again; a healthy full report ends the \
-             incident",
+            "replace A waits for silence: the node is heard again; a full report that is not \
+             unhealthy ends the incident",
         ),
         (
             true,

@@ -336,7 +336,7 @@ fn phrases_of_endings() {
     for (ending, phrase) in [
         (
             Ending::Recovered,
-            "recovered: a full healthy report made the same check",
+            "recovered: a full report made the same check and found nothing",
         ),
         (
             Ending::Repaired {

@@ -97,15 +97,14 @@ pub enum Trouble {
     Prices,
     /// The cloud takes a spot machine back, with a notice.
     Interruption,
-    /// What an agent reads of a machine shows a failure, until a reboot where one repairs it. Those
-    /// that leave a machine degraded for good are not drawn: see "What fuzzing does not draw" in
-    /// `docs/testing.md`.
+    /// What an agent reads of a machine shows a failure, until a reboot where one repairs it.
     Reading(FailureKind),
 }
 
 impl Trouble {
-    /// Every trouble.
-    pub const ALL: [Self; 41] = [
+    /// Every trouble. Whether a world has one is drawn in this order: a new one goes last, so that
+    /// worlds without it stay what they were.
+    pub const ALL: [Self; 46] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -147,6 +146,11 @@ impl Trouble {
         Self::Reading(FailureKind::Device),
         Self::Reading(FailureKind::DriverHang),
         Self::Reading(FailureKind::SilentCorruption),
+        Self::Reading(FailureKind::RowRemap),
+        Self::Reading(FailureKind::RowRemapFailed),
+        Self::Reading(FailureKind::Nvlink),
+        Self::Reading(FailureKind::Pcie),
+        Self::Reading(FailureKind::Power),
     ];
 
     /// Whether it is about what is bought where. These are drawn from a stream of their own.

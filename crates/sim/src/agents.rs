@@ -400,10 +400,9 @@ impl Sim {
 
     /// Commands that wait for a node whose agent listens go out to it.
     pub(crate) fn push_commands(&mut self, node: &NodeId) {
-        let waits = self.seen.commands.values().any(|command| {
-            command.node == *node
-                && !command.state.is_final()
-                && command.kind == NodeCommandType::RunDiagnostic
+        let waits = self.orders.of(node).any(|id| {
+            let command = self.seen.commands.get(id);
+            command.is_some_and(|command| command.kind == NodeCommandType::RunDiagnostic)
         });
         let Some(host) = self.by_node.get(node).cloned().filter(|_| waits) else {
             return;

@@ -13,6 +13,7 @@ use navarch_model::{
 use navarch_store::{History as _, MemoryDisk, MemoryStore, Retention, Store as _};
 
 use crate::bugs::Bug;
+use crate::orders::Orders;
 use crate::streams::Stream;
 use crate::world::{Event, Sim};
 
@@ -165,6 +166,7 @@ impl Sim {
         self.settle(&state);
         self.plane.released = state.clone();
         self.plane.unreleased.clear();
+        self.orders = Orders::of_state(&state);
         self.seen = state.clone();
         self.next = state.clone();
         if let Some(news) = &mut self.news {

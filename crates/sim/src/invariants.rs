@@ -14,6 +14,7 @@ use navarch_model::{
 
 use crate::cloud::Cloud;
 use crate::crash::is_accepted;
+use crate::orders::Orders;
 use crate::world::Sim;
 
 /// How late a command may be found to be past its time.
@@ -110,6 +111,7 @@ impl Sim {
         let facts = |change: &&Change| !matches!(change, Change::Meta(_) | Change::Event(_));
         self.facts += applied.changes.iter().filter(facts).count() as u64;
         for change in &applied.changes {
+            self.orders.apply(&self.seen, change);
             self.seen.apply(change);
             if let Change::Node(node) = change {
                 self.wake_node(&node.id);
@@ -136,6 +138,7 @@ impl Sim {
     /// Checks every promise over the whole state.
     pub(crate) fn check_all(&mut self) {
         self.checked = self.facts;
+        debug_assert_eq!(self.orders, Orders::of_state(&self.seen));
         for violation in invariants::check(&self.seen) {
             self.violated(violation.invariant, violation.what);
         }

@@ -16,6 +16,7 @@ pub mod fuzz;
 mod invariants;
 mod load;
 mod machine;
+mod orders;
 mod people;
 mod queue;
 mod quiet;

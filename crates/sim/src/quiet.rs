@@ -158,10 +158,7 @@ impl Sim {
                 && node.open_incidents.is_empty()
                 && node.reported == HealthStatus::Healthy
         });
-        let ordered = || {
-            let mut commands = self.seen.commands.values();
-            commands.any(|command| command.node == node && !command.state.is_final())
-        };
+        let ordered = || self.orders.of(&node).next().is_some();
         let Some(process) = &mut self.plane.process else {
             return;
         };

@@ -21,6 +21,7 @@ use crate::config::{Config, Trouble};
 use crate::crash::Plane;
 use crate::load::Load;
 use crate::machine::Host;
+use crate::orders::Orders;
 use crate::queue::Queue;
 use crate::run::{Happening, News, Story};
 use crate::scheduler::Scheduler;
@@ -119,6 +120,8 @@ pub struct Sim {
     pub(crate) seen: State,
     /// The same state; a step is made in it before it is made in `seen`.
     pub(crate) next: State,
+    /// The commands in it that are not over.
+    pub(crate) orders: Orders,
     /// Boots whose full report was applied and not unhealthy.
     pub(crate) passed: BTreeSet<(NodeId, BootId)>,
     /// How many changes were made.
@@ -186,6 +189,7 @@ impl Sim {
             plane: Plane::new(seed, MemoryDisk::new(fleet.clone()), state.clone()),
             fleet,
             next: state.clone(),
+            orders: Orders::default(),
             seen: state,
             by_node: BTreeMap::new(),
             neighbour,

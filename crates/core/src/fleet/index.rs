@@ -537,6 +537,11 @@ impl Index {
         }
     }
 
+    /// The commands that wait for the agent of any node.
+    pub(crate) fn all_waiting(&self) -> impl Iterator<Item = &CommandId> {
+        self.waiting.values().flatten()
+    }
+
     pub(crate) fn waiting(&self, node: &NodeId) -> impl Iterator<Item = &CommandId> {
         self.waiting.get(node).into_iter().flatten()
     }

@@ -146,13 +146,13 @@ impl Fleet {
     }
 
     fn expire_commands(&mut self) {
-        let due: Vec<Command> = self
-            .state
-            .commands
-            .values()
-            .filter(|command| command.waits_for_agent() && self.now.core >= command.expires)
+        let waiting = self.index.all_waiting();
+        let mut due: Vec<Command> = waiting
+            .filter_map(|id| self.state.commands.get(id))
+            .filter(|command| self.now.core >= command.expires)
             .map(|command| Command::clone(command))
             .collect();
+        due.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         for mut command in due {
             command.state = CommandState::Expired;
             command.changed = self.now;

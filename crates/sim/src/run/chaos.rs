@@ -327,8 +327,7 @@ impl Sim {
         if !story.cascades.chance(cascading.probability) {
             return;
         }
-        let mut near = self.near(id, seat, cascading.scope);
-        let Some(story) = &mut self.story else { return };
+        let mut near = story.near(id, seat, cascading.scope);
         let most = ((near.len() as f64 * cascading.max_affected) as u64).max(1);
         let affected = 1 + story.cascades.below(most);
         for _ in 0..affected {
@@ -336,7 +335,7 @@ impl Sim {
                 return;
             }
             let victim = story.cascades.below(near.len() as u64) as usize;
-            let victim = near.swap_remove(victim);
+            let victim = story.roster[near.swap_remove(victim)].id.clone();
             let wait = story
                 .cascades
                 .uniform(cascading.min_delay, cascading.max_delay);
@@ -362,20 +361,20 @@ impl Sim {
         seat: Option<Domains>,
         branch: Branch,
     ) {
-        let near = rule.scope.map(|scope| self.near(id, seat, scope));
         let Some(story) = &mut self.story else { return };
         if !story.cascades.chance(rule.probability) {
             return;
         }
         let mut hit = Vec::new();
-        match near {
+        match rule.scope {
             None => hit.push(id.clone()),
-            Some(mut near) => {
+            Some(scope) => {
+                let mut near = story.near(id, seat, scope);
                 let share = rule.affected.unwrap_or(0.0) * near.len() as f64;
                 let many = (share.round() as usize).clamp(1, near.len().max(1));
                 for _ in 0..many.min(near.len()) {
                     let at = story.cascades.below(near.len() as u64) as usize;
-                    hit.push(near.swap_remove(at));
+                    hit.push(story.roster[near.swap_remove(at)].id.clone());
                 }
             }
         }
@@ -402,21 +401,6 @@ impl Sim {
         if spread.coming == 0 {
             story.spreads.remove(&branch.root.unwrap_or(place));
         }
-    }
-
-    /// The other machines that share something with one.
-    fn near(
-        &self,
-        id: &ProviderInstanceId,
-        seat: Option<Domains>,
-        scope: Scope,
-    ) -> Vec<ProviderInstanceId> {
-        let (Some(story), Some(own)) = (&self.story, seat) else {
-            return Vec::new();
-        };
-        let others = story.roster.iter().filter(|seat| seat.id != *id);
-        let near = others.filter(|seat| seat.domains[scope as usize] == own[scope as usize]);
-        near.map(|seat| seat.id.clone()).collect()
     }
 
     /// A failure that another one caused comes.
@@ -541,6 +525,18 @@ impl Sim {
 }
 
 impl Story {
+    /// The other machines that share something with one, by their places in the roster.
+    fn near(&self, id: &ProviderInstanceId, seat: Option<Domains>, scope: Scope) -> Vec<usize> {
+        let Some(own) = seat else {
+            return Vec::new();
+        };
+        let seats = self.roster.iter().enumerate();
+        let near = seats.filter(|(_, seat)| {
+            seat.domains[scope as usize] == own[scope as usize] && seat.id != *id
+        });
+        near.map(|(at, _)| at).collect()
+    }
+
     /// One of the scenario's XIDs.
     fn draw_xid(&mut self) -> u32 {
         let chaos = self.chaos.as_ref();

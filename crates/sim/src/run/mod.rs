@@ -140,7 +140,7 @@ pub(crate) struct Story {
     pub(crate) begun: Time,
     /// Whether listings will ever show the past.
     pub(crate) lists_the_past: bool,
-    chaos: Option<Chaos>,
+    chaos: Option<Arc<Chaos>>,
     processes: Vec<chaos::Process>,
     /// How often failures were scheduled anew.
     schedules: u64,
@@ -304,7 +304,7 @@ impl Run {
             .map(|pool| pool.max_nodes.saturating_add(pool.max_surge))
             .fold(0, u32::saturating_add);
         let external = u32::try_from(specs.len()).unwrap_or(u32::MAX);
-        let chaos = stress.and_then(|stress| stress.chaos.clone());
+        let chaos = stress.and_then(|stress| stress.chaos.clone().map(Arc::new));
         let story = Story {
             book: Book::default(),
             owned: specs

@@ -302,7 +302,9 @@ impl Sim {
         };
         let due = process.due().max(now).max(resumed);
         // Those that are over came while it was paused.
-        process.wakes = process.wakes.split_off(&now);
+        while process.wakes.first().is_some_and(|at| *at < now) {
+            process.wakes.pop_first();
+        }
         // A later one that waits stays: it would be scheduled again, and their number only grow.
         if process.wakes.first().is_none_or(|at| *at > due) {
             process.wakes.insert(due);

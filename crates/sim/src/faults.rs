@@ -84,13 +84,26 @@ pub(crate) struct Faults {
 impl Faults {
     /// Whether a reading shows none of it.
     pub(crate) fn is_quiet(&self, now: Time) -> bool {
-        let rest = Self {
-            hot: BTreeMap::new(),
-            corrupt: false,
-            ..self.clone()
-        };
-        let mut hot = self.hot.values().flatten();
-        rest == Self::default() && hot.all(|heat| heat.until <= now)
+        let Self {
+            hot,
+            ecc,
+            lost,
+            mute,
+            remap_pending,
+            remap_failed,
+            nvlink,
+            pcie,
+            power,
+            driver,
+            hung,
+            empty,
+            corrupt: _,
+        } = self;
+        let shown = [ecc, lost, remap_pending, remap_failed, nvlink, pcie, power];
+        let answers = mute.is_empty() && driver.is_none() && !hung && !empty;
+        answers
+            && shown.iter().all(|gpus| gpus.is_empty())
+            && hot.values().flatten().all(|heat| heat.until <= now)
     }
 
     /// How many there are.
@@ -171,9 +184,10 @@ impl Reader<'_> {
 
     fn gpu(&self, gpu: u32, facts: &mut Vec<Fact>) {
         let faults = self.faults;
+        let uuid = Self::uuid(self.name, gpu);
         let place = |fact: Fact| Fact {
             gpu: Some(gpu as i32),
-            gpu_uuid: Self::uuid(self.name, gpu),
+            gpu_uuid: uuid.clone(),
             ..fact
         };
         if let Some(words) = faults.mute.get(&gpu) {

@@ -4,11 +4,14 @@ use std::fmt::{self, Write as _};
 use std::io::Write;
 
 use navarch_model::{Event, Time};
+use serde::Serialize;
 
 /// Lines of `[hours:minutes:seconds.milliseconds] who what`.
 #[derive(Default)]
 pub(crate) struct Trace {
     text: String,
+    /// The last line as JSON: kept for its room.
+    line: Vec<u8>,
     /// Where the lines go instead of being kept.
     to: Option<Box<dyn Write>>,
     /// Whether they go as JSON.
@@ -26,6 +29,14 @@ impl fmt::Debug for Trace {
             .field("fingerprint", &self.fingerprint.0)
             .finish_non_exhaustive()
     }
+}
+
+/// A line of a trace as JSON, with its time in microseconds.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    at: i64,
+    what: &'a str,
+    who: &'a str,
 }
 
 /// The 64-bit FNV-1a hash of a text.
@@ -71,14 +82,27 @@ impl Trace {
         }
     }
 
-    /// A line as `{"at":MICROSECONDS,"who":"…","what":"…"}`.
+    /// A line as [`JsonLine`].
     fn json_line(&mut self, at: Time, who: &str, what: fmt::Arguments<'_>) {
         let Some(to) = &mut self.to else { return };
-        let line = serde_json::json!({ "at": at.0, "who": who, "what": what.to_string() });
-        let line = format!("{line}\n");
-        self.fingerprint.take(line.as_bytes());
+        // Writing to a string cannot fail.
+        let _ = self.text.write_fmt(what);
+        let what = self.text.as_str();
+        self.line.clear();
+        // Numbers and texts always are JSON.
+        let _ = serde_json::to_writer(
+            &mut self.line,
+            &JsonLine {
+                at: at.0,
+                what,
+                who,
+            },
+        );
+        self.line.push(b'\n');
+        self.fingerprint.take(&self.line);
         // A trace that nobody can write down is found by its reader.
-        let _ = to.write_all(line.as_bytes());
+        let _ = to.write_all(&self.line);
+        self.text.clear();
     }
 
     /// One entry of the fleet's own record.

@@ -143,6 +143,14 @@ impl Trace {
         self.to = Some(to);
     }
 
+    /// Sees to it that no line waits to be written down.
+    pub(crate) fn flush(&mut self) {
+        if let Some(to) = &mut self.to {
+            // A trace that nobody can write down is found by its reader.
+            let _ = to.flush();
+        }
+    }
+
     pub(crate) const fn fingerprint(&self) -> u64 {
         self.fingerprint.0
     }

@@ -239,12 +239,15 @@ async fn play(asked: SimRun, log: impl Future<Output = ()>) -> Result<(), Failur
             } => {}
         }
     }
-    let record = run.finish(interrupted);
+    let record = run.end(interrupted);
     if shows {
         remark("");
     }
     place.leave(&record)?;
-    match record.outcome {
+    let outcome = record.outcome.clone();
+    // The process ends: nobody needs the memory of a large fleet back piece by piece.
+    std::mem::forget((run, record));
+    match outcome {
         Outcome::Passed => Ok(()),
         Outcome::Interrupted => Err(Failure::Said("the run was interrupted".to_owned())),
         Outcome::Failed(wrong) => Err(Failure::Said(wrong)),

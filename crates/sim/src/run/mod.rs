@@ -656,6 +656,12 @@ impl Run {
     /// Ends the run and checks what was expected, unless that was done when the scenario was over.
     /// `interrupted` says that it ends before its time; then nothing is expected.
     pub fn finish(mut self, interrupted: bool) -> Record {
+        self.end(interrupted)
+    }
+
+    /// The same, for whoever ends with the run: giving back what a large fleet took is work that
+    /// the end of a process saves.
+    pub fn end(&mut self, interrupted: bool) -> Record {
         self.sim.check_all();
         self.sample();
         if !interrupted {
@@ -671,6 +677,7 @@ impl Run {
             None if interrupted => Outcome::Interrupted,
             None => Outcome::Passed,
         };
+        self.sim.trace.flush();
         record
     }
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::record::Record;
 
-pub use tables::{Progress, progress_line, tables};
+pub use tables::{progress_line, tables};
 
 /// The directory of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]

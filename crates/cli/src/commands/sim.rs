@@ -280,15 +280,7 @@ fn default_directory(clock: &RealClock) -> PathBuf {
 }
 
 fn show(progress: &Progress) {
-    let span = |micros: i64| Duration::from_micros(micros.unsigned_abs());
-    let line = report::progress_line(&report::Progress {
-        elapsed: span(progress.now.0),
-        total: span(progress.until.unwrap_or(progress.now).0),
-        healthy: progress.healthy,
-        failures: progress.failures,
-        cascading: progress.cascaded,
-        recoveries: progress.recoveries,
-    });
+    let line = report::progress_line(progress);
     // A terminal that went away is noticed elsewhere.
     drop(write!(std::io::stderr(), "\r{line:<120}"));
 }

@@ -9,6 +9,7 @@ use navarch_policy::catalogue::xid_text;
 use super::figures::{self, Figures, Percentiles};
 use super::text::{Severity, plain, span};
 use crate::record::{Outcome, Record};
+use crate::run::Progress;
 
 /// The most XIDs that the table has, as in the Go project.
 const TOP_XIDS: usize = 5;
@@ -16,43 +17,28 @@ const TOP_XIDS: usize = 5;
 /// How wide the bar of [`progress_line`] is.
 const BAR_CHARACTERS: usize = 20;
 
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// How much of it has passed, in simulated time.
-    pub elapsed: Duration,
-    /// How long it is.
-    pub total: Duration,
-    /// Nodes that are healthy now.
-    pub healthy: u32,
-    /// Failures so far.
-    pub failures: u64,
-    /// Of these, caused by another failure.
-    pub cascading: u64,
-    /// Failures that ended.
-    pub recoveries: u64,
-}
-
 /// The line that shows how far a run is, without an end of line.
 #[must_use]
 pub fn progress_line(progress: &Progress) -> String {
-    let share = match progress.total.as_secs_f64() {
-        total if total > 0.0 => (progress.elapsed.as_secs_f64() / total).min(1.0),
+    let elapsed = progress.now.since(Time(0));
+    let total = progress.until.unwrap_or(progress.now).since(Time(0));
+    let share = match total.as_secs_f64() {
+        total if total > 0.0 => (elapsed.as_secs_f64() / total).min(1.0),
         _ => 1.0,
     };
     let full = (share * BAR_CHARACTERS as f64) as usize;
-    let left = progress.total.saturating_sub(progress.elapsed);
+    let left = total.saturating_sub(elapsed);
     format!(
         "[{}{}] {:5.1}%  {} elapsed, {} remaining | nodes: {} healthy | failures: {} ({} cascading) \
          | recoveries: {}",
         "=".repeat(full),
         " ".repeat(BAR_CHARACTERS - full),
         share * 100.0,
-        whole_seconds(progress.elapsed),
+        whole_seconds(elapsed),
         whole_seconds(left),
         progress.healthy,
         progress.failures,
-        progress.cascading,
+        progress.cascaded,
         progress.recoveries,
     )
 }

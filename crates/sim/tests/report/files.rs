@@ -7,9 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use navarch_model::NodeId;
+use navarch_model::{NodeId, Time};
 use navarch_sim::record::{NodeEventKind, Outcome, Record};
-use navarch_sim::report::{self, Directory, Progress, ReportError, Timing};
+use navarch_sim::report::{self, Directory, ReportError, Timing};
+use navarch_sim::run::Progress;
 use serde_json::Value;
 
 use crate::synthetic::{event, node, small};
@@ -225,11 +226,11 @@ fn hostile_names_stay_in_their_files_and_on_their_lines() {
 #[test]
 fn the_progress_line_says_how_far_and_how_healthy() {
     let progress = Progress {
-        elapsed: Duration::from_millis(74_900),
-        total: Duration::from_secs(600),
+        now: Time(74_900_000),
+        until: Some(Time(600_000_000)),
         healthy: 998,
         failures: 12,
-        cascading: 3,
+        cascaded: 3,
         recoveries: 4,
     };
     assert_eq!(
@@ -238,12 +239,12 @@ fn the_progress_line_says_how_far_and_how_healthy() {
          failures: 12 (3 cascading) | recoveries: 4"
     );
     let over = Progress {
-        elapsed: Duration::from_secs(700),
+        now: Time(700_000_000),
         ..progress
     };
     assert!(report::progress_line(&over).starts_with("[====================] 100.0%"));
     let none = Progress {
-        total: Duration::ZERO,
+        until: None,
         ..progress
     };
     assert!(report::progress_line(&none).contains("100.0%"));

@@ -4,7 +4,7 @@ mod scenario;
 
 use navarch_model::{NodeId, NodeStatus};
 use navarch_sim::record::{Outcome, Record};
-use scenario::{record, run};
+use scenario::run;
 
 const POOL: &str = "providers:
   fake: {type: fake, gpu_count: 8}
@@ -120,7 +120,7 @@ assertions:
 "
     )
     .replacen("cloud:\n  boot: {min: 1m, max: 1m}\n", "", 1);
-    let record = record(&text, 1);
+    let record = run(&text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let lost: f64 = record.lost_gpu_hours.values().sum();
     let short = record.asked_gpu_hours - record.delivered_gpu_hours;
@@ -141,7 +141,7 @@ events:
 stress: {{duration: 2h}}
 "
     );
-    let record = record(&text, 1);
+    let record = run(&text, 1).play();
     // What is empty later is so for its own reason.
     assert!(
         hours(&record, "xid_error") > 0.0,
@@ -175,7 +175,7 @@ events:
   - {at: 11m, action: issue_command, target: c, params: {command_type: drain}}
   - {at: 1h, action: wait}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let causes: Vec<&str> = record.lost_gpu_hours.keys().map(String::as_str).collect();
     assert_eq!(causes, ["gpu_lost", "not there yet", "operator"]);
@@ -201,7 +201,7 @@ events:
   - {at: 25m, action: inject_failure, target: b, params: {failure_type: boot_failure}}
   - {at: 30m, action: wait}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let noticed: Vec<_> = record
         .injections
@@ -239,7 +239,7 @@ events:
 stress: {{duration: 59m}}
 "
     );
-    let record = record(&text, 1);
+    let record = run(&text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let mut times = record.recovery_times.clone();
     times.sort();
@@ -272,7 +272,7 @@ events:
   - {{at: 5m, action: start_fleet}}
 "
         );
-        let Outcome::Failed(wrong) = record(&text, 1).outcome else {
+        let Outcome::Failed(wrong) = run(&text, 1).play().outcome else {
             panic!("{assertion} holds of nothing");
         };
         assert!(
@@ -294,7 +294,7 @@ events:
 assertions:
   - {type: node_status, target: '*', expected: active}
 ";
-    let Outcome::Failed(wrong) = record(gone, 1).outcome else {
+    let Outcome::Failed(wrong) = run(gone, 1).play().outcome else {
         panic!("a node that vanished is no node");
     };
     assert!(wrong.contains("node b has"), "{wrong}");
@@ -311,7 +311,7 @@ events:
   - {at: 1m, action: wait_for_status, target: a, params: {expected_status: unhealthy, timeout: 10m}}
   - {at: 3m, action: wait}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let times: Vec<_> = record.samples.iter().map(|sample| sample.at).collect();
     let rise = times.windows(2).all(|pair| pair[0] < pair[1]);
@@ -333,7 +333,7 @@ stress:
 assertions:
   - {type: node_status, target: '*', expected: active}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     assert!(record.ended.0 <= 601_000_000, "it took {}", record.ended.0);
     // What is counted after the start-up is counted once the fleet is up.
@@ -367,7 +367,7 @@ stress: {duration: 10h}
 assertions:
   - {type: capacity, pool: main, at_least: 98}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let last = record.samples.last().expect("it was counted");
     assert_eq!((last.gpus_asked, last.gpus_active), (32, 32));
@@ -379,7 +379,7 @@ assertions:
 stress: {duration: 2h}",
     );
     let broken = broken.replace("at_least: 98", "at_most: 98");
-    let record = self::record(&broken, 1);
+    let record = self::run(&broken, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let last = record.samples.last().expect("it was counted");
     assert_eq!((last.gpus_asked, last.gpus_active), (32, 28));
@@ -402,7 +402,7 @@ stress: {{duration: 3h}}
 "
     );
     let most = |events: &str| {
-        let record = record(&text.replace("EVENTS", events), 1);
+        let record = run(&text.replace("EVENTS", events), 1).play();
         assert_eq!(record.outcome, Outcome::Passed);
         let pools = record
             .samples

@@ -3,7 +3,7 @@
 mod scenario;
 
 use navarch_sim::record::{Cause, Outcome, Record};
-use scenario::{record, run};
+use scenario::run;
 
 /// External nodes under events, without chaos.
 fn scripted(nodes: u32, events: &str, assertions: &str) -> String {
@@ -29,7 +29,7 @@ fleet:
 
 #[track_caller]
 fn passed(text: &str, seed: u64) -> Record {
-    let record = record(text, seed);
+    let record = run(text, seed).play();
     assert_eq!(record.outcome, Outcome::Passed, "{:#?}", record.injections);
     record
 }
@@ -115,7 +115,7 @@ stress:
 assertions:
   - {type: invariants}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     let outage = &record.outages[0];
     let lasts = |at| at >= outage.from && outage.until.is_none_or(|until| at < until);
     let late = record
@@ -400,7 +400,7 @@ stress:
     total_nodes: 2
     templates: [{name: gpu, weight: 1, gpu_count: 8}]
 ";
-    let Outcome::Failed(wrong) = record(text, 1).outcome else {
+    let Outcome::Failed(wrong) = run(text, 1).play().outcome else {
         panic!("the run went on");
     };
     assert!(wrong.contains("timeout waiting"), "{wrong}");
@@ -430,7 +430,7 @@ events:
   - {{at: 5m, action: wait}}
 {stress}"
     );
-    record(&text, 1).outcome
+    run(&text, 1).play().outcome
 }
 
 #[test]
@@ -522,7 +522,7 @@ stress:
     xid_distribution: {79: 1}
     recovery: {probability: 1, mean_time: 10s}
 ";
-    let record = record(&text.replace("EVENT\n", ""), 1);
+    let record = run(&text.replace("EVENT\n", ""), 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let boots = navarch_model::Time(301_000_000);
     let early = record.injections.iter().filter(|one| one.at < boots);
@@ -532,7 +532,7 @@ stress:
     assert!(registered.min().is_some_and(|first| first > boots));
     let event =
         "  - {at: 1m, action: inject_failure, target: '*', params: {failure_type: boot_failure}}";
-    let Outcome::Failed(wrong) = self::record(&text.replace("EVENT", event), 1).outcome else {
+    let Outcome::Failed(wrong) = self::run(&text.replace("EVENT", event), 1).play().outcome else {
         panic!("what does not run broke");
     };
     assert!(wrong.contains("boots for the first time"), "{wrong}");

@@ -1,24 +1,19 @@
 //! Several clouds in one scenario, the work that autoscalers follow, and drains that take their
 //! time.
 
+mod scenario;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use navarch_config::scenario::Scenario;
 use navarch_model::{PoolName, Time};
-use navarch_policy::HealthPolicy;
 use navarch_sim::record::{NodeRecord, Outcome, Record};
-use navarch_sim::run::Run;
+use scenario::run;
 
 /// Plays a scenario. Answers its trace and its record.
 #[track_caller]
 fn play(text: &str, seed: u64) -> (String, Record) {
-    let (scenario, _) = match Scenario::parse("test.yaml", text) {
-        Ok(read) => read,
-        Err(errors) => panic!("{errors}"),
-    };
-    let policy = HealthPolicy::builtin();
-    let mut run = Run::new(scenario, text.to_owned(), seed, policy).expect("it loads");
+    let mut run = run(text, seed);
     while run.advance().is_some() {}
     let trace = run.sim().trace().to_owned();
     let record = run.finish(false);

@@ -1,12 +1,12 @@
 //! The same seed twice gives the same bytes, before anything else is believed.
 
+mod scenario;
+
 use std::time::Duration;
 
-use navarch_config::scenario::Scenario;
 use navarch_model::Time;
-use navarch_policy::HealthPolicy;
-use navarch_sim::run::Run;
 use navarch_sim::{Config, Sim, Trouble};
+use scenario::run;
 
 fn trace(seed: u64) -> String {
     let mut sim = Sim::new(seed, Config::drawn(seed)).expect("a drawn configuration loads");
@@ -146,9 +146,7 @@ stress:
     for text in [external, bought] {
         for seed in 0..4 {
             let [one, other] = [false, true].map(|bulk| {
-                let (scenario, _) = Scenario::parse("test.yaml", text).expect("it loads");
-                let policy = HealthPolicy::builtin();
-                let mut run = Run::new(scenario, text.to_owned(), seed, policy).expect("it loads");
+                let mut run = run(text, seed);
                 if !bulk {
                     run.call_by_call();
                 }

@@ -4,16 +4,13 @@
 //! trace stands what became of every node, and whether the scenario found what it expects.
 //! `UPDATE_GOLDEN=1` writes the traces anew.
 
+mod example;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
-use navarch_config::scenario::Scenario;
-use navarch_policy::HealthPolicy;
 use navarch_sim::record::Outcome;
-use navarch_sim::run::Run;
 
-/// The seed of scenarios that name none.
-const SEED: u64 = 7;
 /// More lines than this nobody reads.
 const MOST_LINES: usize = 600;
 
@@ -21,10 +18,7 @@ const MOST_LINES: usize = 600;
 #[track_caller]
 fn golden(name: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = here.join("../../examples/scenarios").join(name);
-    let (scenario, text, _) = Scenario::load(&path).unwrap_or_else(|errors| panic!("{errors:#}"));
-    let seed = scenario.seed.unwrap_or(SEED);
-    let mut run = Run::new(scenario, text, seed, HealthPolicy::builtin()).expect("it loads");
+    let mut run = example::run(name);
     while run.advance().is_some() {}
     let mut shown = run.sim().trace().to_owned();
     let record = run.finish(false);

@@ -1,16 +1,18 @@
 //! Runs in which people take part: what readers see, what orders lead to, and that who only looks
 //! changes nothing.
 
+mod scenario;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use navarch_config::scenario::{Failure, FailureKind, Scenario};
+use navarch_config::scenario::{Failure, FailureKind};
 use navarch_core::{Actor, Input, Reply};
 use navarch_model::{NodeCommandType, NodeId, NodeStatus, State, Time};
-use navarch_policy::HealthPolicy;
 use navarch_sim::record::{Cause, Outcome};
 use navarch_sim::run::{Run, Unbreakable};
+use scenario::run;
 
 const SCENARIO: &str = "name: live
 fleet:
@@ -36,14 +38,8 @@ assertions:
   - {type: invariants}
 ";
 
-fn run(text: &str) -> Run {
-    let (scenario, _) = match Scenario::parse("test.yaml", text) {
-        Ok(read) => read,
-        Err(errors) => panic!("{errors}"),
-    };
-    let policy = HealthPolicy::builtin();
-    Run::new(scenario, text.to_owned(), 6, policy).expect("it loads")
-}
+/// The seed of every run.
+const SEED: u64 = 6;
 
 fn at(millis: u64) -> Time {
     Time(0) + Duration::from_millis(millis)
@@ -78,7 +74,7 @@ fn read(run: &mut Run, seen: &mut State) {
 
 #[test]
 fn readers_see_the_state_of_the_control_plane_through_its_crashes() {
-    let mut run = run(SCENARIO);
+    let mut run = run(SCENARIO, SEED);
     run.open();
     let mut seen = run.state();
     let (mut millis, mut compared) = (0, 0);
@@ -100,7 +96,7 @@ fn readers_see_the_state_of_the_control_plane_through_its_crashes() {
 #[test]
 fn how_often_somebody_looks_changes_nothing() {
     let traces = [0, 7, 130, 60_000].map(|step| {
-        let (mut run, sink) = (run(SCENARIO), Sink::default());
+        let (mut run, sink) = (run(SCENARIO, SEED), Sink::default());
         run.trace(Box::new(sink.clone()));
         if step == 0 {
             while run.advance().is_some() {}
@@ -143,7 +139,7 @@ fn cordon(node: &str) -> Input {
 fn orders_reach_the_control_plane_and_end_with_it() {
     let text = SCENARIO.replace("    failure_rate: 3000\n", "    failure_rate: 0\n");
     let text = text.replace("    control_plane_crashes: 1m\n", "");
-    let mut run = run(&text);
+    let mut run = run(&text, SEED);
     let sink = Sink::default();
     run.trace(Box::new(sink.clone()));
     run.open();
@@ -218,7 +214,8 @@ fn orders_reach_the_control_plane_and_end_with_it() {
 #[test]
 fn who_beats_is_known_to_beat() {
     let text = SCENARIO.replace("    failure_rate: 3000\n", "    failure_rate: 0\n");
-    let mut run = run(&text.replace("    control_plane_crashes: 1m\n", ""));
+    let text = text.replace("    control_plane_crashes: 1m\n", "");
+    let mut run = run(&text, SEED);
     run.open();
     while run.sim().now() < at(35_000) {
         run.advance_to(at(35_000));
@@ -235,7 +232,7 @@ fn who_beats_is_known_to_beat() {
 
 #[test]
 fn chaos_ends_with_the_scenario() {
-    let mut run = run(SCENARIO);
+    let mut run = run(SCENARIO, SEED);
     run.open();
     while run.advance().is_some() {}
     run.end_scenario();
@@ -250,7 +247,7 @@ fn chaos_ends_with_the_scenario() {
 #[test]
 fn a_death_that_waits_for_its_turn_does_not_come_after_the_end() {
     let text = SCENARIO.replace("control_plane_crashes: 1m", "control_plane_crashes: 1s");
-    let mut run = run(&text);
+    let mut run = run(&text, SEED);
     run.open();
     run.advance_to(at(200_000));
     run.end_scenario();

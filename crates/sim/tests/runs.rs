@@ -3,7 +3,7 @@
 mod scenario;
 
 use navarch_sim::record::{Cause, Outcome};
-use scenario::{record, run};
+use scenario::run;
 
 fn stress(nodes: u32, minutes: u32, chaos: &str) -> String {
     format!(
@@ -33,7 +33,7 @@ fn about(found: usize, mean: f64) {
 fn as_much_breaks_as_the_rate_says_however_large_the_fleet_is() {
     for (nodes, minutes, rate) in [(100, 60, 20.0), (1000, 5, 50.0), (500, 2, 400.0)] {
         let chaos = format!("    failure_rate: {rate}\n    xid_distribution: {{13: 1}}\n");
-        let record = record(&stress(nodes, minutes, &chaos), 5);
+        let record = run(&stress(nodes, minutes, &chaos), 5).play();
         assert_eq!(record.outcome, Outcome::Passed);
         let mean = rate * f64::from(minutes) * f64::from(nodes) / 1000.0;
         about(record.injections.len(), mean);
@@ -47,7 +47,7 @@ fn rates_by_node_day_weights_and_lemons_are_kept() {
       - {type: temperature, per_1000_node_days: 10000}
     lemons: {fraction: 0.1, multiple: 10}
 ";
-    let record = record(&stress(100, 60, chaos), 9);
+    let record = run(&stress(100, 60, chaos), 9).play();
     let days = 100.0 / 24.0 / 1000.0;
     let of = |word: &str| {
         let all = record.injections.iter();
@@ -85,7 +85,7 @@ stress:
       - {name: dark, start_time: 1m, duration: 5m, scope: rack, target: west-r1-b-rack-000, failure_type: network}
       - {name: grey, start_time: 7m, duration: 1m, scope: rack, target: east-r2-shared-rack-000, failure_type: network}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let nodes: Vec<u32> = record.outages.iter().map(|one| one.nodes).collect();
     assert_eq!(nodes, [4, 4]);
@@ -117,7 +117,7 @@ assertions:
   - {type: node_status, target: a2, expected: active}
   - {type: invariants}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let hit: Vec<_> = record
         .injections
@@ -135,7 +135,7 @@ fn failures_cause_failures_within_their_scope_and_depth() {
     xid_distribution: {13: 1}
     cascading: {probability: 1, max_depth: 2, min_delay: 1s, max_delay: 2s, scope: region, max_affected_percent: 0.0001}
 ";
-    let record = record(&stress(200, 10, chaos), 3);
+    let record = run(&stress(200, 10, chaos), 3).play();
     let place = |at: usize| {
         let node = &record.injections[at].node;
         let place = record.nodes[node].place.clone();
@@ -190,7 +190,7 @@ stress:
       - {{trigger: power_error, response: pcie_error, delay: 5s{scope}}}
 "
         );
-        let record = record(&text, 4);
+        let record = run(&text, 4).play();
         let caused = record.injections.iter();
         let caused = caused.filter(|one| one.cause == Cause::Cascade(0));
         let mut nodes: Vec<String> = caused.map(|one| one.node.to_string()).collect();
@@ -226,7 +226,7 @@ assertions:
   - {type: node_count, status: unhealthy, expected: \"0\"}
   - {type: time_to_recover, percentile: 100, at_most: 90s}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let names: Vec<_> = record.nodes.keys().map(|node| node.as_str()).collect();
     assert_eq!(names, ["a", "a-gen2"]);
@@ -253,7 +253,7 @@ assertions:
   - {type: capacity, at_least: 90}
   - {type: invariants}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     let hours = record.ended.0 as f64 / 3.6e9;
     let cost = 30.0 * 3.0 * hours;
@@ -303,7 +303,7 @@ fn failures_recover_as_often_and_as_soon_as_the_scenario_says() {
     failure_types: [{type: temperature, weight: 1}]
     recovery: {probability: 0.5, mean_time: 2m, std_dev: 0s}
 ";
-    let record = record(&stress(200, 40, chaos), 4);
+    let record = run(&stress(200, 40, chaos), 4).play();
     let old = record.ended.0 - 120_000_001;
     let due: Vec<_> = record
         .injections
@@ -332,7 +332,7 @@ fn new_nodes_fail_more_often_for_as_long_as_the_scenario_says() {
     xid_distribution: {13: 1}
     infant_mortality: {lasts: 30m, multiple: 5}
 ";
-    let record = record(&stress(200, 60, chaos), 6);
+    let record = run(&stress(200, 60, chaos), 6).play();
     let new = |node| record.nodes[node].powered.0 + 1_800_000_000;
     let (young, grown): (Vec<_>, Vec<_>) = record
         .injections
@@ -364,7 +364,7 @@ stress:
     failure_rate: 100
     xid_distribution: {13: 1}
 ";
-    let record = record(text, 1);
+    let record = run(text, 1).play();
     assert_eq!(record.outcome, Outcome::Passed);
     about(record.injections.len(), 100.0 * 600.0 * 5.0 / 1000.0);
 }

@@ -653,6 +653,12 @@ impl Run {
         }
     }
 
+    /// Goes on until the run is over, and ends it.
+    pub fn play(mut self) -> Record {
+        while self.advance().is_some() {}
+        self.finish(false)
+    }
+
     /// Ends the run and checks what was expected, unless that was done when the scenario was over.
     /// `interrupted` says that it ends before its time; then nothing is expected.
     pub fn finish(mut self, interrupted: bool) -> Record {

@@ -2,6 +2,8 @@
 
 mod browser;
 mod crowd;
+#[path = "../example/mod.rs"]
+mod example;
 mod files;
 mod page;
 mod runs;

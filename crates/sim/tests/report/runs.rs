@@ -4,25 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use navarch_config::scenario::Scenario;
-use navarch_policy::HealthPolicy;
-use navarch_sim::record::Record;
-use navarch_sim::run::Run;
-
 use crate::browser::Browser;
+use crate::example;
 use crate::page::{DESK, used, written};
-
-/// Runs one of the scenarios that come with the repository.
-fn run(name: &str) -> Record {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples/scenarios")
-        .join(name);
-    let (scenario, text, _) = Scenario::load(&path).expect("the scenario is sound");
-    let mut run =
-        Run::new(scenario, text, 7, HealthPolicy::builtin()).expect("its configuration is sound");
-    while run.advance().is_some() {}
-    run.finish(false)
-}
 
 /// Every file below a directory, by its path.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -43,8 +27,8 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn two_runs_with_one_seed_leave_the_same_files() {
-    let once = files(&written("once", &run("quick-stress.yaml")));
-    let twice = files(&written("twice", &run("quick-stress.yaml")));
+    let once = files(&written("once", &example::run("quick-stress.yaml").play()));
+    let twice = files(&written("twice", &example::run("quick-stress.yaml").play()));
     let names: Vec<&String> = once.keys().filter(|name| !name.contains('/')).collect();
     assert_eq!(names, ["report.html", "report.json", "scenario.yaml"]);
     assert!(
@@ -60,7 +44,7 @@ fn two_runs_with_one_seed_leave_the_same_files() {
 
 #[test]
 fn the_page_of_a_run_with_pools_can_be_used() {
-    let record = run("pools-stock-outs.yaml");
+    let record = example::run("pools-stock-outs.yaml").play();
     let report = written("pools", &record);
     let Some(mut browser) = Browser::start() else {
         return;

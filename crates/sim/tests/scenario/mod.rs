@@ -2,10 +2,10 @@
 
 use navarch_config::scenario::Scenario;
 use navarch_policy::HealthPolicy;
-use navarch_sim::record::Record;
 use navarch_sim::run::Run;
 
 /// A scenario that has not begun.
+#[track_caller]
 pub fn run(text: &str, seed: u64) -> Run {
     let (scenario, _) = match Scenario::parse("test.yaml", text) {
         Ok(read) => read,
@@ -13,11 +13,4 @@ pub fn run(text: &str, seed: u64) -> Run {
     };
     let policy = HealthPolicy::builtin();
     Run::new(scenario, text.to_owned(), seed, policy).expect("it loads")
-}
-
-/// The record of a scenario that ran to its end.
-pub fn record(text: &str, seed: u64) -> Record {
-    let mut run = run(text, seed);
-    while run.advance().is_some() {}
-    run.finish(false)
 }

@@ -5,11 +5,12 @@
 //! `UPDATE_GOLDEN=1` writes the traces anew.
 
 mod example;
+mod scenario;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use navarch_sim::record::Outcome;
+use navarch_sim::record::{Cause, Outcome};
 
 /// More lines than this nobody reads.
 const MOST_LINES: usize = 600;
@@ -78,4 +79,50 @@ fn a_cordon_and_a_drain() {
 #[test]
 fn a_quick_stress_run() {
     golden("quick-stress.yaml");
+}
+
+/// Plays an example of thousands of machines with a tenth of them: everything else is as its file
+/// says.
+#[track_caller]
+fn tenth(name: &str, sizes: [(&str, &str); 2]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scenarios");
+    let mut text = std::fs::read_to_string(path.join(name)).expect("the example");
+    for (whole, tenth) in sizes {
+        assert!(text.contains(whole), "{name} says {whole} no more");
+        text = text.replace(whole, tenth);
+    }
+    let record = scenario::run(&text, 7).play();
+    assert_eq!(record.outcome, Outcome::Passed, "{name}");
+    let comes = |of: fn(&Cause) -> bool| {
+        record
+            .injections
+            .iter()
+            .filter(|one| of(&one.cause))
+            .count()
+    };
+    let chaos = comes(|cause| matches!(cause, Cause::Chaos));
+    let cascades = comes(|cause| matches!(cause, Cause::Cascade(_)));
+    let outages = comes(|cause| matches!(cause, Cause::Outage(_)));
+    assert!(
+        chaos > 10 && cascades > 10 && outages > 10,
+        "{name}: {chaos}, {cascades}, {outages}"
+    );
+}
+
+#[test]
+fn cascading_failures_in_a_tenth_of_the_fleet() {
+    let sizes = [
+        ("total_nodes: 2000", "total_nodes: 200"),
+        ("expected: \">=2000\"", "expected: \">=200\""),
+    ];
+    tenth("cascading-failures.yaml", sizes);
+}
+
+#[test]
+fn the_extreme_with_a_tenth_of_the_fleet() {
+    let sizes = [
+        ("total_nodes: 5000", "total_nodes: 500"),
+        ("expected: \">=4500\"", "expected: \">=450\""),
+    ];
+    tenth("5000-node-extreme.yaml", sizes);
 }

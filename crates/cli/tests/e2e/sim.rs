@@ -35,7 +35,8 @@ fn every_example_is_valid() {
     assert!(found >= 12, "{found}");
 }
 
-/// Without cascading-failures and 5000-node-extreme, which take a minute and more in a debug build.
+/// Without cascading-failures and 5000-node-extreme, which take a minute and more in a debug build:
+/// the tests of the simulator play them with a tenth of their machines.
 #[test]
 fn small_examples_find_what_they_expect() {
     let place = directory();

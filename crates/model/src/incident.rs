@@ -147,7 +147,9 @@ impl Ending {
     /// The phrase for people.
     pub fn phrase(&self) -> String {
         match self {
-            Self::Recovered => "recovered: a full report made the same check and found nothing".to_owned(),
+            Self::Recovered => {
+                "recovered: a full report made the same check and found nothing".to_owned()
+            }
             Self::Repaired { proof } => format!("repaired ({}) and the gate passed", proof.word()),
             Self::Expired => "the rule's clear_after passed".to_owned(),
             Self::Operator { reason } if reason.is_empty() => "closed by an operator".to_owned(),

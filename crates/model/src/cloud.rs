@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CapacityKind, CloudStatus, FleetId, InstanceId, Offering, PoolName, Price, ProviderInstanceId,
+    Time,
 };
 
 /// The kinds of trouble that decisions tell apart.
@@ -118,6 +119,8 @@ pub struct Machine {
     pub fleet: Option<FleetId>,
     /// What the cloud says of it.
     pub status: CloudStatus,
+    /// When the cloud takes it back, in Unix time, once the cloud says so. None while it may stay.
+    pub interruption_at: Option<Time>,
 }
 
 /// One line of a cloud's price list.

@@ -33,6 +33,17 @@ pub trait World: Sync {
     /// How many machines make a listing of several pages.
     fn several_pages(&self) -> usize;
 
+    /// Something that can be bought and that the cloud may take back; `None` where there is no such
+    /// thing.
+    fn spot_offering(&self) -> Option<Offering>;
+
+    /// Has the cloud say that it takes a machine back in a few minutes. False where it cannot be made
+    /// to.
+    fn interrupt<'a>(
+        &'a self,
+        machine: &'a ProviderInstanceId,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
     /// Has the cloud lose its answer to the next launch. False where it cannot be made to.
     fn lose_next_launch_answer(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
@@ -54,6 +65,7 @@ pub async fn check(world: &dyn World) -> Result<(), String> {
     suite.survives_lost_answers().await?;
     suite.survives_dropped_calls().await?;
     suite.lists_all_pages_of_one_fleet().await?;
+    suite.shows_when_it_takes_a_machine_back().await?;
     suite.ends_machines_for_good().await
 }
 
@@ -326,6 +338,33 @@ impl Suite<'_> {
             &live,
         )?;
         self.end(&not_ours.provider_id).await?;
+        self.end_all().await
+    }
+
+    async fn shows_when_it_takes_a_machine_back(&self) -> Result<(), String> {
+        let Some(offering) = self.world.spot_offering() else {
+            return Ok(());
+        };
+        let (kept, spec) = (self.spec(&self.fleet), self.spec(&self.fleet));
+        let spec = LaunchSpec { offering, ..spec };
+        let (kept, machine) = (self.launch(&kept).await?, self.launch(&spec).await?);
+        let stays = kept.interruption_at.or(machine.interruption_at).is_none();
+        claim(stays, "a new machine stays", &(&kept, &machine))?;
+        if self.world.interrupt(&machine.provider_id).await {
+            let seen = self.get(&machine.provider_id).await?;
+            let told = seen.as_ref().and_then(|seen| seen.interruption_at);
+            claim(told.is_some(), "the machine is shown to go", &seen)?;
+            let found = self.find(&spec).await?;
+            claim(found == seen, "find agrees with get", &(&found, &seen))?;
+            let listed = self.list(&self.fleet).await?.machines;
+            let shown = |id: &ProviderInstanceId| {
+                let mut listed = listed.iter();
+                let one = listed.find(|one| one.provider_id == *id);
+                one.and_then(|one| one.interruption_at)
+            };
+            let agrees = shown(&machine.provider_id) == told && shown(&kept.provider_id).is_none();
+            claim(agrees, "a listing shows which machine goes", &listed)?;
+        }
         self.end_all().await
     }
 

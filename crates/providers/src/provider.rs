@@ -17,6 +17,8 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + S
 ///
 /// An implementation translates one call into one bounded exchange with the cloud and its
 /// outcome into a typed error. It keeps no policy: it does not retry, cache, pace or choose.
+/// Every answer about a machine, a listing above all, carries when the cloud takes it back once the
+/// cloud says so.
 /// The caller sets the deadline, by dropping the call: every call can be dropped at any moment
 /// and leaves the provider usable. A dropped call may still have its effect in the cloud, so
 /// the caller treats a dropped [`launch`](Provider::launch) as outcome unknown.

@@ -1,6 +1,7 @@
 //! The simulated cloud: machines that cost money, and answers that may lie or never come.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use navarch_config::scenario::{self, Place};
 use navarch_core::{Effect, Input, NotifyOutcome};
@@ -9,6 +10,8 @@ use navarch_model::{
     Price, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer,
     Time,
 };
+
+use crate::crash::WALL_ORIGIN_MICROS;
 
 /// How listings are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(crate) struct Rented {
     pub(crate) boots: bool,
     /// Whether the cloud may take it back.
     pub(crate) spot: bool,
+    /// When the cloud takes it back, once it says so, in Unix time.
+    pub(crate) interruption_at: Option<Time>,
     /// Where it stands.
     pub(crate) place: Place,
     /// The machine type, as the provider calls it.
@@ -72,7 +77,13 @@ impl Rented {
             instance: self.instance.clone(),
             fleet: self.fleet.clone(),
             status: self.status,
+            interruption_at: self.interruption_at,
         }
+    }
+
+    /// Says that it is taken back `notice` from now.
+    pub(crate) fn interrupt(&mut self, now: Time, notice: Duration) {
+        self.interruption_at = Some(Time(WALL_ORIGIN_MICROS + now.0) + notice);
     }
 }
 
@@ -468,6 +479,7 @@ impl Cloud {
             gone: None,
             boots: self.wrong(&places).all(|modes| now >= modes.duds),
             spot: spec.offering.capacity == CapacityKind::Spot,
+            interruption_at: None,
             place: Place::in_rack(provider.as_str(), region, zone, rack),
             instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
@@ -502,6 +514,7 @@ impl Cloud {
             gone: None,
             boots: false,
             spot: false,
+            interruption_at: None,
             place: Place {
                 provider: provider.map_or_else(String::new, |one| one.provider.to_string()),
                 ..Place::default()

@@ -245,13 +245,13 @@ impl Sim {
             }
             Trouble::Interruption => {
                 let taken = self.cloud.machines.get_mut(id);
-                let Some(rented) =
-                    taken.filter(|one| one.spot && one.status == CloudStatus::Running)
-                else {
+                let Some(rented) = taken.filter(|one| {
+                    one.spot && one.status == CloudStatus::Running && one.interruption_at.is_none()
+                }) else {
                     return;
                 };
-                rented.status = CloudStatus::Terminating;
                 let notice = self.boots.between(3_000, 120_000);
+                rented.interrupt(now, notice);
                 self.queue.push(now + notice, Event::Gone(id.clone()));
             }
             Trouble::Reading(failure) => {

@@ -1,7 +1,7 @@
 //! Between the fleet's words and the fake cloud's, for both of its providers.
 
 use navarch_model::{
-    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, ProviderError, ProviderInstanceId,
+    CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, ProviderError, ProviderInstanceId, Time,
 };
 
 use super::machine::AgentAccess;
@@ -53,6 +53,7 @@ pub(crate) fn machine_of(view: &InstanceView) -> Machine {
         instance: InstanceId::parse(tag(TAG_INSTANCE)).ok(),
         fleet: FleetId::parse(tag(TAG_FLEET)).ok(),
         status: view.status,
+        interruption_at: view.interruption_at.map(Time),
     }
 }
 

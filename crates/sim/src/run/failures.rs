@@ -209,9 +209,10 @@ impl Sim {
             }
             FailureKind::MachineVanish => self.switch_off(id, "it vanished"),
             FailureKind::SpotInterruption => {
-                if let Some(rented) = self.cloud.machines.get_mut(id) {
-                    rented.status = CloudStatus::Terminating;
+                let rented = self.cloud.machines.get_mut(id);
+                if let Some(rented) = rented.filter(|one| one.interruption_at.is_none()) {
                     let notice = self.boots.between(30_000, 120_000);
+                    rented.interrupt(now, notice);
                     self.queue.push(now + notice, Event::Gone(id.clone()));
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use navarch_model::{
     CapacityKind, CloudStatus, FleetId, InstanceId, LaunchSpec, Machine, Offering, PoolName,
-    ProviderErrorKind, ProviderName, TerminateAnswer,
+    ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer,
 };
 use navarch_time::{CancellationToken, RealClock, SharedClock, Tasks};
 use tempfile::TempDir;
@@ -178,6 +178,27 @@ impl World for UnderTest<'_> {
         5
     }
 
+    fn spot_offering(&self) -> Option<Offering> {
+        Some(Offering {
+            capacity: CapacityKind::Spot,
+            ..offering()
+        })
+    }
+
+    fn interrupt<'a>(
+        &'a self,
+        machine: &'a ProviderInstanceId,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async {
+            let fault = CloudFault::Interrupt {
+                instance: machine.to_string(),
+                notice_seconds: 120,
+                at: None,
+            };
+            self.cloud.order(fault).await.is_ok()
+        })
+    }
+
     fn lose_next_launch_answer(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async {
             let fault = CloudFault::LostAnswer {
@@ -213,10 +234,11 @@ async fn the_embedded_provider_conforms() {
     provider.shutdown().await;
 }
 
-/// A market that has the offering of the suite, and another.
+/// A market that has the offerings of the suite, and another.
 fn market() -> super::Market {
     let text = r#"{"products":[
         {"region":"here","instance_type":"gpu_8x_h100","price":"23.92"},
+        {"region":"here","instance_type":"gpu_8x_h100","capacity":"spot","price":"9"},
         {"region":"there","instance_type":"gpu_8x_h100","price":"21.50","machines":0}]}"#;
     serde_json::from_str(text).expect("a market")
 }
@@ -259,6 +281,7 @@ async fn a_market_is_set_and_shown_over_http_and_decides_what_is_sold() {
         seen,
         [
             ("here", Some("$23.92/h".to_owned()), Some(true)),
+            ("here", Some("$9.00/h".to_owned()), Some(true)),
             ("there", Some("$21.50/h".to_owned()), Some(false)),
         ]
     );

@@ -205,6 +205,7 @@ impl World {
             instance: Some(spec.instance),
             fleet: Some(spec.fleet),
             status: CloudStatus::Running,
+            interruption_at: None,
         });
         self.feed(Input::LaunchResult { key, result })?;
         self.feed(Input::Register(registration(&id)))?;

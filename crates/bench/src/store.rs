@@ -174,6 +174,7 @@ fn instance_row(id: &InstanceId, node: &NodeId, at: Stamp) -> Instance {
         was_active: true,
         active_since: Some(at),
         sighting: None,
+        interruption: None,
         message: "its agent registered".to_owned(),
     }
 }

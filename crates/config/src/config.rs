@@ -86,6 +86,9 @@ pub struct InstanceManagerConfig {
     /// How often the cloud is asked about a machine whose agent is silent.
     #[serde(serialize_with = "duration::serialize")]
     pub stale_check_interval: Duration,
+    /// How often a provider is listed while it has spot machines.
+    #[serde(serialize_with = "duration::serialize")]
+    pub spot_check_interval: Duration,
 }
 
 impl Default for InstanceManagerConfig {
@@ -94,6 +97,7 @@ impl Default for InstanceManagerConfig {
             launch_timeout: minutes(5),
             registration_timeout: minutes(10),
             stale_check_interval: SweepConfig::default().interval,
+            spot_check_interval: Duration::from_secs(10),
         }
     }
 }

@@ -62,6 +62,10 @@ event_kinds! {
     UnclaimedFound = "instance.unclaimed",
     /// A machine does not go, however often its cloud is asked.
     TerminationOverdue = "instance.termination_overdue",
+    /// The cloud says that it takes a machine back, and when.
+    Interruption = "instance.interruption",
+    /// The cloud does not take a machine back after all.
+    InterruptionOver = "instance.interruption_over",
     /// An instance lost its node: another machine has the node's id.
     InstanceUnbound = "instance.unbound",
     /// A node registered.

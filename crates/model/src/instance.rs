@@ -209,6 +209,8 @@ pub enum EndCause {
     Moved,
     /// The cloud took the machine away.
     Vanished,
+    /// The cloud said that it takes the machine back, and its time passed.
+    Interruption,
 }
 
 impl EndCause {
@@ -223,6 +225,7 @@ impl EndCause {
             Self::LaunchRefused => "the provider refused the launch".to_owned(),
             Self::Moved => "another offering is asked instead".to_owned(),
             Self::Vanished => "the machine vanished from the provider".to_owned(),
+            Self::Interruption => "its cloud takes the machine back".to_owned(),
         }
     }
 }
@@ -268,6 +271,15 @@ pub struct Sighting {
     pub at: Stamp,
     /// How many answers in a row said the same.
     pub in_a_row: u32,
+}
+
+/// A notice of the cloud that it takes a machine back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruption {
+    /// When the control plane heard of it.
+    pub seen: Stamp,
+    /// When the machine goes: the cloud says so in Unix time, and fleet time follows from it.
+    pub at: Stamp,
 }
 
 /// One attempt to have a machine.
@@ -322,6 +334,8 @@ pub struct Instance {
     pub active_since: Option<Stamp>,
     /// What the cloud last said.
     pub sighting: Option<Sighting>,
+    /// That the cloud takes the machine back, while it says so.
+    pub interruption: Option<Interruption>,
     /// One line for people about where it stands.
     pub message: String,
 }

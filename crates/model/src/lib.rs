@@ -31,8 +31,8 @@ pub use ids::{
 };
 pub use incident::{Check, Ending, Evidence, FaultKey, FaultKind, Incident, Repair};
 pub use instance::{
-    CapacityKind, CloudStatus, EndCause, Instance, LaunchCause, Offering, Phase, Sighting,
-    Unclaimed,
+    CapacityKind, CloudStatus, EndCause, Instance, Interruption, LaunchCause, Offering, Phase,
+    Sighting, Unclaimed,
 };
 pub use node::{
     Capabilities, Description, DrainCause, Gpu, Hold, HoldKind, Lifecycle, Node, check_hold_word,

@@ -89,6 +89,8 @@ pub enum DrainCause {
     Incident(IncidentId),
     /// The pool is too large.
     Shrink,
+    /// Its cloud takes the machine back.
+    Interruption,
     /// Its instance is being terminated.
     Terminating,
 }
@@ -159,6 +161,7 @@ impl HoldKind {
             Self::AdmissionGate => "gate:admission".to_owned(),
             Self::Drain(DrainCause::Incident(id)) => format!("drain:{id}"),
             Self::Drain(DrainCause::Shrink) => "drain:shrink".to_owned(),
+            Self::Drain(DrainCause::Interruption) => "drain:interruption".to_owned(),
             Self::Drain(DrainCause::Terminating) => "drain:terminating".to_owned(),
             Self::Named { name, owner, .. } => format!("hold:{owner}/{name}"),
         }

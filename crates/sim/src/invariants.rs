@@ -378,6 +378,11 @@ fn is_our_drain(kind: &HoldKind) -> bool {
     )
 }
 
+/// Whether a hold is a drain that we began because the cloud takes the machine back. It takes no slot.
+fn is_interruption(kind: &HoldKind) -> bool {
+    matches!(kind, HoldKind::Drain(DrainCause::Interruption))
+}
+
 /// One applied input.
 struct Step<'a> {
     sim: &'a Sim,
@@ -469,7 +474,12 @@ impl Step<'_> {
             Phase::Launching => matches!(self.input, Input::Act(_)),
             Phase::Terminating => matches!(
                 after.end,
-                Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::NeverRegistered)
+                Some(
+                    EndCause::Repair { .. }
+                        | EndCause::Shrink
+                        | EndCause::Interruption
+                        | EndCause::NeverRegistered
+                )
             ),
             _ => false,
         };
@@ -485,7 +495,12 @@ impl Step<'_> {
         }
         let ours = matches!(
             after.end,
-            Some(EndCause::Repair { .. } | EndCause::Shrink | EndCause::NeverRegistered)
+            Some(
+                EndCause::Repair { .. }
+                    | EndCause::Shrink
+                    | EndCause::Interruption
+                    | EndCause::NeverRegistered
+            )
         );
         let node = node_of(self.before, after);
         if after.phase == Phase::Terminating
@@ -599,14 +614,18 @@ impl Step<'_> {
 
     /// P4: a drain of ours begins only while a slot is free.
     fn budget(&self, before: Option<&Node>, after: &Node, found: &mut Vec<(&'static str, String)>) {
-        let drained = before.is_some_and(|node| node.holds.keys().any(is_our_drain));
-        if drained || !after.holds.keys().any(is_our_drain) {
-            return;
-        }
+        let begins = |is: fn(&HoldKind) -> bool| {
+            let stood = before.is_some_and(|node| node.holds.keys().any(is));
+            !stood && after.holds.keys().any(is)
+        };
         let Some(pool) = &after.pool else { return };
-        if self.must_rest(pool) {
+        let chosen = begins(is_our_drain);
+        if (chosen || begins(is_interruption)) && self.must_rest(pool) {
             let what = format!("{} is drained with automation off", after.id);
             found.push(("P11 stoppable", what));
+        }
+        if !chosen {
+            return;
         }
         let machine = after.instance.as_ref();
         let machine = machine.and_then(|id| self.before.instances.get(id));

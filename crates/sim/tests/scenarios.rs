@@ -382,6 +382,10 @@ fn a_spot_machine_that_is_taken_back_is_replaced_where_there_is_some() {
     );
     assert_eq!(count(first, "requested at fake/here/gpu:"), 1, "{trace}");
     assert_eq!(count(first, "CORDONED to ACTIVE"), 1, "{trace}");
+    // It is drained as soon as a listing shows that it goes.
+    let (noticed, _) = first.split_once("is gone (terminated)").unwrap();
+    assert_eq!(count(noticed, "instance.interruption"), 1, "{trace}");
+    assert_eq!(count(noticed, "drain.started"), 1, "{trace}");
     // Everything is sold out for a while, and the first that has machines again is bought.
     assert!(count(both, "none of 2 offerings is open") > 0, "{trace}");
     assert_eq!(count(both, "CORDONED to ACTIVE"), 1, "{trace}");

@@ -280,6 +280,9 @@ pub(super) fn instance_manager(fields: &Fields<'_>, guards: &Guards) -> Instance
         stale_check_interval: fields
             .duration("stale_check_interval", SHORTEST_INTERVAL..=YEAR)
             .unwrap_or(guards.sweep.interval),
+        spot_check_interval: fields
+            .duration("spot_check_interval", SHORTEST_INTERVAL..=YEAR)
+            .unwrap_or(default.spot_check_interval),
     }
 }
 

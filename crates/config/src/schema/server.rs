@@ -320,6 +320,12 @@ pub(super) static INSTANCE_MANAGER: Section = Section {
             "guards.sweep.interval",
             "How often the cloud is asked about a machine whose agent is silent. One whose agent did not register yet is looked for in each listing, and ends at its deadline.",
         ),
+        works(
+            "spot_check_interval",
+            Form::Duration,
+            "10s",
+            "How often a provider is listed at least while it has spot machines: only a listing shows that it takes one back, and Google Cloud says so 30 seconds before.",
+        ),
     ],
 };
 

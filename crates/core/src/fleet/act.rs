@@ -170,6 +170,7 @@ impl Fleet {
             was_active: false,
             active_since: None,
             sighting: None,
+            interruption: None,
             message: words.clone(),
         };
         let subject = self.instance_subject(&instance);
@@ -353,7 +354,10 @@ impl Fleet {
         self.may_terminate(&instance, &cause, self.now.core)
             .map_err(|block| blocked(&block))?;
         let why = cause.phrase();
-        if matches!(cause, EndCause::Repair { .. } | EndCause::Shrink) {
+        if matches!(
+            cause,
+            EndCause::Repair { .. } | EndCause::Shrink | EndCause::Interruption
+        ) {
             self.tell_of_deadline(&instance);
         }
         self.commit_termination(instance, cause, &why);
@@ -438,7 +442,7 @@ impl Fleet {
         let subject = Subject {
             incident: match &cause {
                 DrainCause::Incident(incident) => Some(incident.clone()),
-                DrainCause::Shrink | DrainCause::Terminating => None,
+                DrainCause::Shrink | DrainCause::Interruption | DrainCause::Terminating => None,
             },
             ..self.node_subject(&node)
         };

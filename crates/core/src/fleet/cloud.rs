@@ -239,6 +239,7 @@ impl Fleet {
         instance.failures = 0;
         instance.retry_at = None;
         self.see(&mut instance, machine.status);
+        let interruption = self.interruption_seen(&mut instance, machine);
         match instance.phase {
             Phase::Requested | Phase::Launching | Phase::OutcomeUnknown => {
                 self.move_instance(
@@ -258,7 +259,7 @@ impl Fleet {
                     .get(&instance.id)
                     .is_none_or(|before| **before != instance)
                 {
-                    instance.message = why.to_owned();
+                    instance.message = interruption.unwrap_or_else(|| why.to_owned());
                     self.put_instance(instance);
                 }
             }

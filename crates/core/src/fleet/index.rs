@@ -5,8 +5,9 @@ use std::ops::{AddAssign, SubAssign};
 use std::time::Duration;
 
 use navarch_model::{
-    Change, CloudStatus, CommandId, DrainCause, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, NodeStatus, Offering, Phase, PoolName, ProviderName, State, Time,
+    CapacityKind, Change, CloudStatus, CommandId, DrainCause, EndCause, IncidentId, Instance,
+    InstanceId, LaunchCause, Lifecycle, Node, NodeId, NodeStatus, Offering, Phase, PoolName,
+    ProviderName, State, Time,
 };
 
 /// How many instances of a pool, or of the fleet, are what.
@@ -74,7 +75,11 @@ fn is_disrupted(instance: &Instance, node: Option<&Node>) -> bool {
     match instance.phase {
         // With a machine that never served nothing is disrupted.
         _ if !instance.was_active => false,
-        Phase::Running => node.is_some_and(|node| node.our_drain().is_some()),
+        // What its cloud takes back is not lost by our doing.
+        Phase::Running => node
+            .and_then(Node::our_drain)
+            .is_some_and(|(cause, _)| *cause != DrainCause::Interruption),
+        Phase::Terminating if instance.end == Some(EndCause::Interruption) => false,
         Phase::Terminating => instance
             .sighting
             .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),
@@ -88,7 +93,10 @@ impl Tally {
             .and_then(|node| node.our_drain())
             .map(|(cause, _)| cause);
         let drained = drain.is_some();
-        let repairing = matches!(drain, Some(DrainCause::Incident(_)));
+        let repairing = matches!(
+            drain,
+            Some(DrainCause::Incident(_) | DrainCause::Interruption)
+        );
         let capacity = instance.phase.counts_as_capacity();
         let alive = instance.phase.may_be_alive();
         let status = node.filter(|_| alive).map(Node::status);
@@ -128,6 +136,8 @@ pub(crate) struct Index {
     replacements: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
     /// Machines that need a listing as proof.
     doubtful: BTreeMap<ProviderName, usize>,
+    /// Machines that their cloud may take back.
+    spot: BTreeMap<ProviderName, usize>,
     incidents_of_node: BTreeMap<NodeId, BTreeSet<IncidentId>>,
     /// Unhealthy incidents by signature and pool, in the order in which they were hit.
     hits: BTreeMap<String, BTreeMap<PoolName, BTreeSet<(Time, IncidentId)>>>,
@@ -156,6 +166,27 @@ fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) 
     }
 }
 
+/// Counts one more of a provider.
+fn count(counts: &mut BTreeMap<ProviderName, usize>, provider: &ProviderName) {
+    *counts.entry(provider.clone()).or_default() += 1;
+}
+
+/// Counts one less of a provider.
+fn uncount(counts: &mut BTreeMap<ProviderName, usize>, provider: &ProviderName) {
+    if let Some(count) = counts.get_mut(provider) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(provider);
+        }
+    }
+}
+
+/// Whether the cloud may say any moment that it takes the machine back.
+fn may_be_interrupted(instance: &Instance) -> bool {
+    instance.offering.capacity == CapacityKind::Spot
+        && matches!(instance.phase, Phase::PendingRegistration | Phase::Running)
+}
+
 fn is_doubtful(instance: &Instance) -> bool {
     instance.provider_id.is_none()
         && matches!(instance.phase, Phase::OutcomeUnknown | Phase::Terminating)
@@ -177,6 +208,7 @@ fn is_settled(instance: &Instance, node: Option<&Node>) -> bool {
     instance.phase == Phase::Running
         && instance.was_active
         && seen.is_none_or(|status| status == CloudStatus::Running)
+        && instance.interruption.is_none()
         && node.is_some_and(well)
 }
 
@@ -297,8 +329,10 @@ impl Index {
             put(&mut self.replacements, old, id);
         }
         if is_doubtful(instance) {
-            let provider = instance.offering.provider.clone();
-            *self.doubtful.entry(provider).or_default() += 1;
+            count(&mut self.doubtful, &instance.offering.provider);
+        }
+        if may_be_interrupted(instance) {
+            count(&mut self.spot, &instance.offering.provider);
         }
     }
 
@@ -322,13 +356,10 @@ impl Index {
             take(&mut self.replacements, old, id);
         }
         if is_doubtful(instance) {
-            let provider = &instance.offering.provider;
-            if let Some(count) = self.doubtful.get_mut(provider) {
-                *count -= 1;
-                if *count == 0 {
-                    self.doubtful.remove(provider);
-                }
-            }
+            uncount(&mut self.doubtful, &instance.offering.provider);
+        }
+        if may_be_interrupted(instance) {
+            uncount(&mut self.spot, &instance.offering.provider);
         }
     }
 
@@ -382,7 +413,7 @@ impl Index {
     }
 
     /// How many entries each index holds.
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 12] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 13] {
         fn all<K, V>(map: &BTreeMap<K, BTreeSet<V>>) -> usize {
             map.len() + map.values().map(BTreeSet::len).sum::<usize>()
         }
@@ -398,6 +429,7 @@ impl Index {
             ("index of disruptions", self.disrupted.len()),
             ("index of replacements", all(&self.replacements)),
             ("index of doubtful machines", self.doubtful.len()),
+            ("index of spot machines", self.spot.len()),
             ("index of incidents", all(&self.incidents_of_node)),
             (
                 "index of what ends by itself",
@@ -471,6 +503,11 @@ impl Index {
 
     pub(crate) fn has_doubtful(&self, provider: &ProviderName) -> bool {
         self.doubtful.contains_key(provider)
+    }
+
+    /// Whether a provider has machines that it may take back.
+    pub(crate) fn has_spot(&self, provider: &ProviderName) -> bool {
+        self.spot.contains_key(provider)
     }
 
     pub(crate) fn incidents_of_node(&self, node: &NodeId) -> impl Iterator<Item = &IncidentId> {

@@ -73,11 +73,17 @@ impl Fleet {
             })
             .map(|instance| Instance::clone(instance))
             .collect();
+        // What the cloud said that it takes back is no surprise.
+        let announced = |instance: &Instance| {
+            let taken = instance.interruption;
+            taken.is_some_and(|taken| taken.at.core <= began.core)
+        };
         let vanished = expected
             .iter()
             .filter(|instance| {
                 instance.provider_id.is_some()
                     && instance.phase != Phase::Terminating
+                    && !announced(instance)
                     && !by_instance.contains_key(&instance.id)
             })
             .count();
@@ -110,9 +116,10 @@ impl Fleet {
             self.count_for_intents(provider);
         }
         self.set_suspect(provider, suspect);
-        for instance in expected {
+        for mut instance in expected {
             match by_instance.get(&instance.id) {
                 Some(machine) => {
+                    self.interruption_over(&mut instance, machine, began);
                     self.machine_exists(instance, machine, "the cloud lists the machine");
                 }
                 // Even a listing that is not believed says what to look up by id.

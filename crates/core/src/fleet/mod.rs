@@ -9,6 +9,7 @@ mod forget;
 mod holds;
 mod incidents;
 mod index;
+mod interruptions;
 mod listing;
 mod notices;
 mod offerings;

@@ -50,6 +50,7 @@ impl Fleet {
             was_active: true,
             active_since: None,
             sighting: None,
+            interruption: None,
             message: why.to_owned(),
         }
     }

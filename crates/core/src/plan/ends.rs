@@ -23,7 +23,9 @@ impl Fleet {
             self.believable(&instance.offering)?;
         }
         match cause {
-            EndCause::Repair { .. } | EndCause::Shrink => self.is_drained(instance, now),
+            EndCause::Repair { .. } | EndCause::Shrink | EndCause::Interruption => {
+                self.is_drained(instance, now)
+            }
             // It ran and lost its node id to another machine.
             EndCause::NeverRegistered if instance.phase == Phase::Running => {
                 self.is_dead(instance, now)?;
@@ -163,6 +165,12 @@ impl Fleet {
             return Err(Block::new("drain", "void", why));
         }
         let deadline = self.drain_deadline(node, cause, hold);
+        // Its users keep what the cloud takes back for as long as it is there.
+        let theirs = *cause == DrainCause::Interruption;
+        if hold.drained.is_some() && theirs && now < deadline {
+            let why = "the node is empty, and its cloud has yet to take the machine back";
+            return Err(Block::new("drain", "interruption", why).until(deadline));
+        }
         if hold.drained.is_none() && now < deadline {
             let mut why = if self.knows_of_drain(node) {
                 "the scheduler has not said that the node is empty".to_owned()
@@ -191,7 +199,9 @@ impl Fleet {
         let deadlines = pool.map_or(self.settings.guards.drain_deadline, |pool| {
             pool.config.drain_deadline
         });
+        let taken = self.interruption_of(node).map(|taken| taken.at.core);
         let limit = match cause {
+            DrainCause::Interruption => return taken.unwrap_or(hold.since.core),
             DrainCause::Incident(_) => deadlines.unhealthy,
             DrainCause::Shrink | DrainCause::Terminating
                 if node.health() == HealthStatus::Degraded =>
@@ -200,7 +210,8 @@ impl Fleet {
             }
             DrainCause::Shrink | DrainCause::Terminating => deadlines.voluntary,
         };
-        self.presence().due(hold.since.core, limit)
+        let deadline = self.presence().due(hold.since.core, limit);
+        taken.map_or(deadline, |taken| deadline.min(taken))
     }
 
     /// Whether a leaving machine's replacement is in place, or none can or need come first.

@@ -15,7 +15,8 @@ use crate::input::Action;
 const PROOF_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Planner<'_> {
-    /// Lists providers that are due, sooner while something waits for proof.
+    /// Lists providers that are due, sooner while something waits for proof, and while they have
+    /// machines that they may take back: a notice is short, and only a listing shows it.
     pub(super) fn sweep(&mut self) {
         for provider in self.fleet.settings.providers.keys() {
             let soft = self.fleet.providers.get(provider);
@@ -25,16 +26,14 @@ impl Planner<'_> {
                 self.wake(until);
                 continue;
             }
-            let interval = if self.needs_proof(provider) {
-                self.fleet
-                    .settings
-                    .guards
-                    .sweep
-                    .interval
-                    .min(PROOF_INTERVAL)
-            } else {
-                self.fleet.settings.guards.sweep.interval
-            };
+            let settings = &self.fleet.settings;
+            let mut interval = settings.guards.sweep.interval;
+            if self.needs_proof(provider) {
+                interval = interval.min(PROOF_INTERVAL);
+            }
+            if self.fleet.index.has_spot(provider) {
+                interval = interval.min(settings.instances.spot_check_interval);
+            }
             let due = soft
                 .and_then(|soft| soft.listed)
                 .map_or(self.now.core, |at| at + interval);

@@ -32,10 +32,13 @@ impl Planner<'_> {
         self.resize(pool);
         let (staying, leaving) = self.leaving(pool);
         self.priced = false;
-        let repaired = self.repair(pool);
+        let mut drained = self.interruptions(pool);
+        let repaired = self.repair(pool, &drained);
         self.prices(pool);
         self.grow(pool, &settings, staying, &leaving);
-        self.shrink(pool, &repaired);
+        let planned = repaired.len();
+        drained.extend(repaired);
+        self.shrink(pool, &drained, planned);
         self.offerings(pool);
     }
 
@@ -141,7 +144,7 @@ impl Planner<'_> {
     }
 
     /// Moves each drain of ours on. Answers how many machines stay then, and those that leave because
-    /// of an incident and have no replacement yet.
+    /// of an incident or their cloud and have no replacement yet.
     fn leaving(&mut self, pool: &PoolName) -> (usize, Vec<Instance>) {
         let fleet = self.fleet;
         let target = fleet.target(pool);
@@ -183,6 +186,7 @@ impl Planner<'_> {
                 DrainCause::Incident(incident) => EndCause::Repair {
                     incident: incident.clone(),
                 },
+                DrainCause::Interruption => EndCause::Interruption,
                 DrainCause::Shrink | DrainCause::Terminating => EndCause::Shrink,
             };
             if hold.drained.is_none() {
@@ -201,12 +205,43 @@ impl Planner<'_> {
                 }
                 Err(block) => self.wait(pool, node.id.as_str(), &words, &block),
             }
-            if matches!(cause, DrainCause::Incident(_)) && fleet.replacement_of(instance).is_none()
-            {
+            let replaced = matches!(cause, DrainCause::Incident(_) | DrainCause::Interruption);
+            if replaced && fleet.replacement_of(instance).is_none() {
                 unreplaced.push(instance.clone());
             }
         }
         (staying, unreplaced)
+    }
+
+    /// Begins to drain the machines that their cloud takes back. Answers their nodes.
+    fn interruptions(&mut self, pool: &PoolName) -> BTreeSet<NodeId> {
+        let fleet = self.fleet;
+        let taken: Vec<&Node> = fleet
+            .restless(pool)
+            .filter(|instance| instance.phase == Phase::Running && instance.interruption.is_some())
+            .filter_map(|instance| fleet.node_of(instance))
+            .filter(|node| node.our_drain().is_none())
+            .collect();
+        let mut planned = BTreeSet::new();
+        for node in taken {
+            let cause = DrainCause::Interruption;
+            let words = format!("drain {}", node.id);
+            let reason = match fleet.may_drain(node, &cause, 0, self.now.core) {
+                Ok(why) => {
+                    planned.insert(node.id.clone());
+                    why
+                }
+                Err(block) if block.guard == "automation" => EndCause::Interruption.phrase(),
+                Err(block) => {
+                    self.wait(pool, node.id.as_str(), &words, &block);
+                    continue;
+                }
+            };
+            let node = node.id.clone();
+            let about = node.to_string();
+            self.choose(pool, &about, words, reason, Action::Drain { node, cause });
+        }
+        planned
     }
 
     fn ask_drained(&mut self, node: &Node) {
@@ -227,9 +262,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Begins the repairs that every guard lets through, the clearest faults first. Answers the nodes
-    /// that are drained for one.
-    fn repair(&mut self, pool: &PoolName) -> BTreeSet<NodeId> {
+    /// Begins the repairs that every guard lets through, the clearest faults first, but for nodes that
+    /// are drained already. Answers the nodes that are drained for one.
+    fn repair(&mut self, pool: &PoolName, drained: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let fleet = self.fleet;
         let mut sick: Vec<_> = fleet
             .restless(pool)
@@ -237,7 +272,8 @@ impl Planner<'_> {
             .filter_map(|instance| {
                 let node = fleet.node_of(instance)?;
                 let incident = fleet.worst_incident(node)?;
-                (node.our_drain().is_none()).then_some((incident, node))
+                let drained = node.our_drain().is_some() || drained.contains(&node.id);
+                (!drained).then_some((incident, node))
             })
             .collect();
         sick.sort_by_key(|(incident, _)| {
@@ -348,11 +384,12 @@ impl Planner<'_> {
     /// that do least, then the youngest.
     /// The place of one that is only silent is kept for it until something confirms that it is dead:
     /// a healthy one that goes meanwhile would have to be bought again.
-    fn shrink(&mut self, pool: &PoolName, repaired: &BTreeSet<NodeId>) {
+    /// `drained` are the nodes that this plan drains already, `planned` of them for a repair.
+    fn shrink(&mut self, pool: &PoolName, drained: &BTreeSet<NodeId>, mut planned: usize) {
         let fleet = self.fleet;
         // Intents go first: no machine exists that would have to be drained.
         let unwanted = self.unwanted.get(pool).map_or(0, BTreeMap::len);
-        let excess = fleet.excess(pool, unwanted + repaired.len());
+        let excess = fleet.excess(pool, unwanted + drained.len());
         if excess == 0 {
             return;
         }
@@ -361,7 +398,7 @@ impl Planner<'_> {
             .filter(|instance| instance.phase == Phase::Running)
             .filter_map(|instance| Some((instance, fleet.node_of(instance)?)))
             .filter(|(_, node)| node.our_drain().is_none() && !node.is_held_by_operator())
-            .filter(|(_, node)| !repaired.contains(&node.id))
+            .filter(|(_, node)| !drained.contains(&node.id))
             .collect();
         candidates.sort_by_key(|(instance, node)| {
             (
@@ -375,7 +412,6 @@ impl Planner<'_> {
                 instance.id.clone(),
             )
         });
-        let mut planned = repaired.len();
         for (_, node) in candidates.into_iter().take(excess) {
             let words = format!("shrink by {}", node.id);
             match fleet.may_drain(node, &DrainCause::Shrink, planned, self.now.core) {

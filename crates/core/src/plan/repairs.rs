@@ -13,6 +13,9 @@ use crate::settings::PoolSettings;
 /// not heard is judged by its silence, which needs witnesses.
 const SILENT_AS_WELL: &str = "the node is silent as well: its silence decides";
 
+/// Why a notice of the cloud is no cause for a drain.
+const KEPT: &str = "the cloud does not take the machine back";
+
 impl Fleet {
     /// Whether we may begin to drain a node, with `planned` drains already planned. Answers why.
     pub(crate) fn may_drain(
@@ -36,12 +39,30 @@ impl Fleet {
                 self.may_repair(node, incident, settings, planned, now)?
             }
             DrainCause::Shrink => self.may_shrink_by(pool, node, now)?,
+            // The cloud chose, and nothing that we wait for keeps the machine.
+            DrainCause::Interruption => return self.is_taken_back(node, now),
             DrainCause::Terminating => String::new(),
         };
         if self.has_served(node) {
             self.within_budgets(pool, planned, now)?;
         }
         Ok(why)
+    }
+
+    /// Whether the cloud takes the machine of a node back, and no person keeps us from acting on it.
+    fn is_taken_back(&self, node: &Node, now: Time) -> Result<String, Block> {
+        let Some(interruption) = self.interruption_of(node) else {
+            return Err(Block::new("drain", "kept", KEPT));
+        };
+        if node.is_held_by_operator() {
+            let why = format!("{}: its drain waits", node.holders());
+            return Err(Block::new("operator_hold", "held", why));
+        }
+        let left = interruption.at.core.since(now);
+        Ok(format!(
+            "the cloud takes the machine back in {} s",
+            left.as_secs()
+        ))
     }
 
     /// Whether an incident may be repaired by replacing its machine now, budgets aside.
@@ -246,6 +267,10 @@ impl Fleet {
             }
             DrainCause::Shrink => (self.staying(pool) < self.target(pool))
                 .then(|| "the pool needs the machine again".to_owned()),
+            DrainCause::Interruption => {
+                let kept = self.interruption_of(node).is_none();
+                kept.then(|| KEPT.to_owned())
+            }
             DrainCause::Terminating => None,
         }
     }

@@ -239,6 +239,7 @@ fn different_machines_and_providers_are_different_news() {
         instance: Some(InstanceId::new("nv-lost")),
         fleet: Some(fleet.clone()),
         status: CloudStatus::Running,
+        interruption_at: None,
     };
     rig.take(Input::ListResult {
         provider: provider.clone(),

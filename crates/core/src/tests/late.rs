@@ -17,6 +17,7 @@ fn machine(rig: &Rig, key: &CallKey) -> Machine {
         instance: Some(key.instance.clone()),
         fleet: Some(rig.fleet.state().meta.fleet.clone()),
         status: CloudStatus::Running,
+        interruption_at: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod events;
 mod external;
 mod holds;
 mod incidents;
+mod interruptions;
 mod late;
 mod launch;
 mod limits;
@@ -279,6 +280,7 @@ impl Rig {
                     instance: Some(spec.instance),
                     fleet: Some(spec.fleet),
                     status: CloudStatus::Running,
+                    interruption_at: None,
                 };
                 self.machines.insert(id, machine.clone());
                 let result = Ok(machine);

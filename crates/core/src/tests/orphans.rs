@@ -15,6 +15,7 @@ fn listed(rig: &mut Rig, instance: Option<&str>, machine: &str) {
         instance: instance.map(InstanceId::new),
         fleet: Some(rig.fleet.state().meta.fleet.clone()),
         status: CloudStatus::Running,
+        interruption_at: None,
     };
     rig.machines.insert(machine.provider_id.clone(), machine);
 }

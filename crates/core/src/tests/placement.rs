@@ -456,6 +456,7 @@ fn a_refusal_that_concerns_many_offerings_of_a_pool_is_one_change_of_it() {
             instance: Some(key.instance.clone()),
             fleet: None,
             status: navarch_model::CloudStatus::Running,
+            interruption_at: None,
         }),
     ];
     for result in answers {

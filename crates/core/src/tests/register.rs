@@ -144,6 +144,7 @@ fn stranger(rig: &mut Rig, id: &str, machine: &str) {
         instance: Some(InstanceId::new(id)),
         fleet: Some(fleet),
         status: CloudStatus::Running,
+        interruption_at: None,
     };
     rig.machines.insert(machine.provider_id.clone(), machine);
 }

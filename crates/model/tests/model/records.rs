@@ -147,6 +147,13 @@ fn holds_say_who_they_are_and_what_they_ask_for() {
             "navarch",
         ),
         (
+            HoldKind::Drain(DrainCause::Interruption),
+            "drain:interruption",
+            true,
+            false,
+            "navarch",
+        ),
+        (
             HoldKind::Drain(DrainCause::Terminating),
             "drain:terminating",
             true,

@@ -52,6 +52,7 @@ pub fn instance(id: &str, node: &str) -> Instance {
         was_active: true,
         active_since: Some(stamp(1)),
         sighting: None,
+        interruption: None,
         message: String::new(),
     }
 }

@@ -378,6 +378,7 @@ fn phrases_of_endings() {
         ),
         (EndCause::LaunchRefused, "the provider refused the launch"),
         (EndCause::Vanished, "the machine vanished from the provider"),
+        (EndCause::Interruption, "its cloud takes the machine back"),
     ] {
         assert_eq!(cause.phrase(), phrase);
     }

@@ -369,8 +369,9 @@ impl Book {
             let (from, to) = (felt, health);
             self.tell(&node.id, NodeEventKind::Health { from, to }, now);
         }
-        let leaves = HoldKind::Drain(DrainCause::Terminating);
-        if node.terminated.is_some() || node.holds.contains_key(&leaves) {
+        let goes = [DrainCause::Interruption, DrainCause::Terminating].map(HoldKind::Drain);
+        let leaves = goes.iter().any(|kind| node.holds.contains_key(kind));
+        if node.terminated.is_some() || leaves {
             self.misses(&node.id, status, now);
         }
         let there = (node.terminated.is_none()).then_some((status, health));

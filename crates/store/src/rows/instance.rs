@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use navarch_model::{
-    CapacityKind, CloudStatus, EndCause, IncidentId, Instance, InstanceId, LaunchCause, NodeId,
-    Offering, Phase, PoolName, ProviderInstanceId, ProviderName, Sighting, Stamp, Time, Unclaimed,
+    CapacityKind, CloudStatus, EndCause, IncidentId, Instance, InstanceId, Interruption,
+    LaunchCause, NodeId, Offering, Phase, PoolName, ProviderInstanceId, ProviderName, Sighting,
+    Stamp, Time, Unclaimed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,8 @@ pub(crate) enum EndCauseRow {
     Moved,
     /// The cloud took it.
     Vanished,
+    /// The cloud said that it takes it back.
+    Interruption,
 }
 
 impl OnDisk for EndCause {
@@ -114,6 +117,7 @@ impl OnDisk for EndCause {
             Self::LaunchRefused => EndCauseRow::LaunchRefused,
             Self::Moved => EndCauseRow::Moved,
             Self::Vanished => EndCauseRow::Vanished,
+            Self::Interruption => EndCauseRow::Interruption,
         }
     }
 
@@ -127,6 +131,7 @@ impl OnDisk for EndCause {
             EndCauseRow::LaunchRefused => Self::LaunchRefused,
             EndCauseRow::Moved => Self::Moved,
             EndCauseRow::Vanished => Self::Vanished,
+            EndCauseRow::Interruption => Self::Interruption,
         }
     }
 }
@@ -147,6 +152,12 @@ rows! {
         status: CloudStatus,
         at: Stamp,
         in_a_row: u32,
+    }
+
+    /// A notice of the cloud that it takes a machine back.
+    InterruptionRow for Interruption {
+        seen: Stamp,
+        at: Stamp,
     }
 
     /// One attempt to have a machine.
@@ -176,6 +187,8 @@ rows! {
         was_active: bool,
         active_since: Option<Stamp>,
         sighting: Option<Sighting>,
+        #[serde(default)]
+        interruption: Option<Interruption>,
         message: String,
     }
 

@@ -102,6 +102,7 @@ const CORDON: &str = "operator:cordon";
 const DRAIN: &str = "operator:drain";
 const GATE: &str = "gate:admission";
 const SHRINK: &str = "drain:shrink";
+const INTERRUPTION: &str = "drain:interruption";
 const TERMINATING: &str = "drain:terminating";
 const INCIDENT: &str = "incident:";
 const DRAIN_FOR_INCIDENT: &str = "drain:incident:";
@@ -133,6 +134,7 @@ impl Serialize for HoldKindRow {
             HoldKind::OperatorDrain => serializer.serialize_str(DRAIN),
             HoldKind::AdmissionGate => serializer.serialize_str(GATE),
             HoldKind::Drain(DrainCause::Shrink) => serializer.serialize_str(SHRINK),
+            HoldKind::Drain(DrainCause::Interruption) => serializer.serialize_str(INTERRUPTION),
             HoldKind::Drain(DrainCause::Terminating) => serializer.serialize_str(TERMINATING),
             HoldKind::Incident(id) => serializer.collect_str(&format_args!("{INCIDENT}{id}")),
             HoldKind::Drain(DrainCause::Incident(id)) => {
@@ -158,6 +160,7 @@ impl<'de> Deserialize<'de> for HoldKindRow {
             DRAIN => HoldKind::OperatorDrain,
             GATE => HoldKind::AdmissionGate,
             SHRINK => HoldKind::Drain(DrainCause::Shrink),
+            INTERRUPTION => HoldKind::Drain(DrainCause::Interruption),
             TERMINATING => HoldKind::Drain(DrainCause::Terminating),
             other => {
                 if let Some(id) = other.strip_prefix(DRAIN_FOR_INCIDENT) {

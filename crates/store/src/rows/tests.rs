@@ -11,10 +11,10 @@ use navarch_model::{
     CapacityKind, Check, CloudStatus, Command, CommandId, CommandState, Description, DrainCause,
     EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu,
     HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, Incident, IncidentId,
-    Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node, NodeCommandType, NodeId,
-    Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName, ProviderErrorKind,
-    ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp, Subject, Time, Told,
-    Unclaimed,
+    Instance, InstanceId, Interruption, LastRepair, LaunchCause, Lifecycle, Meta, Node,
+    NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName,
+    ProviderErrorKind, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp,
+    Subject, Time, Told, Unclaimed,
 };
 
 use super::{MetaRow, NodeRow, OnDisk, decode, decode_row, encode, encode_row};
@@ -175,6 +175,7 @@ fn words(golden: &mut Golden) {
         ],
     );
     golden.words("later-end-causes", &[EndCause::Moved]);
+    golden.words("end-causes-of-schema-9", &[EndCause::Interruption]);
     golden.words(
         "end-causes",
         &[
@@ -217,6 +218,10 @@ fn words(golden: &mut Golden) {
             HoldKind::Drain(DrainCause::Shrink),
             HoldKind::Drain(DrainCause::Terminating),
         ],
+    );
+    golden.words(
+        "holds-of-schema-9",
+        &[HoldKind::Drain(DrainCause::Interruption)],
     );
     golden.words(
         "named-holds",
@@ -381,38 +386,48 @@ fn instances(golden: &mut Golden) {
             ..offering.clone()
         },
     );
+    let instance = Instance {
+        id: InstanceId::new("nv-1"),
+        pool: PoolName::new("dev"),
+        offering,
+        labels: texts([("team", "research")]),
+        phase: Phase::Running,
+        phase_since: at(1, 2),
+        created: at(3, 4),
+        ready: Some(at(5, 6)),
+        ended: Some(at(7, 8)),
+        provider_id: Some(ProviderInstanceId::new("i-1")),
+        node: Some(NodeId::new("node-1")),
+        cause: LaunchCause::Grow,
+        end: Some(EndCause::Shrink),
+        attempt: 9,
+        launches: 10,
+        retry_at: Some(Time(11)),
+        failures: 12,
+        launch_deadline: Some(Time(13)),
+        clean: true,
+        doubted: true,
+        absent_listings: 14,
+        was_active: true,
+        active_since: Some(at(15, 16)),
+        sighting: Some(Sighting {
+            status: CloudStatus::Impaired,
+            at: at(17, 18),
+            in_a_row: 19,
+        }),
+        interruption: None,
+        message: "runs".to_owned(),
+    };
+    golden.value("instance", &instance);
+    let interruption = Some(Interruption {
+        seen: at(20, 21),
+        at: at(22, 23),
+    });
     golden.value(
-        "instance",
+        "instance-taken-back",
         &Instance {
-            id: InstanceId::new("nv-1"),
-            pool: PoolName::new("dev"),
-            offering,
-            labels: texts([("team", "research")]),
-            phase: Phase::Running,
-            phase_since: at(1, 2),
-            created: at(3, 4),
-            ready: Some(at(5, 6)),
-            ended: Some(at(7, 8)),
-            provider_id: Some(ProviderInstanceId::new("i-1")),
-            node: Some(NodeId::new("node-1")),
-            cause: LaunchCause::Grow,
-            end: Some(EndCause::Shrink),
-            attempt: 9,
-            launches: 10,
-            retry_at: Some(Time(11)),
-            failures: 12,
-            launch_deadline: Some(Time(13)),
-            clean: true,
-            doubted: true,
-            absent_listings: 14,
-            was_active: true,
-            active_since: Some(at(15, 16)),
-            sighting: Some(Sighting {
-                status: CloudStatus::Impaired,
-                at: at(17, 18),
-                in_a_row: 19,
-            }),
-            message: "runs".to_owned(),
+            interruption,
+            ..instance
         },
     );
     golden.value(

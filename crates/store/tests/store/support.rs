@@ -9,7 +9,7 @@ use navarch_model::{
     CapacityKind, Change, Check, CloudStatus, Command, CommandId, CommandState, Description,
     DrainCause, EndCause, Ending, Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu,
     HealthEventType, HealthStatus, HealthWatchSystem, Hold, HoldKind, IdSource, Incident,
-    IncidentId, Instance, InstanceId, LastRepair, LaunchCause, Lifecycle, Meta, Node,
+    IncidentId, Instance, InstanceId, Interruption, LastRepair, LaunchCause, Lifecycle, Meta, Node,
     NodeCommandType, NodeId, Notice, NoticeKind, Offering, OfferingMemory, Phase, Pool, PoolName,
     ProviderErrorKind, ProviderInstanceId, ProviderName, Repair, SessionId, Sighting, Stamp,
     Subject, Time, Told, Unclaimed,
@@ -261,6 +261,7 @@ impl Random {
                     EndCause::LaunchAbandoned,
                     EndCause::LaunchRefused,
                     EndCause::Vanished,
+                    EndCause::Interruption,
                     repair,
                 ])
             }),
@@ -274,6 +275,10 @@ impl Random {
             absent_listings: self.count(),
             was_active: self.yes(),
             active_since: self.maybe(Self::stamp),
+            interruption: self.maybe(|random| Interruption {
+                seen: random.stamp(),
+                at: random.stamp(),
+            }),
             sighting: self.maybe(|random| Sighting {
                 status: random.pick(&[
                     CloudStatus::Running,
@@ -333,6 +338,7 @@ impl Random {
             HoldKind::Incident(incident.clone()),
             HoldKind::Drain(DrainCause::Incident(incident)),
             HoldKind::Drain(DrainCause::Shrink),
+            HoldKind::Drain(DrainCause::Interruption),
             HoldKind::Drain(DrainCause::Terminating),
             HoldKind::Named {
                 name: "maintenance".to_owned(),

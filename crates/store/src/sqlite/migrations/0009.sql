@@ -1,0 +1,2 @@
+-- Rows gained what a program of schema 8 would refuse: `interruption` of instances, an end and a drain
+-- for it, and its events. No table changes; the new number keeps that program out.

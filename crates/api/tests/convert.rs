@@ -9,9 +9,9 @@ use navarch_core::{OfferingReport, PlanReport, PoolReport, Rejection, RejectionC
 use navarch_model::{
     Automation, AutomationSetting, Breaker, CapacityKind, Check, Description, DrainCause, Ending,
     Event, EventKind, Evidence, FaultKey, FaultKind, FleetId, Gpu, HealthEventType, HealthStatus,
-    HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, LaunchCause,
-    Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, Price, ProviderName, Repair, Stamp,
-    State, Subject, Time,
+    HealthWatchSystem, Hold, HoldKind, Incident, IncidentId, Instance, InstanceId, Interruption,
+    LaunchCause, Lifecycle, Node, NodeId, Offering, Phase, Pool, PoolName, Price, ProviderName,
+    Repair, Stamp, State, Subject, Time,
 };
 use navarch_policy::guards::Block;
 use navarch_policy::placement::{Listed, Standing};
@@ -151,6 +151,10 @@ fn an_instance_shows_the_wires_state_and_its_own() {
         was_active: false,
         active_since: None,
         sighting: None,
+        interruption: Some(Interruption {
+            seen: at(5),
+            at: at(60),
+        }),
         message: "the answer to the launch is lost".to_owned(),
     };
     assert_eq!(
@@ -160,6 +164,7 @@ fn an_instance_shows_the_wires_state_and_its_own() {
             "instanceType": "gpu_8x_h100", "state": "INSTANCE_STATE_PROVISIONING",
             "poolName": "dev", "createdAt": "2026-02-14T12:00:00Z",
             "statusMessage": "the answer to the launch is lost", "phase": "outcome_unknown", "capacity": "on_demand",
+            "interruptionAt": "2026-02-14T12:01:00Z",
         })
     );
 }

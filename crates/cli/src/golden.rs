@@ -136,6 +136,7 @@ fn some_instances() -> Vec<wire::InstanceInfo> {
             .collect(),
         phase: "running".to_owned(),
         capacity: "spot".to_owned(),
+        interruption_at: ago(-90).into(),
         provider_instance_id: "fake-1".to_owned(),
         ..Default::default()
     };
@@ -146,6 +147,7 @@ fn some_instances() -> Vec<wire::InstanceInfo> {
         node_id: String::new(),
         status_message: "the cloud's answer was lost".to_owned(),
         phase: "outcome_unknown".to_owned(),
+        interruption_at: Default::default(),
         provider_instance_id: String::new(),
         ..running.clone()
     };
@@ -386,7 +388,7 @@ fn json_names_every_field_of_the_wire() {
         (
             "instance",
             values::instance(&wire::InstanceInfo::default()),
-            16,
+            17,
         ),
         ("incident", values::incident(&v1::Incident::default()), 24),
     ] {

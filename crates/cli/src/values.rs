@@ -128,6 +128,7 @@ pub fn instance(instance: &wire::InstanceInfo) -> Value {
         "phase": instance.phase,
         "provider_instance_id": instance.provider_instance_id,
         "capacity": instance.capacity,
+        "interruption_at": rfc3339(instance.interruption_at.as_option()),
     })
 }
 

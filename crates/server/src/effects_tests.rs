@@ -50,6 +50,7 @@ impl Provider for Slow {
                 instance: Some(spec.instance.clone()),
                 fleet: Some(spec.fleet.clone()),
                 status: CloudStatus::Running,
+                interruption_at: None,
             })
         })
     }

@@ -94,6 +94,7 @@ fn level(event: &Event) -> Level {
         K::TerminationOverdue | K::InvariantViolated => Level::Error,
         K::IncidentOpened
         | K::NodeSilent
+        | K::Interruption
         | K::BreakerOpened
         | K::BreakerProbeFailed
         | K::ListingSuspect
@@ -118,6 +119,8 @@ fn phrase(kind: EventKind) -> &'static str {
         K::NodeSilent => "node heartbeat timeout",
         K::NodeBack => "node heard again",
         K::NodeStatus => "node status changed",
+        K::Interruption => "cloud takes machine back",
+        K::InterruptionOver => "cloud keeps machine",
         K::InstancePhase => "instance phase changed",
         K::HoldAdded => "hold added",
         K::HoldRemoved => "hold removed",

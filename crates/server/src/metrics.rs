@@ -584,6 +584,15 @@ fn guards(page: &mut Page, published: &Published, report: &PlanReport, now: Stam
         page.sample("navarch_guard_blocks", &labels, number as f64);
     }
     page.family(
+        "navarch_interruptions",
+        "counter",
+        "Notices of clouds that they take a spot machine back, by provider and pool, since the control plane started",
+    );
+    for ((provider, pool), number) in published.interruptions() {
+        let labels = [("provider", provider.as_str()), ("pool", pool.as_str())];
+        page.sample("navarch_interruptions", &labels, number as f64);
+    }
+    page.family(
         "navarch_breakers_open",
         "gauge",
         "Open breakers by pool and kind, repair or launch",

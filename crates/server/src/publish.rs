@@ -36,7 +36,10 @@ pub struct Published {
     /// What this process did.
     pub meters: Meters,
     /// How often each guard blocked an action in each pool, since this process started.
-    blocks: Mutex<Blocks>,
+    blocks: Mutex<Counts>,
+    /// How often each provider said that it takes a machine of each pool back, since this process
+    /// started.
+    interruptions: Mutex<Counts>,
 }
 
 /// The state, and what is looked up in it with most calls of agents.
@@ -121,11 +124,21 @@ impl Drop for CommandNews {
     }
 }
 
-/// Blocked actions by guard and pool.
-pub(crate) type Blocks = BTreeMap<(String, PoolName), u64>;
+/// How often something happened, by a word and a pool.
+pub(crate) type Counts = BTreeMap<(String, PoolName), u64>;
 
 /// Stands for free space that nobody could measure.
 const UNMEASURED: u64 = u64::MAX;
+
+/// Counts an event by one of its details and its pool. Each repeat of an event comes as a change of
+/// its own.
+fn count(detail: &str, counts: &Mutex<Counts>, event: &Event) {
+    let (Some(word), Some(pool)) = (event.details.get(detail), &event.subject.pool) else {
+        return;
+    };
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry((word.clone(), pool.clone())).or_default() += 1;
+}
 
 impl Published {
     /// Publishes a loaded state.
@@ -144,6 +157,7 @@ impl Published {
             failing: AtomicBool::new(false),
             meters: Meters::default(),
             blocks: Mutex::default(),
+            interruptions: Mutex::default(),
         }
     }
 
@@ -207,19 +221,18 @@ impl Published {
     }
 
     /// How often each guard blocked an action in each pool, since this process started.
-    pub(crate) fn blocks(&self) -> Blocks {
+    pub(crate) fn blocks(&self) -> Counts {
         let blocks = self.blocks.lock();
         blocks.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts an event that says that a guard blocked an action. Each repeat of an event comes
-    /// as a change of its own.
-    fn count_block(&self, event: &Event) {
-        let (Some(guard), Some(pool)) = (event.details.get("guard"), &event.subject.pool) else {
-            return;
-        };
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        *blocks.entry((guard.clone(), pool.clone())).or_default() += 1;
+    /// How often each provider said that it takes a machine of each pool back, since this process
+    /// started.
+    pub(crate) fn interruptions(&self) -> Counts {
+        let interruptions = self.interruptions.lock();
+        interruptions
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Tells when events are committed, by the sequence of the last.
@@ -281,8 +294,12 @@ impl Published {
                 match change {
                     Change::Event(event) => {
                         last_event = last_event.max(event.sequence);
-                        if event.kind == EventKind::GuardBlocked {
-                            self.count_block(event);
+                        match event.kind {
+                            EventKind::GuardBlocked => count("guard", &self.blocks, event),
+                            EventKind::Interruption => {
+                                count("provider", &self.interruptions, event);
+                            }
+                            _ => {}
                         }
                     }
                     Change::Node(node) if node.lifecycle == Lifecycle::Terminated => {

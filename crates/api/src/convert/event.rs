@@ -68,9 +68,13 @@ pub fn explain_line(event: &Event) -> v1::ExplainLine {
 const fn step(kind: EventKind) -> &'static str {
     use EventKind as K;
     match kind {
-        K::NodeSilent | K::NodeBack | K::UnclaimedFound | K::SpoolLost | K::ClockJumped => {
-            "evidence"
-        }
+        K::NodeSilent
+        | K::NodeBack
+        | K::UnclaimedFound
+        | K::Interruption
+        | K::InterruptionOver
+        | K::SpoolLost
+        | K::ClockJumped => "evidence",
         K::IncidentOpened
         | K::IncidentChanged
         | K::IncidentClosed

@@ -28,6 +28,7 @@ pub fn instance(instance: &Instance) -> wire::InstanceInfo {
         labels: instance.labels.clone(),
         phase: instance.phase.word().to_owned(),
         capacity: bought.capacity.word().to_owned(),
+        interruption_at: optional(instance.interruption.map(|one| one.at)),
         provider_instance_id: instance
             .provider_id
             .as_ref()

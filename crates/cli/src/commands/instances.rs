@@ -154,6 +154,10 @@ pub fn details(instance: &wire::InstanceInfo) -> String {
         ("Created:", values::clock(instance.created_at.as_option())),
         ("Ready:", values::clock(instance.ready_at.as_option())),
         (
+            "Taken Back:",
+            values::clock(instance.interruption_at.as_option()),
+        ),
+        (
             "Terminated:",
             values::clock(instance.terminated_at.as_option()),
         ),
@@ -178,6 +182,7 @@ pub fn listing(instances: &[wire::InstanceInfo], wide: bool) -> String {
             "Zone",
             "Instance Type",
             "Ready",
+            "Taken Back",
             "Terminated",
         ]);
     }
@@ -200,6 +205,7 @@ pub fn listing(instances: &[wire::InstanceInfo], wide: bool) -> String {
                     instance.zone.clone(),
                     instance.instance_type.clone(),
                     values::clock(instance.ready_at.as_option()),
+                    values::clock(instance.interruption_at.as_option()),
                     values::clock(instance.terminated_at.as_option()),
                 ]);
             }

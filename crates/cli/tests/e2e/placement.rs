@@ -11,6 +11,8 @@ fn config(east: &str, west: &str) -> String {
   heartbeat_interval: 1s
   heartbeat_timeout: 5s
   health_check_interval: 1s
+instance_manager:
+  spot_check_interval: 500ms
 guards:
   price_max_age: 10s
   launch_breaker: {{wait: 1s, max_wait: 2s}}
@@ -166,7 +168,9 @@ fn a_total_stock_out_says_why_not_everywhere_and_ends_by_itself() {
     let fleet = Fleet::server(&config);
     until("each offering refused", || {
         let plan = fleet.data(&["pool", "explain", "main"]);
-        let offerings = list(plan["pools"][0]["offerings"].clone());
+        // Before the first plan there is no report.
+        let offerings = plan["pools"][0]["offerings"].as_array().cloned();
+        let offerings = offerings.unwrap_or_default();
         let refused = offerings.iter().all(|of| of["refusals"].as_u64() > Some(0));
         (offerings.len() == 3 && refused)
             .then_some(())
@@ -176,4 +180,66 @@ fn a_total_stock_out_says_why_not_everywhere_and_ends_by_itself() {
     let node = fleet.until_active(1).remove(0);
     let bought = fleet.data(&["instance", "get", &node]);
     assert_eq!(text(&bought, "region"), "r3");
+}
+
+#[test]
+fn a_spot_machine_is_replaced_before_its_cloud_takes_it_back() {
+    let (east, west) = (Cloud::start(), Cloud::start());
+    east.sells(&[]);
+    west.sells(&[("r3", "2", None, "spot")]);
+    let mut fleet = Fleet::server(&config(&east.program.url, &west.program.url));
+    let first = fleet.until_active(1).remove(0);
+    assert_eq!(
+        fleet.data(&["instance", "get", &first])["interruption_at"],
+        Value::Null
+    );
+    let order = json!({"fault": "interrupt", "instance": first, "notice_seconds": 25});
+    west.send("POST", "/v1/faults", &order);
+    let drained = fleet.until_status(&first, "DRAINING");
+    assert_eq!(
+        text(&list(drained["holds"].clone())[0], "name"),
+        "drain:interruption"
+    );
+    let record = fleet.data(&["instance", "get", &first]);
+    let at = text(&record, "interruption_at");
+    assert!(!at.is_empty(), "{record}");
+    // The notice is on record: another control plane goes on with it.
+    fleet.server.kill();
+    fleet.restart();
+    until("its replacement serves while it is there", || {
+        let nodes = fleet.nodes();
+        let status = |id: &str| {
+            let node = nodes.iter().find(|node| text(node, "node_id") == id);
+            node.map(|node| text(node, "status")).unwrap_or_default()
+        };
+        let other = nodes.iter().map(|node| text(node, "node_id"));
+        let mut other = other.filter(|id| *id != first);
+        let serves = other.any(|id| status(&id) == "NODE_STATUS_ACTIVE");
+        (serves && status(&first) == "NODE_STATUS_DRAINING")
+            .then_some(())
+            .ok_or(format!("{nodes:?}"))
+    });
+    assert_eq!(
+        text(&fleet.data(&["instance", "get", &first]), "interruption_at"),
+        at
+    );
+    let told = fleet.ask(&["explain", "node", &first]).fine();
+    for line in [
+        "instance.interruption",
+        "the cloud takes the machine back in",
+        "drain.started",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let plan = fleet.ask(&["pool", "explain", "main"]).fine();
+    assert!(
+        plan.contains("its cloud has yet to take the machine back"),
+        "{plan}"
+    );
+    fleet.until_status(&first, "TERMINATED");
+    assert_eq!(fleet.open_incidents(), [Value::Null; 0]);
+    let events = fleet.events();
+    let told = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!(told("instance.interruption"), 1, "{events:?}");
+    assert_eq!(told("node.silent"), 0, "{events:?}");
 }

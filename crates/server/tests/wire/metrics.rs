@@ -126,6 +126,7 @@ async fn the_page_of_an_empty_fleet_names_every_metric() {
         ("navarch_pool_advice_nodes", "gauge"),
         ("navarch_pool_disruptions", "gauge"),
         ("navarch_guard_blocks", "counter"),
+        ("navarch_interruptions", "counter"),
         ("navarch_breakers_open", "gauge"),
         ("navarch_terminations_overdue", "gauge"),
         ("navarch_listings_suspect", "gauge"),
@@ -356,6 +357,7 @@ async fn breakers_suspect_listings_and_overdue_terminations_are_counted() {
                 .read(|state| state.meta.fleet.clone()),
         ),
         status: CloudStatus::Running,
+        interruption_at: None,
     });
     let result = Ok((strangers.collect(), true));
     let listing = Input::ListResult {

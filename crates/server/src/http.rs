@@ -241,7 +241,9 @@ impl Connection {
 }
 
 /// Sets the options of a new connection. The system finds out which peers are gone, for every
-/// protocol alike: pings of HTTP/2 would find the same, and each of its requests would pay for them.
+/// protocol alike. Pings of HTTP/2 would also find a process that hangs, or that is gone behind a
+/// proxy, but each request would pay for them; a stream that such a peer does not read is cut when
+/// it falls behind.
 fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

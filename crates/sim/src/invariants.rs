@@ -624,11 +624,16 @@ impl Step<'_> {
             let what = format!("{} is drained with automation off", after.id);
             found.push(("P11 stoppable", what));
         }
+        let machine = after.instance.as_ref();
+        let machine = machine.and_then(|id| self.before.instances.get(id));
+        let taken = machine.is_some_and(|one| one.interruption.is_some());
+        if begins(is_interruption) && !taken {
+            let what = format!("{} is drained for its cloud, which did not ask", after.id);
+            found.push(("P4 bounded blast radius", what));
+        }
         if !chosen {
             return;
         }
-        let machine = after.instance.as_ref();
-        let machine = machine.and_then(|id| self.before.instances.get(id));
         if machine.is_some_and(|one| !one.was_active) {
             // With a machine that never served nothing is disrupted.
             return;

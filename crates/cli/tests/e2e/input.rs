@@ -127,9 +127,9 @@ fn what_is_told_to_end_while_it_starts_ends_in_order() {
     }
 }
 
-/// It has the files read again once the start is over, and kills nothing.
+/// The files are read again once the start is over, for it or for their change, and nothing ends.
 #[test]
-fn a_hang_up_while_a_server_starts_is_heard() {
+fn a_hang_up_while_a_server_starts_ends_nothing() {
     let place = directory();
     let file = place.path().join("policy.yaml");
     let policy = |name: &str| {

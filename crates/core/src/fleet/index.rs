@@ -79,7 +79,15 @@ fn is_disrupted(instance: &Instance, node: Option<&Node>) -> bool {
         Phase::Running => node
             .and_then(Node::our_drain)
             .is_some_and(|(cause, _)| *cause != DrainCause::Interruption),
-        Phase::Terminating if instance.end == Some(EndCause::Interruption) => false,
+        Phase::Terminating
+            if instance.interruption.is_some()
+                && matches!(
+                    instance.end,
+                    Some(EndCause::Interruption | EndCause::Vanished)
+                ) =>
+        {
+            false
+        }
         Phase::Terminating => instance
             .sighting
             .is_none_or(|sighting| sighting.status != CloudStatus::Terminating),

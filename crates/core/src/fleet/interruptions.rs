@@ -1,14 +1,13 @@
 //! Machines that their cloud takes back: what it says of them, and whether it still says so.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use navarch_model::{CloudStatus, EventKind, Instance, Interruption, Machine, Node, Phase, Stamp};
+use navarch_model::{
+    CloudStatus, EventKind, Instance, InstanceId, Interruption, Machine, Node, Phase, ProviderName,
+    Stamp,
+};
 
 use crate::fleet::Fleet;
-
-/// How far fleet time and Unix time may go apart before the moment of an interruption is reckoned
-/// anew. Less writes the record again for every correction of a clock, more lets a drain end late.
-const DRIFT: Duration = Duration::from_secs(1);
 
 impl Fleet {
     /// When the cloud takes the machine of a node back, if it says so.
@@ -36,9 +35,10 @@ impl Fleet {
         };
         let known = instance.interruption.filter(|known| known.at.wall == wall);
         if let Some(known) = known {
-            let apart = known.at.core.since(at.core) + at.core.since(known.at.core);
-            if apart >= DRIFT {
-                instance.interruption = Some(Interruption { at, ..known });
+            // Fleet time stood still while no control plane ran. A jump of the wall clock moves
+            // nothing.
+            if known.seen.core < self.presence().since {
+                instance.interruption = Some(Interruption { seen: now, at });
             }
             return None;
         }
@@ -55,25 +55,45 @@ impl Fleet {
         Some(message)
     }
 
-    /// Forgets that the cloud takes a machine back, once a listing that began later shows the machine
-    /// running and says nothing of it. Other answers may be older than what is on record.
-    pub(super) fn interruption_over(
+    /// Forgets that the cloud takes machines back which two believed listings in a row show running
+    /// without a word of it. Both began after it was heard of: clouds list with a delay, and a drain
+    /// that is cancelled for one late answer begins again when the machine is about to go.
+    pub(super) fn interruptions_over(
         &mut self,
-        instance: &mut Instance,
-        machine: &Machine,
+        provider: &ProviderName,
+        listed: &BTreeMap<InstanceId, &Machine>,
         began: Stamp,
     ) {
-        let later = |known: Interruption| began.core > known.seen.core;
-        if machine.interruption_at.is_some()
-            || machine.status != CloudStatus::Running
-            || !instance.interruption.is_some_and(later)
-        {
-            return;
+        let kept: BTreeSet<InstanceId> = listed
+            .iter()
+            .filter(|(_, machine)| {
+                machine.interruption_at.is_none() && machine.status == CloudStatus::Running
+            })
+            .map(|(id, _)| id)
+            .filter(|id| {
+                let known = self
+                    .state
+                    .instances
+                    .get(*id)
+                    .and_then(|one| one.interruption);
+                known.is_some_and(|known| began.core > known.seen.core)
+            })
+            .cloned()
+            .collect();
+        let soft = self.providers.entry(provider.clone()).or_default();
+        let before = std::mem::take(&mut soft.kept);
+        soft.kept = kept.difference(&before).cloned().collect();
+        for id in kept.intersection(&before) {
+            let Some(instance) = self.state.instances.get(id) else {
+                continue;
+            };
+            let mut instance = Instance::clone(instance);
+            instance.interruption = None;
+            let subject = self.instance_subject(&instance);
+            let message = "the cloud does not take the machine back any more";
+            let provider = ("provider", provider.to_string());
+            self.event(EventKind::InterruptionOver, subject, message, [provider]);
+            self.put_instance(instance);
         }
-        instance.interruption = None;
-        let subject = self.instance_subject(instance);
-        let message = "the cloud does not take the machine back any more";
-        let provider = ("provider", instance.offering.provider.to_string());
-        self.event(EventKind::InterruptionOver, subject, message, [provider]);
     }
 }

@@ -73,17 +73,13 @@ impl Fleet {
             })
             .map(|instance| Instance::clone(instance))
             .collect();
-        // What the cloud said that it takes back is no surprise.
-        let announced = |instance: &Instance| {
-            let taken = instance.interruption;
-            taken.is_some_and(|taken| taken.at.core <= began.core)
-        };
         let vanished = expected
             .iter()
             .filter(|instance| {
                 instance.provider_id.is_some()
                     && instance.phase != Phase::Terminating
-                    && !announced(instance)
+                    // What the cloud said that it takes back is no surprise, nor if it comes early.
+                    && instance.interruption.is_none()
                     && !by_instance.contains_key(&instance.id)
             })
             .count();
@@ -115,11 +111,15 @@ impl Fleet {
         if suspect.is_none() && vanished == 0 {
             self.count_for_intents(provider);
         }
+        if suspect.is_none() {
+            self.interruptions_over(provider, &by_instance, began);
+        }
         self.set_suspect(provider, suspect);
-        for mut instance in expected {
+        for instance in expected {
             match by_instance.get(&instance.id) {
                 Some(machine) => {
-                    self.interruption_over(&mut instance, machine, began);
+                    let known = self.state.instances.get(&instance.id);
+                    let instance = known.map_or(instance, |known| Instance::clone(known));
                     self.machine_exists(instance, machine, "the cloud lists the machine");
                 }
                 // Even a listing that is not believed says what to look up by id.

@@ -131,6 +131,9 @@ pub(crate) struct ProviderSoft {
     pub failures: u32,
     /// What it sells, and for how much.
     pub prices: Prices,
+    /// Machines that the cloud was to take back, and of which the last believed listing says so no
+    /// more.
+    pub kept: BTreeSet<InstanceId>,
     /// Why listings are not believed; nothing is bought or closed meanwhile.
     pub suspect: Option<String>,
 }

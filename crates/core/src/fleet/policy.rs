@@ -1,5 +1,6 @@
 //! A changed health policy: what is open is judged again by the rules that are in force now.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use navarch_model::incident::MAX_EVIDENCE;
@@ -155,14 +156,12 @@ impl Fleet {
         let mut incident = before.clone();
         let complete = before.evidence.len() < MAX_EVIDENCE;
         if other {
-            incident.kind = if complete {
-                now.kind
-            } else {
-                now.kind.max(before.kind)
-            };
+            if complete || now.kind >= before.kind {
+                incident.kind = now.kind;
+                incident.clear_after = now.clear_after;
+            }
             incident.check.rule = now.rule;
             incident.citation = now.citation;
-            incident.clear_after = now.clear_after;
         }
         incident.severity = if other && complete {
             now.severity
@@ -203,8 +202,12 @@ impl Fleet {
 fn worst(all: Vec<Judged>) -> Option<Judged> {
     all.into_iter().reduce(|mut worst, mut one| {
         if one.class == worst.class {
-            let kind = one.kind.max(worst.kind);
-            (one.kind, worst.kind) = (kind, kind);
+            // What latches says when it may end, too.
+            match one.kind.cmp(&worst.kind) {
+                Ordering::Less => (one.kind, one.clear_after) = (worst.kind, worst.clear_after),
+                Ordering::Equal => {}
+                Ordering::Greater => (worst.kind, worst.clear_after) = (one.kind, one.clear_after),
+            }
         }
         if (one.severity, one.repair) > (worst.severity, worst.repair) {
             one

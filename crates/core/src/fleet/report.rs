@@ -9,9 +9,9 @@ use navarch_model::{
 };
 use navarch_policy::EventFacts;
 
-use super::Fleet;
 use super::incidents::Finding;
 use super::operator::{is_leaving_external, superseded};
+use super::{Fleet, OVERFLOW};
 use crate::input::{Fact, GradedResult, Rejection, Reply, Report};
 
 /// The class of the incident that silence opens.
@@ -55,8 +55,9 @@ impl Shown {
         }
         let check = &incident.check;
         if check.watch == HEARTBEAT_WATCH {
-            // Whoever reports in full is heard and reads its machine, whatever it finds there.
-            return true;
+            // Whoever reports in full is heard and reads its machine, whatever it finds there. What
+            // stands for others names none of their checks.
+            return check.rule != OVERFLOW || self.overall <= HealthStatus::Healthy;
         }
         if self.graded {
             // The checks of an older agent are not those that found what its events tell of.

@@ -31,7 +31,9 @@ impl Planner<'_> {
             if self.needs_proof(provider) {
                 interval = interval.min(PROOF_INTERVAL);
             }
-            if self.fleet.index.has_spot(provider) {
+            // A cloud that does not answer is not asked more often for that.
+            let answers = soft.is_none_or(|soft| soft.failures == 0);
+            if answers && self.fleet.index.has_spot(provider) {
                 interval = interval.min(settings.instances.spot_check_interval);
             }
             let due = soft

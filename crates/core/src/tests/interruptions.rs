@@ -183,7 +183,17 @@ fn a_notice_that_is_taken_back_ends_the_drain() {
     let known = rig.instance(&up[0]).interruption.unwrap();
     rig.take(listing(&rig, known.seen));
     assert_eq!(rig.instance(&up[0]).interruption, Some(known));
-    rig.run(12);
+    // Nor do a partial one, and the first of those that are believed.
+    rig.run(2);
+    let machines: Vec<Machine> = rig.machines.values().cloned().collect();
+    rig.take(Input::ListResult {
+        provider: ProviderName::new("fake"),
+        began: rig.now,
+        result: Ok((machines, false)),
+    });
+    rig.run(10);
+    assert_eq!(rig.instance(&up[0]).interruption, Some(known));
+    rig.run(10);
     assert_eq!(rig.count(EventKind::InterruptionOver), 1);
     assert_eq!(rig.instance(&up[0]).interruption, None);
     assert_eq!(
@@ -231,6 +241,39 @@ fn the_moment_is_reckoned_anew_after_a_time_without_a_control_plane() {
 }
 
 #[test]
+fn a_jump_of_the_wall_clock_moves_no_drain() {
+    let mut rig = Rig::new(&spot(""));
+    let up = rig.up(2);
+    notice(&mut rig, &up[0], 120);
+    rig.run(12);
+    let known = rig.instance(&up[0]).interruption;
+    rig.now.wall = rig.now.wall + Duration::from_secs(300);
+    rig.run(12);
+    assert_eq!(rig.instance(&up[0]).interruption, known);
+    assert_eq!(rig.instance(&up[0]).phase, Phase::Running);
+}
+
+#[test]
+fn a_machine_that_goes_before_its_replacement_is_there_takes_no_slot() {
+    let mut rig = Rig::new(&spot(""));
+    let up = rig.up(2);
+    notice(&mut rig, &up[0], 30);
+    rig.run(31);
+    // Its replacement takes long to boot.
+    let id = rig.instance(&up[0]).provider_id.clone().unwrap();
+    rig.machines.remove(&id);
+    rig.silent(&up[0]);
+    for _ in 0..120 {
+        rig.run(1);
+        assert_eq!(rig.fleet.disruptions(None), 0);
+        if rig.instance(&up[0]).end.is_some() {
+            break;
+        }
+    }
+    assert_eq!(rig.instance(&up[0]).end, Some(EndCause::Vanished));
+}
+
+#[test]
 fn an_earlier_drain_ends_when_the_cloud_takes_the_machine() {
     let mut rig = Rig::new(&spot("").replace("budget: 0", "budget: 1"));
     let up = rig.up(2);
@@ -268,7 +311,8 @@ fn many_machines_that_go_as_their_cloud_said_make_no_listing_suspect() {
     for id in &up[..4] {
         notice(&mut rig, id, 30);
     }
-    serve(&mut rig, 29);
+    // One of them goes before its time.
+    serve(&mut rig, 19);
     assert_eq!(alive(&rig), 7, "the size guard holds");
     for id in rig.of(Phase::PendingRegistration) {
         rig.register(&id);

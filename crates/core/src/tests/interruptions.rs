@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use navarch_model::{
     Automation, EndCause, EventKind, InstanceId, LaunchCause, Machine, NodeCommandType, NodeId,
-    Phase, PoolName, ProviderName, Stamp, Time,
+    Phase, PoolName, ProviderError, ProviderErrorKind, ProviderName, Stamp, Time,
 };
 
 use super::{Rig, yaml};
@@ -122,6 +122,24 @@ fn a_provider_with_spot_machines_is_listed_more_often() {
     );
     assert_eq!(listings(&seldom), 2);
     assert_eq!(listings(&yaml(2, 2, "")), 0);
+}
+
+#[test]
+fn a_cloud_that_does_not_answer_is_listed_no_more_often_for_its_spot_machines() {
+    let mut rig = Rig::new(&spot(""));
+    rig.up(2);
+    rig.run(12);
+    rig.take(Input::ListResult {
+        provider: ProviderName::new("fake"),
+        began: rig.now,
+        result: Err(ProviderError::new(ProviderErrorKind::Transient, "away")),
+    });
+    for _ in 0..30 {
+        rig.pass(1);
+        let actions = rig.plan();
+        let lists = |action: &Action| matches!(action, Action::List { .. });
+        assert!(!actions.iter().any(lists), "{actions:?}");
+    }
 }
 
 #[test]

@@ -95,13 +95,13 @@ fn a_fault_that_one_piece_of_its_evidence_latches_stays_latched_under_another_po
     let rules = |name: &str| {
         policy(&format!(
             "  - name: {name}-mild\n    condition: event.event_type == \"memory\" && \
-             event.metrics.row_failed == 1\n    result: degraded\n    class: latched\n  - name: \
-             {name}\n    condition: event.event_type == \"memory\"\n    result: unhealthy\n    \
+             event.metrics.row_failed == 1\n    result: degraded\n    class: latched\n    \
+             clear_after: 1h\n  - name: {name}\n    condition: event.event_type == \"memory\"\n    result: unhealthy\n    \
              class: condition\n"
         ))
     };
-    // The second time, the piece that latches is not among those that are kept.
-    for pieces in [vec![1, 0], [vec![0, 1], vec![0; 9]].concat()] {
+    // The last time, the piece that latches is not among those that are kept.
+    for pieces in [vec![1, 0], vec![0, 1], [vec![0, 1], vec![0; 9]].concat()] {
         let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
         let id = rig.up(1).remove(0);
         rig.take(Input::SetPolicy(rules("first")));
@@ -120,6 +120,8 @@ fn a_fault_that_one_piece_of_its_evidence_latches_stays_latched_under_another_po
         rig.take(Input::SetPolicy(rules("second")));
         assert_eq!(incident(&rig).check.rule, "second");
         assert_eq!(incident(&rig).kind, FaultKind::Latched, "{pieces:?}");
+        let hour = std::time::Duration::from_secs(3600);
+        assert_eq!(incident(&rig).clear_after, Some(hour), "{pieces:?}");
     }
 }
 

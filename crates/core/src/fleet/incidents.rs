@@ -174,13 +174,14 @@ impl Fleet {
                 incident.note_hit(None, self.now);
             }
             incident.add_evidence(finding.evidence, finding.count);
-        } else if incident
-            .evidence
-            .last()
-            .is_none_or(|last| last.metrics != finding.evidence.metrics)
-        {
-            // A condition that reads the same again is no new fact.
-            incident.add_evidence(finding.evidence, finding.count);
+        } else {
+            let last = incident.evidence.last();
+            let same = last.is_some_and(|last| last.metrics == finding.evidence.metrics);
+            // A condition that reads the same again is no new fact. An event that happened again
+            // is one where a time without any ends the incident.
+            if !same || (!counts && incident.clear_after.is_some()) {
+                incident.add_evidence(finding.evidence, finding.count);
+            }
         }
         incident.note_hit(Some(&before), self.now);
         let id = incident.id.clone();

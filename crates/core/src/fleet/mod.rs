@@ -29,8 +29,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use navarch_model::{
-    Automation, Change, Event, EventKind, InstanceId, Meta, NodeId, NodeStatus, Offering,
-    OfferingMemory, Pool, PoolName, ProviderInstanceId, ProviderName, Stamp, State, Subject, Time,
+    Automation, Change, Event, EventKind, IncidentId, InstanceId, Meta, NodeId, NodeStatus,
+    Offering, OfferingMemory, Pool, PoolName, ProviderInstanceId, ProviderName, Stamp, State,
+    Subject, Time,
 };
 use navarch_policy::{HealthPolicy, guards};
 
@@ -106,6 +107,8 @@ pub(crate) struct UnderWay {
 pub(crate) struct Soft {
     /// When the last full report came.
     pub last_full: Option<Time>,
+    /// The open incidents that end after a time, and when a full report last showed each.
+    pub shown: BTreeMap<IncidentId, Time>,
     /// When the scheduler may be asked again whether the node is empty.
     pub ask_drained_at: Option<Time>,
     /// Until when an answer to that question is waited for.

@@ -261,7 +261,18 @@ impl Fleet {
     /// What a full report proves: recovered conditions, a passed gate, repaired faults.
     fn take_full_report(&mut self, node: &mut Node, shown: &Shown) {
         let overall = shown.overall;
-        self.soft.entry(node.id.clone()).or_default().last_full = Some(self.now.core);
+        let incidents = &self.state.incidents;
+        let passes = |id: &&IncidentId| {
+            let known = incidents.get(*id);
+            known.is_some_and(|incident| incident.clear_after.is_some())
+        };
+        let passing = shown.found.iter().filter(passes);
+        let passing: Vec<_> = passing.map(|id| (id.clone(), self.now.core)).collect();
+        let soft = self.soft.entry(node.id.clone()).or_default();
+        soft.last_full = Some(self.now.core);
+        soft.shown
+            .retain(|id, _| node.open_incidents.contains_key(id));
+        soft.shown.extend(passing);
         node.reported = overall;
         let gate_passed =
             overall < HealthStatus::Unhealthy && node.holds.contains_key(&HoldKind::AdmissionGate);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_model::{
-    Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Phase, Subject,
+    Command, CommandState, Ending, EventKind, IdSource, Incident, Meta, Node, Phase, Subject, Time,
 };
 use navarch_policy::guards;
 
@@ -160,6 +160,8 @@ impl Fleet {
         }
     }
 
+    /// Ends the incidents that had no evidence for as long as their rule says. What the last full
+    /// report shows is there, however often it said so before.
     fn expire_incidents(&mut self) {
         let presence = self.presence();
         let due: Vec<Incident> = self
@@ -167,10 +169,15 @@ impl Fleet {
             .passing()
             .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| {
-                incident.is_open()
-                    && incident.clear_after.is_some_and(|after| {
-                        self.now.core >= presence.due(incident.last_evidence.core, after)
-                    })
+                let soft = self.soft.get(&incident.key.node);
+                let shown = soft.and_then(|soft| soft.shown.get(&incident.id).copied());
+                let stands = shown.is_some() && shown == soft.and_then(|soft| soft.last_full);
+                let last = incident
+                    .last_evidence
+                    .core
+                    .max(shown.unwrap_or(Time(i64::MIN)));
+                let over = |after| self.now.core >= presence.due(last, after);
+                incident.is_open() && !stands && incident.clear_after.is_some_and(over)
             })
             .map(|incident| Incident::clone(incident))
             .collect();

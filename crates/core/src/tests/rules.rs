@@ -419,3 +419,67 @@ fn a_condition_flaps_when_it_was_opened_more_than_three_times_within_the_last_ho
         assert_eq!(open, [flaps, flaps], "two GPUs, {seconds}");
     }
 }
+
+/// Rules that say how long their faults last without further evidence.
+fn passing(heat: &str) -> (Rig, InstanceId) {
+    let (mut rig, id) = one();
+    let text = format!(
+        "version: v1\nrules:\n  - name: heat\n    condition: event.metrics.temperature >= 90\n    \
+         result: unhealthy\n    clear_after: {heat}\n  - name: xid\n    condition: \
+         event.event_type == 'xid'\n    result: degraded\n    clear_after: 10m\n"
+    );
+    let policy = HealthPolicy::parse("test", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    rig.take(Input::SetPolicy(Arc::new(policy)));
+    (rig, id)
+}
+
+/// How the incidents ended; there is one.
+fn ending(rig: &Rig) -> Option<Ending> {
+    let mut all = rig.fleet.state().incidents.values();
+    let ended = all.next().map(|one| one.closed.clone());
+    assert!(ended.is_some() && all.next().is_none(), "one incident");
+    ended.flatten().map(|(_, how)| how)
+}
+
+#[test]
+fn what_every_full_report_shows_does_not_end_with_time() {
+    // One is shorter than the time between two reports.
+    for (clear_after, seconds) in [("20s", 20), ("1m", 60)] {
+        let (mut rig, id) = passing(clear_after);
+        let heat = |celsius: u32| Fact {
+            watch: "temperature".to_owned(),
+            metrics: [("temperature".to_owned(), celsius.to_string())].into(),
+            ..Fact::default()
+        };
+        let say = |rig: &mut Rig, fact: Fact| {
+            let mut report = rig.facts(&id, vec![fact]);
+            report.full = true;
+            rig.take(Input::Report(report));
+        };
+        for _ in 0..20 {
+            say(&mut rig, heat(92));
+            rig.run(30);
+            assert_eq!(ending(&rig), None, "{clear_after}");
+        }
+        say(&mut rig, heat(92));
+        // A report without the check cannot end it; the time that the rule says can.
+        rig.run(1);
+        say(&mut rig, power(100));
+        rig.run(seconds - 2);
+        assert_eq!(ending(&rig), None, "{clear_after}");
+        rig.run(1);
+        assert_eq!(ending(&rig), Some(Ending::Expired), "{clear_after}");
+    }
+}
+
+#[test]
+fn an_event_that_happens_again_begins_the_time_anew() {
+    let (mut rig, id) = passing("1m");
+    for _ in 0..3 {
+        rig.xid(&id, 31, 0);
+        rig.run_well(&id, 500);
+    }
+    assert_eq!(open(&rig).evidence_count, 3);
+    rig.run_well(&id, 200);
+    assert_eq!(ending(&rig), Some(Ending::Expired));
+}

@@ -219,11 +219,16 @@ impl Fleet {
             NoticeKind::Uncordon => {
                 let stands = OPERATORS.iter().any(|kind| node.holds.contains_key(kind));
                 if !stands {
-                    return Err(Rejection::precondition(format!(
+                    let mut message = format!(
                         "node {} is not cordoned (current status: {})",
                         node.id,
                         node.status().name()
-                    )));
+                    );
+                    if !node.holds.is_empty() {
+                        message.push_str("; what holds it: ");
+                        message.push_str(&node.hold_names().join(", "));
+                    }
+                    return Err(Rejection::precondition(message));
                 }
                 for kind in OPERATORS {
                     self.remove_hold(node, &kind, "uncordoned by an operator");

@@ -46,7 +46,11 @@ fn uncordon_leaves_a_named_hold_and_names_it() {
     assert_eq!(rig.node(&id).status(), NodeStatus::Cordoned);
     // Nothing of an operator's stands yet.
     let refused = rig.feed(order(&id, NodeCommandType::Uncordon)).unwrap_err();
-    assert!(refused.message.contains("is not cordoned"), "{refused}");
+    let expected = format!(
+        "node {id} is not cordoned (current status: NODE_STATUS_CORDONED); \
+         what holds it: hold:slurm/maintenance"
+    );
+    assert_eq!(refused.message, expected);
     rig.take(order(&id, NodeCommandType::Cordon));
     let Reply::Commanded { holds, status, .. } = rig.take(order(&id, NodeCommandType::Uncordon))
     else {

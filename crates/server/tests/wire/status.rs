@@ -176,12 +176,17 @@ async fn uncordon_says_what_it_cannot_do_and_what_remains() {
             ours.report(&plane, report).await;
         }
         let before = plane.state().await;
-        assert_eq!(
-            plane.refused("IssueCommand", uncordon.clone()).await,
-            format!(
-                "failed_precondition: node n is not cordoned (current status: NODE_STATUS_{status})"
-            )
+        let refused = plane.refused("IssueCommand", uncordon.clone()).await;
+        let known = format!(
+            "failed_precondition: node n is not cordoned (current status: NODE_STATUS_{status})"
         );
+        let rest = refused.strip_prefix(&known);
+        let rest = rest.unwrap_or_else(|| panic!("{refused}"));
+        match status {
+            "CORDONED" => assert_eq!(rest, "; what holds it: gate:admission"),
+            "ACTIVE" => assert_eq!(rest, ""),
+            _ => assert!(rest.starts_with("; what holds it: incident:inc-"), "{rest}"),
+        }
         assert_eq!(plane.state().await, before);
     }
     // One word ends both holds, twice is once too often.
@@ -194,10 +199,10 @@ async fn uncordon_says_what_it_cannot_do_and_what_remains() {
         remaining.starts_with("[\"incident:inc-") && !remaining.contains(','),
         "{answer}"
     );
-    assert_eq!(
-        plane.refused("IssueCommand", uncordon).await,
-        "failed_precondition: node n is not cordoned (current status: NODE_STATUS_UNHEALTHY)"
-    );
+    let refused = plane.refused("IssueCommand", uncordon).await;
+    let known =
+        "failed_precondition: node n is not cordoned (current status: NODE_STATUS_UNHEALTHY); ";
+    assert!(refused.starts_with(known), "{refused}");
 }
 
 #[tokio::test]

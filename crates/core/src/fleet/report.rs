@@ -63,9 +63,20 @@ impl Shown {
             // The checks of an older agent are not those that found what its events tell of.
             return self.overall <= HealthStatus::Healthy;
         }
-        self.checks
-            .get(&(check.watch.clone(), check.gpu))
-            .is_some_and(|status| *status <= HealthStatus::Healthy)
+        self.status_of(check)
+            .is_some_and(|status| status <= HealthStatus::Healthy)
+    }
+
+    fn status_of(&self, check: &Check) -> Option<HealthStatus> {
+        let made = self.checks.get(&(check.watch.clone(), check.gpu));
+        made.copied()
+    }
+
+    /// Whether it lacks, as a full report, the check of an incident: nobody can say any more how the
+    /// machine is, as of a GPU that it has no more.
+    fn lacks_check_of(&self, incident: &Incident) -> bool {
+        let check = &incident.check;
+        check.watch != HEARTBEAT_WATCH && !self.graded && self.status_of(check).is_none()
     }
 }
 
@@ -306,25 +317,39 @@ impl Fleet {
                     // Only a heartbeat ends a silence: the report may be the host's last word.
                     let silent = incident.key.class == SILENCE && node.silent_since.is_some();
                     let ends = !silent && shown.shows_end_of(&incident);
-                    self.count_recovery(node, incident, ends);
+                    let unknown = shown.lacks_check_of(&incident);
+                    self.count_recovery(node, incident, ends, unknown);
                 }
             }
         }
     }
 
-    fn count_recovery(&mut self, node: &mut Node, mut incident: Incident, ends: bool) {
+    /// Counts a full report for or against the recovery of a condition. One that lacks its check
+    /// counts as one that finds it: what is not known to be over is not.
+    fn count_recovery(
+        &mut self,
+        node: &mut Node,
+        mut incident: Incident,
+        ends: bool,
+        unknown: bool,
+    ) {
+        let pool = node.pool.as_ref();
+        let settings = pool.and_then(|pool| self.pool_settings(pool));
+        let health = settings.map(|settings| &settings.config.health);
         if !ends || !self.recovers(node) {
-            if incident.healthy_reports > 0 {
+            let mut counted = incident.unhealthy_reports;
+            if unknown && incident.makes_unhealthy() {
+                let limit = health.map_or(u32::MAX, |health| health.unhealthy_after.max(1));
+                counted = (counted + 1).min(limit);
+            }
+            if incident.healthy_reports > 0 || incident.unhealthy_reports != counted {
                 incident.healthy_reports = 0;
+                incident.unhealthy_reports = counted;
                 self.put_incident(incident);
             }
             return;
         }
-        let needed = node
-            .pool
-            .as_ref()
-            .and_then(|pool| self.pool_settings(pool))
-            .map_or(1, |pool| pool.config.health.recover_after.max(1));
+        let needed = health.map_or(1, |health| health.recover_after.max(1));
         incident.healthy_reports = (incident.healthy_reports + 1).min(needed);
         let quiet = !incident.flapping
             || self.now.core.since(incident.last_evidence.core)

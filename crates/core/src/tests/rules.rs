@@ -1,5 +1,6 @@
 //! The rules of incidents: what opens one, what adds to it, what raises the repair that it requires.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
@@ -286,6 +287,35 @@ fn only_unhealthy_full_reports_count_towards_a_repair() {
     for (count, expected) in [(1, 2), (2, 3), (3, 4), (4, 4)] {
         rig.full(&id, 97);
         assert_eq!(counted(&rig), expected, "{count}");
+    }
+}
+
+/// A GPU was too hot and is gone: no reading of it says that it cooled down.
+#[test]
+fn a_full_report_without_the_check_counts_towards_a_repair() {
+    let (mut rig, id) = one();
+    rig.full(&id, 97);
+    let counts = |rig: &Rig| {
+        let all = rig.fleet.state().incidents.values();
+        let counts = all.map(|incident| (incident.key.gpu, incident.unhealthy_reports));
+        counts.collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
+    let cool = Fact {
+        gpu: Some(0),
+        event_type: HealthEventType::Thermal,
+        metrics: [("temperature".to_owned(), "88".to_owned())].into(),
+        watch: "temperature".to_owned(),
+        ..Fact::default()
+    };
+    let mut report = rig.facts(&id, vec![cool]);
+    // What happened says nothing of readings that were not made.
+    rig.take(Input::Report(report.clone()));
+    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
+    report.full = true;
+    for expected in [2, 2] {
+        rig.take(Input::Report(report.clone()));
+        assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), expected)].into());
     }
 }
 

@@ -39,6 +39,7 @@ fn every_example_loads_without_warnings() {
         "control-plane-crashes.yaml",
         "day-of-load.yaml",
         "interactive.yaml",
+        "spot-reclaim.yaml",
     ];
     for name in names {
         let scenario = example(name);

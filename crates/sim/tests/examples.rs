@@ -10,6 +10,7 @@ mod scenario;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use navarch_config::scenario::FailureKind;
 use navarch_sim::record::{Cause, Outcome};
 
 /// More lines than this nobody reads.
@@ -79,6 +80,17 @@ fn a_cordon_and_a_drain() {
 #[test]
 fn a_quick_stress_run() {
     golden("quick-stress.yaml");
+}
+
+/// The launches of an hour do not keep a pool from its size that a cloud took machines of.
+#[test]
+fn a_zone_of_spot_machines_is_taken_back() {
+    let record = example::run("spot-reclaim.yaml").play();
+    assert_eq!(record.outcome, Outcome::Passed);
+    let interruptions = record.injections.iter();
+    let taken = interruptions.filter(|one| one.kind == FailureKind::SpotInterruption);
+    let taken = taken.count();
+    assert!(taken > 10, "{taken} machines are taken back");
 }
 
 /// Plays an example of thousands of machines with a tenth of them: everything else is as its file

@@ -47,6 +47,7 @@ fn small_examples_find_what_they_expect() {
         "xid-classification.yaml",
         "quick-stress.yaml",
         "pools-stock-outs.yaml",
+        "spot-reclaim.yaml",
         "zone-outage.yaml",
         "control-plane-crashes.yaml",
         "day-of-load.yaml",

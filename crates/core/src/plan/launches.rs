@@ -71,6 +71,9 @@ impl Fleet {
                         Some(EndCause::LaunchRefused | EndCause::Moved)
                     )
             })
+            // What served until its cloud takes it back is no sign of a loop of ours, and the limit
+            // would keep a pool from its size that lost many machines at once.
+            .filter(|instance| !(instance.was_active && instance.interruption.is_some()))
             .map(|instance| instance.created.core)
             .filter(|created| now.since(*created) < HOUR)
             .collect();

@@ -160,6 +160,33 @@ fn without_room_for_a_replacement_it_comes_once_the_machine_is_gone() {
 }
 
 #[test]
+fn the_launches_of_an_hour_are_not_spent_by_a_cloud_that_takes_machines_back() {
+    let yaml = spot("").replace("per_hour: 60", "per_hour: 2");
+    let mut rig = Rig::new(&yaml.replace("max_nodes: 2", "max_nodes: 8"));
+    let up = rig.up(2);
+    for id in &up {
+        notice(&mut rig, id, 120);
+    }
+    rig.run(12);
+    let next: Vec<_> = up.iter().filter_map(|id| replacement(&rig, id)).collect();
+    assert_eq!(next.len(), 2, "{:?}", rig.explain(&[]));
+    for id in &next {
+        rig.register(id);
+    }
+    // One that did no work before it is taken back was a launch like any other.
+    rig.full(&next[0], 45);
+    for id in &next {
+        notice(&mut rig, id, 120);
+    }
+    rig.run(12);
+    let again = next.iter().filter_map(|id| replacement(&rig, id));
+    assert_eq!(again.count(), 1);
+    let waits = rig.explain(&[]);
+    let rate = "waits for max_launches_per_hour: 2 launches within the last hour; the limit is 2";
+    assert!(waits[4].ends_with(rate), "{waits:#?}");
+}
+
+#[test]
 fn automation_that_is_not_on_only_says_so() {
     for (mode, told) in [(Automation::Observe, true), (Automation::Off, false)] {
         let mut rig = Rig::new(&spot(""));

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use navarch_config::scenario::{Failure, FailureKind};
-use navarch_model::{CloudStatus, NodeId, ProviderInstanceId, Repair, Time};
-use navarch_policy::catalogue;
+use navarch_model::{CloudStatus, NodeId, ProviderInstanceId, Time};
 
 use crate::faults::{Faults, GPU_IS_LOST, Heat, UNKNOWN_ERROR};
 use crate::machine::Host;
 use crate::record::{Cause, Injection};
+use crate::run::aftermath::Aftermath;
 use crate::run::book::Broken;
 use crate::run::{Happening, Power, Unbreakable};
 use crate::world::{Event, Sim};
@@ -33,11 +33,7 @@ pub(super) const fn can_end(kind: FailureKind) -> bool {
 
 /// Whether an XID asks for less than another machine, so that the failure may end by itself.
 pub(super) fn may_recover(kind: FailureKind, xid: Option<u32>) -> bool {
-    let repair = |code: u32| {
-        let facts = catalogue::Facts::default();
-        catalogue::repair(code, &facts)
-    };
-    let mends = xid.is_none_or(|code| repair(code) < Repair::Replace);
+    let mends = xid.is_none_or(|code| Aftermath::of(code) != Aftermath::ForGood);
     can_end(kind) && kind != FailureKind::GpuLost && mends
 }
 
@@ -80,10 +76,7 @@ const fn is_of_gpus(kind: FailureKind) -> bool {
 fn is_event(kind: FailureKind, xid: Option<u32>) -> bool {
     match kind {
         FailureKind::XidBurst | FailureKind::AgentCrash => true,
-        FailureKind::Xid => xid.is_some_and(|code| {
-            let facts = catalogue::Facts::default();
-            catalogue::repair(code, &facts) <= Repair::RestartApp
-        }),
+        FailureKind::Xid => xid.is_some_and(|code| Aftermath::of(code) == Aftermath::Nothing),
         _ => false,
     }
 }

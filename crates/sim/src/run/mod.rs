@@ -3,6 +3,7 @@
 //! The engine makes the world and writes down what the control plane concludes. It decides nothing
 //! for the control plane and grades nothing: whether a node is unhealthy, the control plane says.
 
+mod aftermath;
 pub(crate) mod book;
 mod chaos;
 mod failures;

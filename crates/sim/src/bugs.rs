@@ -68,6 +68,8 @@ pub enum Bug {
     LostGpusPass,
     /// The clouds are never asked what is there.
     ListingsDropped,
+    /// That a machine is taken back is handed over of all the others.
+    NoticeOfAnother,
 }
 
 impl Sim {
@@ -97,15 +99,23 @@ impl Sim {
                 result: Ok(TerminateAnswer::Gone),
             },
             (
-                Some(Bug::NeighbourTagged),
+                Some(bug @ (Bug::NeighbourTagged | Bug::NoticeOfAnother)),
                 Input::ListResult {
                     provider,
                     began,
                     result: Ok((mut machines, complete)),
                 },
             ) => {
+                let taken = machines.iter().find_map(|machine| machine.interruption_at);
                 for machine in &mut machines {
-                    machine.fleet = Some(self.fleet.clone());
+                    if bug == Bug::NeighbourTagged {
+                        machine.fleet = Some(self.fleet.clone());
+                    } else {
+                        machine.interruption_at = match machine.interruption_at {
+                            Some(_) => None,
+                            None => taken,
+                        };
+                    }
                 }
                 Input::ListResult {
                     provider,

@@ -57,6 +57,8 @@ pub(crate) struct Rented {
     pub(crate) spot: bool,
     /// When the cloud takes it back, once it says so, in Unix time.
     pub(crate) interruption_at: Option<Time>,
+    /// Whether it ever said so.
+    pub(crate) noticed: bool,
     /// Where it stands.
     pub(crate) place: Place,
     /// The machine type, as the provider calls it.
@@ -81,9 +83,19 @@ impl Rented {
         }
     }
 
-    /// Says that it is taken back `notice` from now.
-    pub(crate) fn interrupt(&mut self, now: Time, notice: Duration) {
+    /// Whether the cloud may say now that it takes it back.
+    pub(crate) fn is_interruptible(&self) -> bool {
+        self.spot && self.status == CloudStatus::Running && self.interruption_at.is_none()
+    }
+
+    /// Says that it is taken back `notice` from now. Some clouds show it running until then, and
+    /// some shut it down at once.
+    pub(crate) fn interrupt(&mut self, now: Time, notice: Duration, stops: bool) {
         self.interruption_at = Some(Time(WALL_ORIGIN_MICROS + now.0) + notice);
+        self.noticed = true;
+        if stops {
+            self.status = CloudStatus::Terminating;
+        }
     }
 }
 
@@ -480,6 +492,7 @@ impl Cloud {
             boots: self.wrong(&places).all(|modes| now >= modes.duds),
             spot: spec.offering.capacity == CapacityKind::Spot,
             interruption_at: None,
+            noticed: false,
             place: Place::in_rack(provider.as_str(), region, zone, rack),
             instance_type: spec.offering.instance_type.clone(),
             micros: self.micros(&spec.offering),
@@ -515,6 +528,7 @@ impl Cloud {
             boots: false,
             spot: false,
             interruption_at: None,
+            noticed: false,
             place: Place {
                 provider: provider.map_or_else(String::new, |one| one.provider.to_string()),
                 ..Place::default()

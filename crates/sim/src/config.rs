@@ -262,6 +262,17 @@ impl Config {
         self
     }
 
+    /// The same on machines that the cloud may take back.
+    #[must_use]
+    pub fn on_spot(mut self) -> Self {
+        let spot = "    instance_type: gpu
+    providers:
+      - {name: fake, capacity: spot, regions: [here]}
+";
+        self.yaml = self.yaml.replace(ONE_OFFERING, spot);
+        self
+    }
+
     /// The same with a scheduler that is told of nodes.
     #[must_use]
     pub fn with_scheduler(mut self) -> Self {

@@ -626,8 +626,12 @@ impl Step<'_> {
         }
         let machine = after.instance.as_ref();
         let machine = machine.and_then(|id| self.before.instances.get(id));
-        let taken = machine.is_some_and(|one| one.interruption.is_some());
-        if begins(is_interruption) && !taken {
+        // What ended long ago is forgotten by the cloud.
+        let rented = machine
+            .and_then(|one| one.provider_id.as_ref())
+            .and_then(|id| self.sim.cloud.machines.get(id));
+        let never_asked = rented.is_some_and(|one| !one.noticed);
+        if begins(is_interruption) && never_asked {
             let what = format!("{} is drained for its cloud, which did not ask", after.id);
             found.push(("P4 bounded blast radius", what));
         }

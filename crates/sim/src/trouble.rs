@@ -244,15 +244,20 @@ impl Sim {
                 }
             }
             Trouble::Interruption => {
-                let taken = self.cloud.machines.get_mut(id);
-                let Some(rented) = taken.filter(|one| {
-                    one.spot && one.status == CloudStatus::Running && one.interruption_at.is_none()
-                }) else {
+                let rented = self.cloud.machines.get_mut(id);
+                let Some(rented) = rented.filter(|one| one.is_interruptible()) else {
                     return;
                 };
                 let notice = self.boots.between(3_000, 120_000);
-                rented.interrupt(now, notice);
-                self.queue.push(now + notice, Event::Gone(id.clone()));
+                let stops = self.notices.chance(0.3);
+                rented.interrupt(now, notice, stops);
+                let changes_its_mind = !stops && self.notices.chance(0.3);
+                if changes_its_mind {
+                    let after = notice.mul_f64(self.notices.unit());
+                    self.queue.push(now + after, Event::Kept(id.clone()));
+                } else {
+                    self.queue.push(now + notice, Event::Gone(id.clone()));
+                }
             }
             Trouble::Reading(failure) => {
                 let broken = Broken {

@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Boot(ProviderInstanceId),
     /// A machine that was let go is gone.
     Gone(ProviderInstanceId),
+    /// A machine that was to be taken back stays.
+    Kept(ProviderInstanceId),
     /// An agent has something to do.
     Agent { host: ProviderInstanceId, life: u64 },
     /// An agent's call reaches the control plane.
@@ -113,6 +115,8 @@ pub struct Sim {
     pub(crate) network: Stream,
     pub(crate) weather: Stream,
     pub(crate) boots: Stream,
+    /// How the cloud takes machines back.
+    pub(crate) notices: Stream,
     pub(crate) operators: Stream,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
@@ -202,6 +206,7 @@ impl Sim {
             network: Stream::named(seed, "network"),
             weather: Stream::named(seed, "weather"),
             boots: Stream::named(seed, "boots"),
+            notices: Stream::named(seed, "notices"),
             operators: Stream::named(seed, "operators"),
             trace: Trace::default(),
             violations: Vec::new(),
@@ -384,6 +389,12 @@ impl Sim {
             Event::Answer { life, input } => self.answer(life, input),
             Event::Boot(id) => self.boot(&id),
             Event::Gone(id) => self.gone(&id, CloudStatus::Terminated),
+            Event::Kept(id) => {
+                if let Some(rented) = self.cloud.machines.get_mut(&id) {
+                    rented.interruption_at = None;
+                    self.note("cloud", format_args!("{id} stays after all"));
+                }
+            }
             Event::Agent { host, life } => self.wake_agent(&host, life),
             Event::Request {
                 host,

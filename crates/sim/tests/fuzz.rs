@@ -227,6 +227,16 @@ fn a_budget_of_the_fleet_with_one_slot_more_is_caught() {
 }
 
 #[test]
+fn a_drain_for_a_cloud_that_did_not_ask_is_caught() {
+    let promises = ["P4 bounded blast radius"];
+    caught(Bug::NoticeOfAnother, 8, &promises, |config| {
+        *config = Config::calm(4, 5).on_spot();
+        config.troubles = vec![Trouble::Interruption];
+        config.trouble_every = Duration::from_secs(60);
+    });
+}
+
+#[test]
 fn a_latched_fault_that_a_good_reading_ends_is_caught() {
     let promises = ["P6 a latched fault ends by its repair"];
     caught(Bug::LatchedIsCondition, 4, &promises, |config| {

@@ -203,9 +203,9 @@ impl Sim {
             FailureKind::MachineVanish => self.switch_off(id, "it vanished"),
             FailureKind::SpotInterruption => {
                 let rented = self.cloud.machines.get_mut(id);
-                if let Some(rented) = rented.filter(|one| one.interruption_at.is_none()) {
+                if let Some(rented) = rented.filter(|one| one.is_interruptible()) {
                     let notice = self.boots.between(30_000, 120_000);
-                    rented.interrupt(now, notice);
+                    rented.interrupt(now, notice, self.notices.chance(0.5));
                     self.queue.push(now + notice, Event::Gone(id.clone()));
                 }
             }

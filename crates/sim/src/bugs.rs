@@ -195,10 +195,10 @@ impl Sim {
                 &format!("{missing}    result: healthy\n"),
             );
             return HealthPolicy::parse("planted", &text)
-                .map_or_else(|_| Arc::clone(&self.policy), Arc::new);
+                .map_or_else(|_| Arc::clone(&self.judge.policy), Arc::new);
         }
         if self.config.bug != Some(Bug::LatchedIsCondition) {
-            return Arc::clone(&self.policy);
+            return Arc::clone(&self.judge.policy);
         }
         let text = HealthPolicy::builtin_text().replace("    class: latched\n", "");
         let text = text.replace(
@@ -209,7 +209,8 @@ impl Sim {
             "    class: condition\n    class: condition\n",
             "    class: condition\n",
         );
-        HealthPolicy::parse("planted", &text).map_or_else(|_| Arc::clone(&self.policy), Arc::new)
+        HealthPolicy::parse("planted", &text)
+            .map_or_else(|_| Arc::clone(&self.judge.policy), Arc::new)
     }
 
     /// What a shell with a bug makes of what was planned.

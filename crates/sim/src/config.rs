@@ -9,6 +9,7 @@ use navarch_model::Idempotency;
 use navarch_store::Retention;
 
 use crate::bugs::Bug;
+use crate::judge::Judge;
 use crate::streams::Stream;
 
 /// How often time alone is fed in production.
@@ -97,6 +98,8 @@ pub enum Trouble {
     Prices,
     /// The cloud takes a spot machine back, with a notice.
     Interruption,
+    /// An operator puts another health policy in force.
+    Policy,
     /// What an agent reads of a machine shows a failure, until a reboot where one repairs it.
     Reading(FailureKind),
 }
@@ -104,7 +107,7 @@ pub enum Trouble {
 impl Trouble {
     /// Every trouble. Whether a world has one is drawn in this order: a new one goes last, so that
     /// worlds without it stay what they were.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Xid,
         Self::Thermal,
         Self::Ecc,
@@ -151,6 +154,7 @@ impl Trouble {
         Self::Reading(FailureKind::Nvlink),
         Self::Reading(FailureKind::Pcie),
         Self::Reading(FailureKind::Power),
+        Self::Policy,
     ];
 
     /// Whether it is about what is bought where. These are drawn from a stream of their own.
@@ -166,6 +170,8 @@ pub struct Config {
     pub yaml: String,
     /// The configuration instead of a file, of a scenario.
     pub read: Option<Arc<navarch_config::Config>>,
+    /// The health policy at the start.
+    pub(crate) judge: Judge,
     /// Whether the cloud honours client tokens.
     pub honours_tokens: bool,
     /// The troubles that come by themselves.
@@ -207,6 +213,7 @@ impl Config {
         Self {
             yaml: yaml("1", min, max, "1", "automatic", 2),
             read: None,
+            judge: Judge::builtin(),
             honours_tokens: true,
             troubles: Vec::new(),
             trouble_every: Duration::from_secs(3600),
@@ -365,16 +372,25 @@ pools:
         // A stream of its own: worlds without such hardware stay what they were.
         let mut hardware = Stream::named(seed, "hardware of config");
         let fails = hardware.chance(0.5);
+        // A stream of its own: worlds with the built-in policy stay what they were.
+        let mut policies = Stream::named(seed, "policy of config");
+        let judge = if policies.chance(0.5) {
+            Judge::drawn(&mut policies)
+        } else {
+            Judge::builtin()
+        };
         let troubles = Trouble::ALL
             .into_iter()
             .filter(|trouble| match trouble {
                 Trouble::Reading(_) => fails && hardware.chance(0.3),
+                Trouble::Policy => policies.chance(0.3),
                 trouble if trouble.is_about_placement() => placing.chance(0.4),
                 _ => draw.chance(0.4),
             })
             .collect();
         let mut config = Self {
             read: None,
+            judge,
             yaml: yaml(fleet, min, max, budget, recovery, gpus),
             honours_tokens: draw.chance(0.8),
             troubles,

@@ -62,7 +62,7 @@ impl std::error::Error for Failure {}
 /// The first broken promise.
 pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure>> {
     let shown = format!(
-        "troubles {:?} every {:?}, crash {} lost {}, tokens {}, neighbour {}, spool {}\n{}",
+        "troubles {:?} every {:?}, crash {} lost {}, tokens {}, neighbour {}, spool {}\n{}{}",
         config.troubles,
         config.trouble_every,
         config.crash_per_turn,
@@ -70,7 +70,8 @@ pub fn world(seed: u64, config: Config, minutes: u64) -> Result<Sim, Box<Failure
         config.honours_tokens,
         config.neighbour,
         config.spool_bytes,
-        config.yaml
+        config.yaml,
+        config.judge.text
     );
     let failure = |sim: &Sim, violations: Vec<Violation>| {
         Box::new(Failure {

@@ -169,27 +169,14 @@ impl Sim {
         }
     }
 
-    /// The boot of which a report shows that it is well, judged by the readings alone. A policy of
-    /// a scenario may forgive what the built-in rule of that name calls unhealthy.
+    /// The boot of which a report shows that it is well, judged by the readings alone.
     fn shows_well(&self, report: &Report) -> Option<(NodeId, BootId)> {
         let (Some(node), Some(boot), true) = (&report.node, &report.boot, report.full) else {
             return None;
         };
-        let number = |fact: &Fact, name: &str| fact.metrics.get(name)?.parse::<u32>().ok();
-        let minds = |rule: &str| {
-            let rule = self.policy.rule(rule);
-            rule.is_some_and(|rule| rule.result == HealthStatus::Unhealthy)
-        };
         let host = self.by_node.get(node).and_then(|id| self.hosts.get(id));
         let gpus = host.map_or(1, |host| host.spec.gpus);
-        let sick = |fact: &Fact| {
-            number(fact, "temperature").is_some_and(|celsius| celsius >= 95)
-                || number(fact, "ecc_dbe_count").is_some_and(|count| count > 0)
-                || number(fact, "gpu_count")
-                    .is_some_and(|count| count == 0 || count < gpus && minds("gpu-missing"))
-                || fact.event_type == HealthEventType::DriverError && minds("driver-failed")
-                || fact.metrics.contains_key("row_remap_failed") && minds("row-remap-failed")
-        };
+        let sick = |fact: &Fact| self.judge.makes_of(fact, gpus) == HealthStatus::Unhealthy;
         let sick = report.facts.iter().any(sick);
         (!sick).then(|| (node.clone(), boot.clone()))
     }
@@ -409,11 +396,14 @@ impl Step<'_> {
         if !(ends && recovers) {
             return;
         }
-        let rule = self.sim.policy.rule(&after.check.rule);
+        let rule = self.sim.judge.policy.rule(&after.check.rule);
         let named = rule.and_then(|rule| rule.kind);
         let event = after.evidence.last().map(|last| last.event_type);
         let fatal = after.severity == HealthStatus::Unhealthy
-            && matches!(event, Some(HealthEventType::Xid | HealthEventType::EccDbe));
+            && matches!(
+                event,
+                Some(HealthEventType::Xid | HealthEventType::EccDbe | HealthEventType::DriverError)
+            );
         let latched = match named {
             Some(kind) => kind == FaultKind::Latched,
             None => rule.is_some() && fatal,

@@ -14,6 +14,7 @@ mod crash;
 mod faults;
 pub mod fuzz;
 mod invariants;
+mod judge;
 mod load;
 mod machine;
 mod orders;

@@ -8,6 +8,7 @@ use navarch_model::{
     ProviderName,
 };
 
+use crate::judge::Judge;
 use crate::world::{Event, Sim};
 
 /// What named holds are called.
@@ -43,6 +44,24 @@ impl Sim {
             mode,
             reason: "because".to_owned(),
         });
+    }
+
+    /// An operator puts another health policy in force; where no control plane runs, the next one
+    /// starts with it.
+    pub(crate) fn another_policy(&mut self) {
+        if self.plane.process.is_some() && self.now < self.plane.paused_until {
+            return;
+        }
+        self.wake_all();
+        self.judge = Judge::drawn(&mut self.policies);
+        let text = self.judge.text.clone();
+        self.note("human", format_args!("changes the health policy: {text:?}"));
+        // What was said before is judged by new rules when it is said again.
+        for host in self.hosts.values_mut() {
+            host.settled = false;
+        }
+        let policy = self.core_policy();
+        self.operate(Input::SetPolicy(policy));
     }
 
     /// Somebody sets or lifts a named hold on a node.

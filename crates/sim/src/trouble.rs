@@ -155,6 +155,10 @@ impl Sim {
                 self.person_at_random();
                 return;
             }
+            Trouble::Policy => {
+                self.another_policy();
+                return;
+            }
             Trouble::Backup => {
                 if self.plane.process.is_some() {
                     self.back_up();

@@ -12,13 +12,13 @@ use navarch_model::invariants::Violation;
 use navarch_model::{
     Automation, BootId, CloudStatus, CommandId, FleetId, NodeId, ProviderInstanceId, State, Time,
 };
-use navarch_policy::HealthPolicy;
 use navarch_store::MemoryDisk;
 
 use crate::agents::{Answer, Call, Kind};
 use crate::cloud::Cloud;
 use crate::config::{Config, Trouble};
 use crate::crash::Plane;
+use crate::judge::Judge;
 use crate::load::Load;
 use crate::machine::Host;
 use crate::orders::Orders;
@@ -147,7 +147,8 @@ pub struct Sim {
     /// Whether trouble comes by itself.
     pub(crate) troubled: bool,
     /// By which rules health is judged.
-    pub(crate) policy: Arc<HealthPolicy>,
+    pub(crate) judge: Judge,
+    pub(crate) policies: Stream,
     /// The scenario, if one runs.
     pub(crate) story: Option<Box<Story>>,
     /// When the whole state is checked again.
@@ -221,7 +222,8 @@ impl Sim {
             load: Load::default(),
             loads: Stream::named(seed, "load"),
             troubled: true,
-            policy: HealthPolicy::builtin(),
+            judge: config.judge.clone(),
+            policies: Stream::named(seed, "policies"),
             story: None,
             next_check: Time(0),
             news: None,

@@ -102,7 +102,7 @@ impl Run {
 
     /// The health policy of the control plane.
     pub const fn policy(&self) -> &Arc<HealthPolicy> {
-        &self.sim.policy
+        &self.sim.judge.policy
     }
 
     /// The record of the control plane, for readers on other threads.

@@ -28,6 +28,7 @@ use navarch_model::{Change, Node, NodeId, NodeStatus, PoolName, ProviderInstance
 use navarch_policy::HealthPolicy;
 
 use crate::config::Config;
+use crate::judge::Judge;
 use crate::machine::Spec;
 use crate::record::{AssertionResult, Outcome, Record};
 use crate::streams::Stream;
@@ -345,7 +346,7 @@ impl Run {
         };
         let config = Config::of(&scenario);
         let mut sim = Sim::new(seed, config)?;
-        sim.policy = policy;
+        sim.judge = Judge::of(policy);
         sim.cloud.limits(&scenario.cloud);
         sim.scheduler.drain = Some(scenario.drain);
         let scripted = scenario
@@ -695,7 +696,7 @@ impl Run {
         let Some(story) = &mut self.sim.story else {
             return Record::default();
         };
-        story.book.describe_rules(&self.sim.policy);
+        story.book.describe_rules(&self.sim.judge.policy);
         let unrecovered = story.book.still_lacking(now);
         let mut record = story.book.record.clone();
         record.unrecovered = unrecovered;

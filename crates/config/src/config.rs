@@ -196,7 +196,7 @@ pub struct PoolConfig {
 /// How faults of a pool's nodes are handled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolHealth {
-    /// Unhealthy full reports in a row before a condition is repaired.
+    /// Unhealthy full reports of a condition that did not end in between before it is repaired.
     pub unhealthy_after: u32,
     /// Whether faulty machines are replaced; false still opens and ends incidents.
     pub auto_replace: bool,

@@ -386,7 +386,7 @@ static POOL_HEALTH: Section = Section {
             "unhealthy_after",
             Form::Number,
             "guards.unhealthy_after",
-            "Unhealthy full reports in a row before a condition is repaired.",
+            "Unhealthy full reports of a condition that did not end in between before it is repaired.",
         ),
         works(
             "auto_replace",

@@ -22,7 +22,7 @@ pub(super) static GUARDS: Section = Section {
             "unhealthy_after",
             Form::Number,
             "2",
-            "Unhealthy full reports in a row before a condition is repaired.",
+            "Unhealthy full reports of a condition that did not end in between before it is repaired.",
         ),
         works(
             "recover_after",

@@ -408,6 +408,7 @@ fn released_migrations_stay_as_they_are() {
         0xa882_80f3_437a_5f39,
         0xca9d_5999_2c02_d172,
         0x2e60_5401_a20d_528c,
+        0xf9af_72b4_6855_0946,
     ];
     assert_eq!(checksums, known, "{checksums:#x?}");
 }

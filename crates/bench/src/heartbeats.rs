@@ -22,10 +22,10 @@ const NODES: usize = 1024;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Settings {
     /// Pairs of measurements for each line
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 15)]
     pub pairs: usize,
     /// Length of one measurement, in seconds
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.5)]
     pub seconds: f64,
     /// Only this arrangement of the cores
     #[arg(long, value_enum)]
@@ -206,8 +206,8 @@ impl Pair<'_> {
         cores: Cores,
     ) -> Result<(Vec<String>, f64)> {
         // Once for nothing: caches fill, tables grow.
-        self.noop.measure(settings.seconds / 4.0)?;
-        self.server.measure(settings.seconds / 4.0)?;
+        self.noop.measure(settings.seconds / 2.0)?;
+        self.server.measure(settings.seconds / 2.0)?;
         for arm in [&mut self.noop, &mut self.server] {
             arm.rates.clear();
             arm.costs.clear();

@@ -107,8 +107,10 @@ pub(crate) struct UnderWay {
 pub(crate) struct Soft {
     /// When the last full report came.
     pub last_full: Option<Time>,
-    /// The open incidents that end after a time, and when a full report last showed each.
+    /// When a full report last showed each open incident.
     pub shown: BTreeMap<IncidentId, Time>,
+    /// Since when full reports lack the check of each of these open conditions.
+    pub unchecked: BTreeMap<IncidentId, Time>,
     /// When the scheduler may be asked again whether the node is empty.
     pub ask_drained_at: Option<Time>,
     /// Until when an answer to that question is waited for.

@@ -148,8 +148,14 @@ impl Fleet {
             count: 1,
         };
         let counts = incident.unhealthy_reports > 0;
+        let before = incident.id.clone();
         self.close(node, incident, Ending::PolicyChanged);
-        self.find(node, finding, counts, ids);
+        let after = self.find(node, finding, counts, ids);
+        if let Some(soft) = self.soft.get_mut(&node.id)
+            && let Some(at) = soft.shown.remove(&before)
+        {
+            soft.shown.insert(after, at);
+        }
     }
 
     fn regrade(&mut self, node: &mut Node, before: Incident, now: Judged, other: bool) {
@@ -162,6 +168,10 @@ impl Fleet {
             }
             incident.check.rule = now.rule;
             incident.citation = now.citation;
+        } else if now.kind > before.kind {
+            // The file may say so since the last start.
+            incident.kind = now.kind;
+            incident.clear_after = now.clear_after;
         }
         incident.severity = if other && complete {
             now.severity

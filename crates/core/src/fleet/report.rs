@@ -72,11 +72,14 @@ impl Shown {
         made.copied()
     }
 
-    /// Whether it lacks, as a full report, the check of an incident: nobody can say any more how the
-    /// machine is, as of a GPU that it has no more.
+    /// Whether it lacks, as a full report, the check of a GPU that an incident is about. What it does
+    /// not read for the node as a whole, and what an older agent graded, it may never have read.
     fn lacks_check_of(&self, incident: &Incident) -> bool {
         let check = &incident.check;
-        check.watch != HEARTBEAT_WATCH && !self.graded && self.status_of(check).is_none()
+        check.gpu.is_some()
+            && !self.graded
+            && !self.found.contains(&incident.id)
+            && self.status_of(check).is_none()
     }
 }
 
@@ -272,18 +275,13 @@ impl Fleet {
     /// What a full report proves: recovered conditions, a passed gate, repaired faults.
     fn take_full_report(&mut self, node: &mut Node, shown: &Shown) {
         let overall = shown.overall;
-        let incidents = &self.state.incidents;
-        let passes = |id: &&IncidentId| {
-            let known = incidents.get(*id);
-            known.is_some_and(|incident| incident.clear_after.is_some())
-        };
-        let passing = shown.found.iter().filter(passes);
-        let passing: Vec<_> = passing.map(|id| (id.clone(), self.now.core)).collect();
         let soft = self.soft.entry(node.id.clone()).or_default();
         soft.last_full = Some(self.now.core);
-        soft.shown
-            .retain(|id, _| node.open_incidents.contains_key(id));
-        soft.shown.extend(passing);
+        let is_open = |id: &IncidentId| node.open_incidents.contains_key(id);
+        soft.shown.retain(|id, _| is_open(id));
+        soft.unchecked.retain(|id, _| is_open(id));
+        let found = shown.found.iter().cloned();
+        soft.shown.extend(found.map(|id| (id, self.now.core)));
         node.reported = overall;
         let gate_passed =
             overall < HealthStatus::Unhealthy && node.holds.contains_key(&HoldKind::AdmissionGate);
@@ -317,30 +315,43 @@ impl Fleet {
                     // Only a heartbeat ends a silence: the report may be the host's last word.
                     let silent = incident.key.class == SILENCE && node.silent_since.is_some();
                     let ends = !silent && shown.shows_end_of(&incident);
-                    let unknown = shown.lacks_check_of(&incident);
-                    self.count_recovery(node, incident, ends, unknown);
+                    let unchecked = self.is_unchecked(&incident, shown);
+                    self.count_recovery(node, incident, ends, unchecked);
                 }
             }
         }
     }
 
-    /// Counts a full report for or against the recovery of a condition. One that lacks its check
-    /// counts as one that finds it: what is not known to be over is not.
+    /// Whether the check of a condition was not made for as long as full reports may be missing: a
+    /// GPU that is gone is not read, nor one that answers no call, and a single reading may fail.
+    fn is_unchecked(&mut self, incident: &Incident, shown: &Shown) -> bool {
+        let limit = self.stale_limit();
+        let soft = self.soft.entry(incident.key.node.clone()).or_default();
+        if !shown.lacks_check_of(incident) {
+            soft.unchecked.remove(&incident.id);
+            return false;
+        }
+        let since = soft.unchecked.entry(incident.id.clone());
+        let since = *since.or_insert(self.now.core);
+        self.now.core.since(since) >= limit
+    }
+
+    /// Counts a full report for or against the recovery of a condition. One whose check is not made
+    /// any more counts as one that is found: what is not known to be over is not.
     fn count_recovery(
         &mut self,
         node: &mut Node,
         mut incident: Incident,
         ends: bool,
-        unknown: bool,
+        unchecked: bool,
     ) {
         let pool = node.pool.as_ref();
         let settings = pool.and_then(|pool| self.pool_settings(pool));
         let health = settings.map(|settings| &settings.config.health);
         if !ends || !self.recovers(node) {
             let mut counted = incident.unhealthy_reports;
-            if unknown && incident.makes_unhealthy() {
-                let limit = health.map_or(u32::MAX, |health| health.unhealthy_after.max(1));
-                counted = (counted + 1).min(limit);
+            if let (true, Some(health)) = (unchecked && incident.makes_unhealthy(), health) {
+                counted = (counted + 1).min(health.unhealthy_after.max(1));
             }
             if incident.healthy_reports > 0 || incident.unhealthy_reports != counted {
                 incident.healthy_reports = 0;

@@ -1,6 +1,7 @@
 //! Missing full reports: who is due, without looking at every node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use navarch_model::{
     Check, FaultKind, HealthStatus, IdSource, Lifecycle, Node, NodeId, Repair, Time,
@@ -71,15 +72,20 @@ impl Watch {
 }
 
 impl Fleet {
-    /// Opens the condition of missing full reports where it is due.
-    pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
+    /// How long a node may go without a full report.
+    pub(crate) fn stale_limit(&self) -> Duration {
         let settings = &self.settings;
-        let limit = guards::stale_limit(
+        guards::stale_limit(
             settings.health_check_interval,
             settings.guards.stale_report_intervals,
             settings.heartbeat_interval,
             settings.heartbeat_timeout,
-        );
+        )
+    }
+
+    /// Opens the condition of missing full reports where it is due.
+    pub(crate) fn find_stale_reports(&mut self, ids: &mut dyn IdSource) {
+        let limit = self.stale_limit();
         let mut watch = std::mem::take(&mut self.stale);
         let mut nodes = watch.take(self.now.core);
         if !std::mem::replace(&mut watch.begun, true) {

@@ -161,9 +161,11 @@ impl Fleet {
     }
 
     /// Ends the incidents that had no evidence for as long as their rule says. What the last full
-    /// report shows is there, however often it said so before.
+    /// report shows is there, however often it said so before. After a start the first one is waited
+    /// for, where one is to be expected.
     fn expire_incidents(&mut self) {
         let presence = self.presence();
+        let reported_by = presence.since + self.stale_limit();
         let due: Vec<Incident> = self
             .index
             .passing()
@@ -177,7 +179,11 @@ impl Fleet {
                     .core
                     .max(shown.unwrap_or(Time(i64::MIN)));
                 let over = |after| self.now.core >= presence.due(last, after);
-                incident.is_open() && !stands && incident.clear_after.is_some_and(over)
+                let node = self.state.nodes.get(&incident.key.node);
+                let reports = node.is_some_and(|node| node.description.capabilities.full_reports);
+                let unread = reports && soft.is_none_or(|soft| soft.last_full.is_none());
+                let known = !(stands || unread && self.now.core < reported_by);
+                incident.is_open() && known && incident.clear_after.is_some_and(over)
             })
             .map(|incident| Incident::clone(incident))
             .collect();

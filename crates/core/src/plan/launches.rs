@@ -71,9 +71,13 @@ impl Fleet {
                         Some(EndCause::LaunchRefused | EndCause::Moved)
                     )
             })
-            // What served until its cloud takes it back is no sign of a loop of ours, and the limit
-            // would keep a pool from its size that lost many machines at once.
-            .filter(|instance| !(instance.was_active && instance.interruption.is_some()))
+            // What served for a while until its cloud takes it back is no sign of a loop, and the
+            // limit would keep a pool from its size that lost many machines at once.
+            .filter(|instance| {
+                let life = self.settings.guards.minimum_life;
+                let taken = instance.interruption.filter(|_| instance.was_active);
+                taken.is_none_or(|taken| taken.seen.core.since(instance.created.core) < life)
+            })
             .map(|instance| instance.created.core)
             .filter(|created| now.since(*created) < HOUR)
             .collect();

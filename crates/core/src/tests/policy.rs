@@ -194,3 +194,30 @@ fn a_policy_that_changed_while_no_control_plane_ran_is_applied_at_the_start() {
     assert_eq!(incident(&rig).severity, HealthStatus::Degraded);
     assert_eq!(rig.node(&id).status(), NodeStatus::Active);
 }
+
+#[test]
+fn a_rule_that_latches_since_a_start_latches_what_it_found_before() {
+    let row = |class: &str| {
+        policy(&format!(
+            "  - name: row\n    condition: event.event_type == \"memory\"\n    result: unhealthy\n    \
+             class: {class}\n"
+        ))
+    };
+    let mut rig = Rig::new(&yaml(1, 2, "guards:\n  budget: 0\n"));
+    let id = rig.up(1).remove(0);
+    rig.take(Input::SetPolicy(row("condition")));
+    let fact = Fact {
+        gpu: Some(0),
+        event_type: HealthEventType::Memory,
+        watch: "memory".to_owned(),
+        ..Fact::default()
+    };
+    let report = rig.facts(&id, vec![fact]);
+    rig.take(Input::Report(report));
+    assert_eq!(incident(&rig).kind, FaultKind::Condition);
+    let state = rig.fleet.state().clone();
+    let settings = Arc::clone(rig.fleet.settings());
+    rig.fleet = crate::Fleet::new(state, settings, row("latched"));
+    rig.take(Input::Started { epoch: 2 });
+    assert_eq!(incident(&rig).kind, FaultKind::Latched);
+}

@@ -10,7 +10,7 @@ use navarch_model::{
 use navarch_policy::HealthPolicy;
 
 use super::{Rig, yaml};
-use crate::input::{Fact, Input};
+use crate::input::{Fact, GradedResult, Input};
 
 /// XIDs by rule: what a rule says, and to which class it belongs. What is not unhealthy, and what
 /// another event says, is a condition.
@@ -290,33 +290,69 @@ fn only_unhealthy_full_reports_count_towards_a_repair() {
     }
 }
 
+/// How many unhealthy reports count for the incident of each GPU.
+fn counts(rig: &Rig) -> BTreeMap<Option<i32>, u32> {
+    let all = rig.fleet.state().incidents.values();
+    all.map(|incident| (incident.key.gpu, incident.unhealthy_reports))
+        .collect()
+}
+
+/// Full reports for so many seconds, in which GPU 0 is warm and nothing is said of GPU 1.
+fn without_gpu_1(rig: &mut Rig, id: &InstanceId, seconds: u64) {
+    for _ in 0..seconds / 10 {
+        let warm = Fact {
+            gpu: Some(0),
+            event_type: HealthEventType::Thermal,
+            metrics: [("temperature".to_owned(), "88".to_owned())].into(),
+            watch: "temperature".to_owned(),
+            ..Fact::default()
+        };
+        let mut report = rig.facts(id, vec![warm]);
+        report.full = true;
+        rig.take(Input::Report(report));
+        rig.run(10);
+    }
+}
+
 /// A GPU was too hot and is gone: no reading of it says that it cooled down.
 #[test]
-fn a_full_report_without_the_check_counts_towards_a_repair() {
+fn full_reports_that_lack_a_check_for_long_count_towards_a_repair() {
+    let (mut rig, id) = one();
+    let limit = rig.fleet.stale_limit().as_secs();
+    rig.full(&id, 97);
+    // A reading may fail, and an agent that starts has to read twice to compare.
+    without_gpu_1(&mut rig, &id, limit);
+    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
+    without_gpu_1(&mut rig, &id, 30);
+    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 2)].into());
+    // It counts from the first report that lacks it.
     let (mut rig, id) = one();
     rig.full(&id, 97);
-    let counts = |rig: &Rig| {
-        let all = rig.fleet.state().incidents.values();
-        let counts = all.map(|incident| (incident.key.gpu, incident.unhealthy_reports));
-        counts.collect::<BTreeMap<_, _>>()
-    };
-    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
-    let cool = Fact {
-        gpu: Some(0),
-        event_type: HealthEventType::Thermal,
-        metrics: [("temperature".to_owned(), "88".to_owned())].into(),
-        watch: "temperature".to_owned(),
-        ..Fact::default()
-    };
-    let mut report = rig.facts(&id, vec![cool]);
-    // What happened says nothing of readings that were not made.
-    rig.take(Input::Report(report.clone()));
-    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
-    report.full = true;
-    for expected in [2, 2] {
-        rig.take(Input::Report(report.clone()));
-        assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), expected)].into());
+    for _ in 0..3 {
+        without_gpu_1(&mut rig, &id, limit);
+        rig.full(&id, 88);
     }
+    assert_eq!(counts(&rig), [(Some(0), 1), (Some(1), 1)].into());
+}
+
+/// What an older agent graded is no check of its successor.
+#[test]
+fn what_an_older_agent_graded_is_not_missing_in_what_a_newer_one_reads() {
+    let (mut rig, id) = one();
+    let mut older = Rig::registration(&id);
+    older.description.capabilities.full_reports = false;
+    rig.take(Input::Register(older));
+    let mut report = rig.facts(&id, Vec::new());
+    report.results = vec![GradedResult {
+        check: "gpu".to_owned(),
+        status: HealthStatus::Unhealthy,
+        message: String::new(),
+    }];
+    rig.take(Input::Report(report));
+    rig.register(&id);
+    let limit = rig.fleet.stale_limit().as_secs();
+    rig.run_well(&id, limit + 60);
+    assert_eq!(counts(&rig), [(None, 1)].into());
 }
 
 /// The second report is full and only degraded, of the same class as the first.
@@ -463,6 +499,14 @@ fn passing(heat: &str) -> (Rig, InstanceId) {
     (rig, id)
 }
 
+fn heat(celsius: u32) -> Fact {
+    Fact {
+        watch: "temperature".to_owned(),
+        metrics: [("temperature".to_owned(), celsius.to_string())].into(),
+        ..Fact::default()
+    }
+}
+
 /// How the incidents ended; there is one.
 fn ending(rig: &Rig) -> Option<Ending> {
     let mut all = rig.fleet.state().incidents.values();
@@ -476,11 +520,6 @@ fn what_every_full_report_shows_does_not_end_with_time() {
     // One is shorter than the time between two reports.
     for (clear_after, seconds) in [("20s", 20), ("1m", 60)] {
         let (mut rig, id) = passing(clear_after);
-        let heat = |celsius: u32| Fact {
-            watch: "temperature".to_owned(),
-            metrics: [("temperature".to_owned(), celsius.to_string())].into(),
-            ..Fact::default()
-        };
         let say = |rig: &mut Rig, fact: Fact| {
             let mut report = rig.facts(&id, vec![fact]);
             report.full = true;
@@ -512,4 +551,69 @@ fn an_event_that_happens_again_begins_the_time_anew() {
     assert_eq!(open(&rig).evidence_count, 3);
     rig.run_well(&id, 200);
     assert_eq!(ending(&rig), Some(Ending::Expired));
+}
+
+/// It was shown before the rule said that it ends, and is shown still.
+#[test]
+fn a_policy_that_gives_a_standing_fault_a_time_does_not_end_it() {
+    let rule = |more: &str| {
+        let text = format!(
+            "version: v1\nrules:\n  - name: heat\n    condition: event.metrics.temperature >= 90\n    \
+             result: unhealthy\n{more}"
+        );
+        Arc::new(HealthPolicy::parse("test", &text).unwrap_or_else(|errors| panic!("{errors:?}")))
+    };
+    let cases = [
+        ("", "    clear_after: 1m\n"),
+        (
+            "    clear_after: 1m\n",
+            "    class: hot\n    clear_after: 1m\n",
+        ),
+    ];
+    for (before, after) in cases {
+        let (mut rig, id) = one();
+        rig.take(Input::SetPolicy(rule(before)));
+        for _ in 0..10 {
+            rig.full(&id, 92);
+            rig.run(20);
+        }
+        rig.take(Input::SetPolicy(rule(after)));
+        rig.run(5);
+        let open = |rig: &Rig| rig.node(&id).open_incidents.len();
+        assert_eq!(open(&rig), 2, "{after}");
+        rig.full(&id, 92);
+        rig.run(20);
+        assert_eq!(open(&rig), 2, "{after}");
+    }
+}
+
+#[test]
+fn after_a_start_the_first_full_report_says_whether_a_fault_is_over() {
+    let (mut rig, id) = passing("20s");
+    let hot = |rig: &mut Rig| {
+        let mut report = rig.facts(&id, vec![heat(92)]);
+        report.full = true;
+        rig.take(Input::Report(report));
+    };
+    for _ in 0..10 {
+        hot(&mut rig);
+        rig.run(20);
+    }
+    let fault = open(&rig).id;
+    let ends = |rig: &Rig| {
+        let ended = rig.fleet.state().incidents[&fault].closed.clone();
+        ended.map(|(_, how)| how)
+    };
+    rig.start();
+    rig.run(60);
+    assert_eq!(ends(&rig), None);
+    hot(&mut rig);
+    rig.run(60);
+    assert_eq!(ends(&rig), None);
+    // No report comes: it is not waited for for ever.
+    rig.start();
+    rig.run(rig.fleet.stale_limit().as_secs() - 1);
+    assert_eq!(ends(&rig), None);
+    rig.run(1);
+    assert_eq!(ends(&rig), Some(Ending::Expired));
 }

@@ -397,16 +397,14 @@ impl Step<'_> {
             return;
         }
         let rule = self.sim.judge.policy.rule(&after.check.rule);
-        let named = rule.and_then(|rule| rule.kind);
         let event = after.evidence.last().map(|last| last.event_type);
         let fatal = after.severity == HealthStatus::Unhealthy
-            && matches!(
-                event,
-                Some(HealthEventType::Xid | HealthEventType::EccDbe | HealthEventType::DriverError)
-            );
-        let latched = match named {
-            Some(kind) => kind == FaultKind::Latched,
-            None => rule.is_some() && fatal,
+            && matches!(event, Some(HealthEventType::Xid | HealthEventType::EccDbe));
+        let latched = match rule.map(|rule| (rule.kind, &rule.class)) {
+            Some((Some(kind), _)) => kind == FaultKind::Latched,
+            Some((None, None)) => fatal,
+            // Other events than those of the rule may be of a class that has a name.
+            Some((None, Some(_))) | None => false,
         };
         if latched {
             let what = format!("{} of {} recovered", after.key.class, after.key.node);
@@ -620,8 +618,9 @@ impl Step<'_> {
         let rented = machine
             .and_then(|one| one.provider_id.as_ref())
             .and_then(|id| self.sim.cloud.machines.get(id));
-        let never_asked = rented.is_some_and(|one| !one.noticed);
-        if begins(is_interruption) && never_asked {
+        let recorded = machine.is_some_and(|one| one.interruption.is_some());
+        let asked = recorded && rented.is_none_or(|one| one.noticed);
+        if begins(is_interruption) && !asked {
             let what = format!("{} is drained for its cloud, which did not ask", after.id);
             found.push(("P4 bounded blast radius", what));
         }

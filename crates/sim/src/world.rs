@@ -392,7 +392,8 @@ impl Sim {
             Event::Boot(id) => self.boot(&id),
             Event::Gone(id) => self.gone(&id, CloudStatus::Terminated),
             Event::Kept(id) => {
-                if let Some(rented) = self.cloud.machines.get_mut(&id) {
+                let rented = self.cloud.machines.get_mut(&id);
+                if let Some(rented) = rented.filter(|one| one.status == CloudStatus::Running) {
                     rented.interruption_at = None;
                     self.note("cloud", format_args!("{id} stays after all"));
                 }

@@ -21,12 +21,13 @@ fn the_first_seeds_keep_every_promise() {
 /// an operator closed, a launch that was planned late, a machine that booted while it ran, a list
 /// of prices that got too old unseen, an intent that moved late, launches that waited for each
 /// other, an offering that came back unseen, a launch breaker that nothing tried, a notice that was
-/// older than what was heard.
+/// older than what was heard, a fault that ended with time and was there, a check that was made no
+/// more.
 #[test]
 fn seeds_that_failed_once_keep_every_promise() {
     for seed in [
         1742, 3049, 3583, 8103, 8664, 9046, 9983, 10_013, 10_523, 30_436, 50_250, 51_260, 51_473,
-        53_246,
+        53_246, 700_037, 721_062,
     ] {
         if let Err(failure) = fuzz::world(seed, Config::drawn(seed), 60) {
             panic!("{failure}");

@@ -230,6 +230,15 @@ impl Fleet {
                     self.move_instance(instance, Phase::Failed, "two complete listings lack it");
                 }
             }
+            // The cloud is likely done with it: the slot of its disruption is waited for.
+            Phase::Terminating
+                if instance.provider_id.is_some()
+                    && instance.failures == 0
+                    && instance.retry_at.is_some() =>
+            {
+                instance.retry_at = None;
+                self.put_instance(instance);
+            }
             // A listing alone closes nothing: the next plan looks it up by id.
             Phase::PendingRegistration | Phase::Running
                 if instance

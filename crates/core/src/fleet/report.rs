@@ -419,8 +419,12 @@ impl Fleet {
             return Ok(Reply::Done);
         };
         let mut node = Node::clone(node);
-        let leaving = self.is_leaving(&node);
         node.silent_since = Some(last_heard);
+        if self.is_leaving(&node) {
+            // Its machine is being terminated: that its agent ends is no fault, and no news.
+            self.put_node(node, "heartbeat timeout");
+            return Ok(Reply::Done);
+        }
         let subject = self.node_subject(&node);
         let seconds = self.now.core.since(last_heard.core).as_secs();
         self.event(
@@ -434,11 +438,6 @@ impl Fleet {
             return Ok(Reply::Done);
         }
         self.doubt_sighting(&node);
-        if leaving {
-            // The machine is being terminated: its silence is no fault.
-            self.put_node(node, "heartbeat timeout");
-            return Ok(Reply::Done);
-        }
         let evidence = self.own_evidence(&node, format!("no heartbeat for {seconds} s"));
         let finding = Finding {
             gpu: None,
@@ -502,8 +501,10 @@ impl Fleet {
         let mut node = Node::clone(node);
         node.silent_since = None;
         node.fresh_since = self.now;
-        let subject = self.node_subject(&node);
-        self.event(EventKind::NodeBack, subject, "heard again", []);
+        if !self.is_leaving(&node) {
+            let subject = self.node_subject(&node);
+            self.event(EventKind::NodeBack, subject, "heard again", []);
+        }
         self.put_node(node, "heard again");
         Ok(Reply::Done)
     }

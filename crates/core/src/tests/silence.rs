@@ -216,7 +216,11 @@ fn the_silence_of_a_machine_that_is_to_go_is_no_fault() {
     assert_eq!(rig.instance(id).phase, Phase::Terminating);
     rig.silent(id);
     assert!(open(&rig, id).is_empty());
-    assert_eq!(rig.count(EventKind::NodeSilent), 1);
+    assert!(rig.node(id).silent_since.is_some());
+    rig.back(id);
+    rig.silent(id);
+    assert_eq!(rig.count(EventKind::NodeSilent), 0, "nor is it news");
+    assert_eq!(rig.count(EventKind::NodeBack), 0);
     for _ in 0..300 {
         rig.pass(1);
         rig.take(Input::Tick);

@@ -2,7 +2,7 @@
 
 use navarch_model::{
     Automation, CloudStatus, EventKind, InstanceId, Machine, NodeCommandType, NodeId, Phase,
-    PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName,
+    PoolName, ProviderError, ProviderErrorKind, ProviderInstanceId, ProviderName, TerminateAnswer,
 };
 
 use super::{Rig, yaml};
@@ -121,6 +121,38 @@ fn a_machine_that_does_not_go_is_told_once_and_counted() {
     assert_eq!(rig.instance(&id).phase, Phase::Terminated);
     rig.plan();
     assert_eq!(overdue(&rig), 0);
+}
+
+#[test]
+fn a_listing_that_lacks_a_machine_on_its_way_out_is_followed_up_at_once() {
+    // After a call that failed, the wait stands.
+    let down = || ProviderError::new(ProviderErrorKind::Transient, "down");
+    for (answer, asks) in [(Ok(TerminateAnswer::Accepted), true), (Err(down()), false)] {
+        let mut rig = Rig::new(&yaml(1, 2, ""));
+        let id = rig.up(1).remove(0);
+        rig.take(Input::EndInstance {
+            instance: id.clone(),
+            reason: String::new(),
+        });
+        rig.plan();
+        for effect in rig.drop_calls() {
+            if let Effect::Terminate { key, .. } = effect {
+                let result = answer.clone();
+                rig.take(Input::TerminateResult { key, result });
+            }
+        }
+        let terminates = |effect: &Effect| matches!(effect, Effect::Terminate { .. });
+        rig.pass(1);
+        rig.plan();
+        assert!(!rig.drop_calls().iter().any(terminates), "it waits");
+        rig.take(Input::ListResult {
+            provider: ProviderName::new("fake"),
+            began: rig.now,
+            result: Ok((Vec::new(), true)),
+        });
+        rig.plan();
+        assert_eq!(rig.drop_calls().iter().any(terminates), asks);
+    }
 }
 
 #[test]

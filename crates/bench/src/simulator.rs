@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use navarch_time::{Clock as _, RealClock};
+use tempfile::TempDir;
 
 use crate::Result;
 use crate::machine::{Table, bytes, rate};
@@ -27,6 +28,9 @@ const SMALL: u32 = 10_000;
 struct Taken {
     wall: Duration,
     peak: u64,
+    /// Its files stay until all runs are over: for up to five minutes ext4 passes over each inode
+    /// that was deleted whenever it makes a file, and a large run makes a file for each node.
+    _folder: TempDir,
 }
 
 /// Measures, and says what came of it.
@@ -188,7 +192,11 @@ async fn play(arguments: &[&str], scenario: &[&str]) -> Result<Taken> {
         if let Some(said) = program.ended()? {
             let wall = clock.monotonic() - began;
             return match said {
-                Ok(()) => Ok(Taken { wall, peak }),
+                Ok(()) => Ok(Taken {
+                    wall,
+                    peak,
+                    _folder: folder,
+                }),
                 Err(said) => Err(said.into()),
             };
         }

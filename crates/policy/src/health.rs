@@ -13,6 +13,7 @@ mod quick;
 mod sample;
 mod value;
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::catalogue::Advice;
 use condition::{Condition, Outcome, context};
 pub use event::{EventFacts, EventFactsOwned, Metric, parse_event};
 pub use file::PolicyError;
+use quick::kind_of;
 use value::{MAX_METRICS, MAX_TEXT_BYTES, Pattern, Scope};
 
 /// The policy that is in force when none is configured; also the example `catalogue.yaml`.
@@ -233,13 +235,14 @@ impl HealthPolicy {
     }
 
     fn judge(&self, event: &EventFacts<'_>, note: &mut dyn FnMut(usize, Trial)) -> EventVerdict {
-        let advice = event.advice();
-        let scope = Scope::new(*event, advice, &self.patterns);
-        let context = context(&scope);
+        let (advice, kind) = (event.advice(), kind_of(event));
+        // Most events are decided without the interpreter.
+        let scope = LazyCell::new(|| Scope::new(*event, advice, &self.patterns));
+        let context = LazyCell::new(|| context(&scope));
         let mut findings = oversize(event);
         let mut matched = None;
         for (at, rule) in self.rules.iter().enumerate() {
-            let outcome = match rule.compiled.decide(event, advice.as_ref()) {
+            let outcome = match rule.compiled.decide(kind, event, advice.as_ref()) {
                 Some(true) => Outcome::True,
                 Some(false) => Outcome::False,
                 None => rule.compiled.run(&context),

@@ -43,6 +43,8 @@ pub(super) struct Condition {
     expression: Box<IdedExpr>,
     /// What can be decided without the interpreter.
     test: Test,
+    /// The kinds of events for which it may be true.
+    kinds: u128,
     /// How many steps it may take.
     pub(super) steps: u64,
 }
@@ -97,6 +99,7 @@ impl Condition {
         }
         Ok(Self {
             expression: Box::new(expression),
+            kinds: test.kinds(),
             test,
             steps,
         })
@@ -107,8 +110,17 @@ impl Condition {
         self.test == Test::Constant(true)
     }
 
-    /// What it gives for an event, if that can be said without running it.
-    pub(super) fn decide(&self, event: &EventFacts<'_>, advice: Option<&Advice>) -> Option<bool> {
+    /// What it gives for an event of this kind, if that can be said without running it.
+    pub(super) fn decide(
+        &self,
+        kind: u128,
+        event: &EventFacts<'_>,
+        advice: Option<&Advice>,
+    ) -> Option<bool> {
+        // Most events are of a kind that most rules are not about.
+        if self.kinds & kind == 0 {
+            return Some(false);
+        }
         self.test.decide(event, advice)
     }
 

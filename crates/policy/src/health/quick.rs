@@ -1,15 +1,17 @@
 //! What can be said of a condition without running it: most events are quiet readings, and most
 //! rules begin by asking for something that a quiet reading is not.
 
+use std::cmp::Ordering;
+
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 use navarch_model::{HealthEventType, HealthWatchSystem};
 
 use super::check::string;
-use super::event::{EventFacts, system_name};
+use super::event::{EventFacts, Metric, system_name};
 use crate::catalogue::Advice;
 
-/// The parts of a condition that cannot fail and whose values follow from the event alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The parts of a condition whose values follow from the event alone.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Test {
     /// Something else: only the interpreter knows.
     Unknown,
@@ -23,6 +25,9 @@ pub(super) enum Test {
     Repair(Vec<String>),
     /// `has(event.metrics.name)`.
     Metric(String),
+    /// Two metrics, or one and a literal. What is missing or cannot be compared is left to the
+    /// interpreter, which says so.
+    Compare(Operand, Comparison, Operand),
     Not(Box<Test>),
     All(Vec<Test>),
     Any(Vec<Test>),
@@ -40,10 +45,25 @@ impl Test {
                 (operators::LOGICAL_AND, parts) => Self::All(parts.iter().map(Self::of).collect()),
                 (operators::LOGICAL_OR, parts) => Self::Any(parts.iter().map(Self::of).collect()),
                 (operators::LOGICAL_NOT, [part]) => Self::Not(Box::new(Self::of(part))),
-                _ => WordTest::of(call).map_or(Self::Unknown, |test| test.test()),
+                _ => WordTest::of(call)
+                    .map(|test| test.test())
+                    .or_else(|| Self::comparison(call))
+                    .unwrap_or(Self::Unknown),
             },
             _ => Self::Unknown,
         }
+    }
+
+    fn comparison(call: &CallExpr) -> Option<Self> {
+        let comparison = Comparison::of(&call.func_name)?;
+        let [left, right] = call.args.as_slice() else {
+            return None;
+        };
+        Some(Self::Compare(
+            Operand::of(left)?,
+            comparison,
+            Operand::of(right)?,
+        ))
     }
 
     /// What the condition gives for an event; none if only the interpreter knows. As there, one
@@ -52,13 +72,16 @@ impl Test {
         match self {
             Self::Unknown => None,
             Self::Constant(value) => Some(*value),
-            Self::Kinds(kinds) => Some(kinds & bit(event.event_type, event.system) != 0),
+            Self::Kinds(kinds) => Some(kinds & kind_of(event) != 0),
             Self::Watch(words) => Some(words.iter().any(|word| word == event.watch)),
             Self::Repair(words) => {
                 let repair = advice.map_or(Advice::UNKNOWN, Advice::word);
                 Some(words.iter().any(|word| word == repair))
             }
             Self::Metric(name) => Some(event.metrics.contains_key(name)),
+            Self::Compare(left, comparison, right) => {
+                comparison.holds(left.value(event)?, right.value(event)?)
+            }
             Self::Not(part) => part.decide(event, advice).map(|value| !value),
             Self::All(parts) => until(parts, event, advice, false),
             Self::Any(parts) => until(parts, event, advice, true),
@@ -104,10 +127,96 @@ fn is_metrics(expression: &IdedExpr) -> bool {
         if !select.test && select.field == "metrics" && is_event(&select.operand))
 }
 
+/// One side of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Operand {
+    /// `event.metrics.name`.
+    Metric(String),
+    Literal(Metric<'static>),
+}
+
+impl Operand {
+    fn of(expression: &IdedExpr) -> Option<Self> {
+        Some(match &expression.expr {
+            Expr::Select(select) if !select.test && is_metrics(&select.operand) => {
+                Self::Metric(select.field.clone())
+            }
+            Expr::Literal(LiteralValue::Int(it)) => Self::Literal(Metric::Int(*it.inner())),
+            Expr::Literal(LiteralValue::Double(it)) => Self::Literal(Metric::Float(*it.inner())),
+            Expr::Literal(LiteralValue::Boolean(it)) => Self::Literal(Metric::Bool(*it.inner())),
+            _ => return None,
+        })
+    }
+
+    /// None if the event has no such metric.
+    fn value<'e>(&self, event: &EventFacts<'e>) -> Option<Metric<'e>> {
+        match self {
+            Self::Metric(name) => event.metrics.get(name).map(|text| Metric::of(text)),
+            Self::Literal(value) => Some(*value),
+        }
+    }
+}
+
+/// What is asked of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    fn of(operator: &str) -> Option<Self> {
+        Some(match operator {
+            operators::EQUALS => Self::Equal,
+            operators::NOT_EQUALS => Self::NotEqual,
+            operators::LESS => Self::Less,
+            operators::LESS_EQUALS => Self::LessOrEqual,
+            operators::GREATER => Self::Greater,
+            operators::GREATER_EQUALS => Self::GreaterOrEqual,
+            _ => return None,
+        })
+    }
+
+    /// Whether it holds; none for values whose types the interpreter may refuse to compare, or
+    /// compares in a way of its own.
+    fn holds(self, left: Metric<'_>, right: Metric<'_>) -> Option<bool> {
+        if matches!(self, Self::Equal | Self::NotEqual) {
+            let same = match (left, right) {
+                (Metric::Int(left), Metric::Int(right)) => left == right,
+                (Metric::Bool(left), Metric::Bool(right)) => left == right,
+                _ => return None,
+            };
+            return Some(same == (self == Self::Equal));
+        }
+        let order = match (left, right) {
+            (Metric::Int(left), Metric::Int(right)) => left.cmp(&right),
+            (Metric::Int(left), Metric::Float(right)) => (left as f64).partial_cmp(&right)?,
+            (Metric::Float(left), Metric::Int(right)) => left.partial_cmp(&(right as f64))?,
+            (Metric::Float(left), Metric::Float(right)) => left.partial_cmp(&right)?,
+            _ => return None,
+        };
+        Some(match self {
+            Self::Less => order == Ordering::Less,
+            Self::LessOrEqual => order != Ordering::Greater,
+            Self::Greater => order == Ordering::Greater,
+            _ => order != Ordering::Less,
+        })
+    }
+}
+
 /// How many words [`HealthWatchSystem`] has.
 const SYSTEMS: i32 = 12;
 
 const ALL_KINDS: u128 = u128::MAX;
+
+/// The bit of the kind of an event.
+pub(super) fn kind_of(event: &EventFacts<'_>) -> u128 {
+    bit(event.event_type, event.system)
+}
 
 /// The bit of a kind of event: one per event type and system.
 fn bit(event_type: HealthEventType, system: HealthWatchSystem) -> u128 {

@@ -242,6 +242,13 @@ fn conditions() -> impl Strategy<Value = String> {
         "has(event.metrics.xid_code)",
         "has(event.metrics.temperature)",
         "event.metrics.temperature >= 90",
+        "event.metrics.temperature < 89.5",
+        "event.metrics.temperature > event.metrics.limit",
+        "99 <= event.metrics.temperature",
+        "event.metrics.xid_code == 79",
+        "event.metrics.xid_code != event.metrics.limit",
+        "event.metrics.flag == true",
+        "event.metrics.flag != event.metrics.temperature",
         "event.metrics.xid_code.startsWith(\"7\")",
         "event.metrics.xid_code",
     ])
@@ -256,11 +263,11 @@ fn conditions() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// `(condition) == true` always takes the interpreter.
+    /// `(condition) == (true && true)` always takes the interpreter.
     #[test]
     fn what_is_decided_early_is_what_the_interpreter_says(condition in conditions()) {
         let early = rules_of(&condition);
-        let late = rules_of(&format!("({condition}) == true"));
+        let late = rules_of(&format!("({condition}) == (true && true)"));
         let (Some(early), Some(late)) = (early, late) else {
             return Ok(());
         };
@@ -269,6 +276,10 @@ proptest! {
             "event_type=xid system=driver xid_code=13 watch=temperature",
             "event_type=thermal system=thermal watch=temperature temperature=95",
             "watch=temperature temperature=40",
+            "watch=temperature temperature=90.5 limit=90 flag=false",
+            "watch=temperature temperature=NaN limit=Inf xid_code=79 flag=1",
+            "event_type=xid temperature=99 limit=100.5 xid_code=9223372036854775807 flag=true",
+            "temperature=true limit=79 xid_code=79.0 flag=t",
             "event_type=power system=mem watch=power xid_code=abc temperature=x",
             "system=unknown",
         ] {

@@ -21,27 +21,27 @@ pub const HEARTBEAT_WATCH: &str = "heartbeat";
 
 /// What a report shows, by the policy or by the agent's own grades.
 #[derive(Debug)]
-struct Shown {
+struct Shown<'r> {
     /// The worst of everything.
     overall: HealthStatus,
     /// The checks that were made, as watch and GPU, with the worst of each.
-    checks: BTreeMap<(String, Option<i32>), HealthStatus>,
+    checks: BTreeMap<(&'r str, Option<i32>), HealthStatus>,
     /// The incidents that something in it speaks for.
     found: BTreeSet<IncidentId>,
     /// Whether an older agent graded it.
     graded: bool,
 }
 
-impl Shown {
+impl<'r> Shown<'r> {
     fn add(
         &mut self,
-        watch: &str,
+        watch: &'r str,
         gpu: Option<i32>,
         status: HealthStatus,
         found: Option<IncidentId>,
     ) {
         self.overall = self.overall.max(status);
-        let check = self.checks.entry((watch.to_owned(), gpu)).or_insert(status);
+        let check = self.checks.entry((watch, gpu)).or_insert(status);
         *check = status.max(*check);
         self.found.extend(found);
     }
@@ -68,7 +68,7 @@ impl Shown {
     }
 
     fn status_of(&self, check: &Check) -> Option<HealthStatus> {
-        let made = self.checks.get(&(check.watch.clone(), check.gpu));
+        let made = self.checks.get(&(check.watch.as_str(), check.gpu));
         made.copied()
     }
 
@@ -273,7 +273,7 @@ impl Fleet {
     }
 
     /// What a full report proves: recovered conditions, a passed gate, repaired faults.
-    fn take_full_report(&mut self, node: &mut Node, shown: &Shown) {
+    fn take_full_report(&mut self, node: &mut Node, shown: &Shown<'_>) {
         let overall = shown.overall;
         let soft = self.soft.entry(node.id.clone()).or_default();
         soft.last_full = Some(self.now.core);
@@ -324,7 +324,7 @@ impl Fleet {
 
     /// Whether the check of a condition was not made for as long as full reports may be missing: a
     /// GPU that is gone is not read, nor one that answers no call, and a single reading may fail.
-    fn is_unchecked(&mut self, incident: &Incident, shown: &Shown) -> bool {
+    fn is_unchecked(&mut self, incident: &Incident, shown: &Shown<'_>) -> bool {
         let limit = self.stale_limit();
         let soft = self.soft.entry(incident.key.node.clone()).or_default();
         if !shown.lacks_check_of(incident) {

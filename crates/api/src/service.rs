@@ -208,10 +208,10 @@ impl Body for CallBody {
     }
 }
 
-/// Waits for a handler. A panic becomes an error in the caller's protocol; the panic hook has
-/// reported it.
+/// Waits for a handler, where it lies: it holds the request, and each move would copy that. A
+/// panic becomes an error in the caller's protocol; the panic hook has reported it.
 async fn guard<T>(
-    handler: impl Future<Output = Result<T, ApiError>> + Send,
+    handler: Pin<&mut (impl Future<Output = Result<T, ApiError>> + Send)>,
 ) -> Result<T, ConnectError> {
     match AssertUnwindSafe(handler).catch_unwind().await {
         Ok(answer) => answer.map_err(ConnectError::from),
@@ -342,12 +342,14 @@ macro_rules! answer_unary {
             let observed = Observed::begin(&$self.0, const { place(concat!($prefix, $name)) });
             return Box::pin(async move {
                 let handlers = Arc::clone(&observed.handlers);
-                let answer = async {
-                    let request = $message.take_message::<$request>()?;
-                    let answer = guard(handlers.$method(Call($context), request)).await?;
-                    Response::new(answer).encode::<$response>($format)
+                let request = match $message.take_message::<$request>() {
+                    Ok(request) => request,
+                    Err(error) => return observed.end(Err(error)),
                 };
-                observed.end(answer.await)
+                let handler = std::pin::pin!(handlers.$method(Call($context), request));
+                let answer = guard(handler).await;
+                let encode = |answer| Response::new(answer).encode::<$response>($format);
+                observed.end(answer.and_then(encode))
             });
         }
     };
@@ -366,7 +368,8 @@ macro_rules! answer_stream {
                     let request = Payload::new($message, $format)
                         .with_decode_options($context.decode_options().clone())
                         .take_message::<$request>()?;
-                    let answers = guard(handlers.$method(Call($context), request)).await?;
+                    let handler = std::pin::pin!(handlers.$method(Call($context), request));
+                    let answers = guard(handler).await?;
                     let answers = guard_stream(answers);
                     Ok(Response::new(encode_response_stream::<$response, _, _>(
                         answers, $format,

@@ -34,13 +34,26 @@ pub fn check_id(text: &str) -> Result<(), IdError> {
     if text.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong(text.len()));
     }
-    let legal =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '@' | '+' | '/');
-    match text.char_indices().find(|(_, c)| !legal(*c)) {
-        Some((at, c)) => Err(IdError::BadCharacter(c, at)),
-        None => Ok(()),
-    }
+    let illegal = |byte: u8| !LEGAL[usize::from(byte)];
+    let Some(at) = text.bytes().position(illegal) else {
+        return Ok(());
+    };
+    // What comes before the first illegal byte is ASCII, so that a character begins there.
+    let character = text[at..].chars().next().unwrap_or_default();
+    Err(IdError::BadCharacter(character, at))
 }
+
+/// The bytes of which ids are made. A table, because every heartbeat has an id checked.
+static LEGAL: [bool; 256] = {
+    let mut legal = [false; 256];
+    let mut byte = 0;
+    while byte < legal.len() {
+        legal[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'.' | b'_' | b'-' | b':' | b'@' | b'+' | b'/');
+        byte += 1;
+    }
+    legal
+};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(

@@ -22,10 +22,10 @@ const NODES: usize = 1024;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Settings {
     /// Pairs of measurements for each line
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 40)]
     pub pairs: usize,
     /// Length of one measurement, in seconds
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.1)]
     pub seconds: f64,
     /// Only this arrangement of the cores
     #[arg(long, value_enum)]

@@ -189,8 +189,10 @@ pub struct Agent {
     next_full: Time,
     next_poll: Time,
     pushed: bool,
-    /// A call is under way: the shell makes one at a time of each kind.
-    busy: [bool; 5],
+    /// How often the node was lost: the control plane did not know it, or another agent took it.
+    losses: u64,
+    /// The calls that are under way, one at a time of each kind, each with the losses before it.
+    busy: [Option<u64>; 5],
     sequence: u64,
     /// The report that was sent and not answered; it is sent again as it is.
     unanswered: Option<Unanswered>,
@@ -231,7 +233,8 @@ impl Agent {
             next_full: Time(0),
             next_poll: Time(0),
             pushed: false,
-            busy: [false; 5],
+            losses: 0,
+            busy: [None; 5],
             sequence: 0,
             unanswered: None,
             room: FACTS_PER_REPORT,
@@ -284,15 +287,16 @@ impl Agent {
     }
 
     fn begin(&mut self, kind: Busy) {
-        self.busy[kind as usize] = true;
+        self.busy[kind as usize] = Some(self.losses);
     }
 
-    fn end(&mut self, kind: Busy) {
-        self.busy[kind as usize] = false;
+    /// Answers whether the node was not lost since the call began.
+    fn end(&mut self, kind: Busy) -> bool {
+        self.busy[kind as usize].take() == Some(self.losses)
     }
 
     fn is_busy(&self, kind: Busy) -> bool {
-        self.busy[kind as usize]
+        self.busy[kind as usize].is_some()
     }
 
     /// The next step. The shell carries out every step but `Wait` and tells its result; until
@@ -443,7 +447,7 @@ impl Agent {
 
     /// A heartbeat ended.
     pub fn beaten(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
-        self.end(Busy::Beat);
+        let is_news = self.end(Busy::Beat);
         let away = std::mem::replace(&mut self.away, outcome == Outcome::Failed);
         if away && outcome == Outcome::Taken {
             // The control plane is back: what waits goes at once, not when its own wait ends.
@@ -456,7 +460,9 @@ impl Agent {
             _ => self.intervals.beat,
         };
         self.next_beat = now + jittered(interval, JITTER, ids);
-        self.hear(outcome, now, ids);
+        if is_news {
+            self.hear(outcome, now, ids);
+        }
     }
 
     /// Every watch was read. The reading replaces one that was not taken yet.
@@ -486,7 +492,7 @@ impl Agent {
 
     /// A report ended.
     pub fn sent(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
-        self.end(Busy::Send);
+        let is_news = self.end(Busy::Send);
         match outcome {
             Outcome::Taken => {
                 if let Some(Unanswered { places, .. }) = self.unanswered.take() {
@@ -514,7 +520,9 @@ impl Agent {
                 self.unanswered = None;
             }
         }
-        self.hear(outcome, now, ids);
+        if is_news {
+            self.hear(outcome, now, ids);
+        }
     }
 
     /// A report was refused: looks for the part that is at fault, by halves, and drops that alone.
@@ -546,11 +554,13 @@ impl Agent {
         }
     }
 
+    /// Notes that the node is lost, if a call ended so. Several calls may tell of one loss, some of
+    /// them after the next registration: only the first counts.
     fn hear(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
         match outcome {
-            Outcome::Unknown => self.registered = false,
+            Outcome::Unknown => self.lose(),
             Outcome::Superseded => {
-                self.registered = false;
+                self.lose();
                 if now.since(self.superseded_last) > RIVALRY_QUIET {
                     self.superseded.succeeded();
                 }
@@ -562,14 +572,21 @@ impl Agent {
         }
     }
 
+    fn lose(&mut self) {
+        self.registered = false;
+        self.losses += 1;
+    }
+
     /// A poll for commands ended.
     pub fn polled(&mut self, outcome: Outcome, now: Time, ids: &mut dyn IdSource) {
-        self.end(Busy::Poll);
+        let is_news = self.end(Busy::Poll);
         self.next_poll = now + jittered(POLL_COMMANDS, JITTER, ids);
         if let Outcome::Later(wait) = outcome {
             self.next_poll = self.next_poll.max(now + wait);
         }
-        self.hear(outcome, now, ids);
+        if is_news {
+            self.hear(outcome, now, ids);
+        }
     }
 
     /// Whether commands are pushed; while they are, nothing polls.

@@ -214,6 +214,7 @@ fn after_an_outage_the_newest_reading_is_sent_and_no_older_one() {
 #[test]
 fn a_node_that_registers_again_is_read_before_a_full_report_is_sent() {
     let (mut agent, now, _) = back_from_an_outage();
+    agent.begin(Busy::Beat);
     agent.beaten(Outcome::Unknown, now, &mut Fixed);
     let new = vec!["new".to_owned()];
     assert_eq!(
@@ -355,13 +356,40 @@ fn two_agents_under_one_id_take_it_from_each_other_ever_more_rarely() {
     assert!(rival[3..].iter().all(|rival| *rival));
     // Once the other is gone for long, one more loss is an ordinary restart again.
     let later = now + RIVALRY_QUIET + Duration::from_secs(61);
+    assert_eq!(agent.next(later), Step::Beat);
+    assert_eq!(agent.next(later), Step::ReadAll);
     agent.happened(vec![xid(79)]);
+    assert!(matches!(agent.next(later), Step::Send(_)));
     agent.sent(Outcome::Superseded, later, &mut Fixed);
     assert!(!agent.has_rival());
     assert_eq!(
         agent.next(later),
         Step::Wait(later + Duration::from_millis(500))
     );
+}
+
+#[test]
+fn a_loss_that_several_calls_tell_of_is_one() {
+    for loss in [Outcome::Superseded, Outcome::Unknown] {
+        let mut agent = settled();
+        agent.push(false, at(30));
+        assert_eq!(agent.next(at(30)), Step::Beat);
+        agent.happened(vec![xid(79)]);
+        assert!(matches!(agent.next(at(30)), Step::Send(_)));
+        assert_eq!(agent.next(at(30)), Step::Poll);
+        agent.beaten(loss, at(30), &mut Fixed);
+        // While it is about to register again, and when it has.
+        agent.sent(loss, at(30), &mut Fixed);
+        assert_eq!(agent.next(at(31)), Step::Register);
+        agent.registered(Outcome::Taken, None, at(31), &mut Fixed);
+        agent.polled(loss, at(31), &mut Fixed);
+        assert!(agent.is_registered(), "{loss:?}");
+        assert_eq!(agent.next(at(31)), Step::Beat);
+        agent.beaten(Outcome::Superseded, at(31), &mut Fixed);
+        let losses = if loss == Outcome::Superseded { 2 } else { 1 };
+        let wait = Duration::from_millis(500) * losses;
+        assert_eq!(agent.next(at(31)), Step::Wait(at(31) + wait), "{loss:?}");
+    }
 }
 
 /// Sends everything to a control plane that refuses these XIDs. Returns the XIDs that were

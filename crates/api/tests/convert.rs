@@ -314,13 +314,13 @@ fn a_plan_shows_waits_guards_and_their_numbers() {
             PoolReport {
                 strategy: navarch_policy::placement::Strategy::Cost,
                 offerings: vec![OfferingReport {
-                    offering: Offering {
+                    offering: Arc::new(Offering {
                         provider: ProviderName::new("cloud"),
                         region: "r1".to_owned(),
                         zone: String::new(),
                         instance_type: "h100".to_owned(),
                         capacity: CapacityKind::Spot,
-                    },
+                    }),
                     priority: -1,
                     weight: 2,
                     machines: 3,

@@ -20,8 +20,8 @@ pub struct PoolSettings {
 /// One offering of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferingSettings {
-    /// What is bought.
-    pub offering: Offering,
+    /// What is bought. Shared with each report that names it.
+    pub offering: Arc<Offering>,
     /// Its text, the key of what is remembered of it.
     pub name: Arc<str>,
     /// Which of the pool's providers it belongs to, in the order of the file.
@@ -51,7 +51,7 @@ impl PoolSettings {
                 };
                 offerings.push(OfferingSettings {
                     name: offering.to_string().into(),
-                    offering,
+                    offering: Arc::new(offering),
                     group,
                     priority: candidate.priority,
                     weight: candidate.weight,
@@ -70,7 +70,7 @@ impl PoolSettings {
 
     /// The settings of an offering that the pool buys at.
     pub fn at(&self, offering: &Offering) -> Option<&OfferingSettings> {
-        self.offerings.iter().find(|one| one.offering == *offering)
+        self.offerings.iter().find(|one| *one.offering == *offering)
     }
 
     /// The offering at a provider that a machine found there is of: the one that it describes, else

@@ -187,7 +187,7 @@ impl Sim {
             .pools
             .values()
             .flat_map(|pool| &pool.offerings)
-            .map(|one| one.offering.clone())
+            .map(|one| (*one.offering).clone())
             .collect();
         let cloud = Cloud::new(config.honours_tokens, offerings.into_iter().collect());
         let mut sim = Self {

@@ -129,7 +129,7 @@ impl Fleet {
             .pool_settings(pool)
             .ok_or_else(|| Rejection::not_found(format!("pool not found: {pool}")))?;
         // Facts that changed since the plan choose another one: the next plan says which.
-        let first = settings.offerings.get(place).map(|one| &one.offering);
+        let first = settings.offerings.get(place).map(|one| &*one.offering);
         if first != Some(&offering) {
             return Err(Rejection::precondition(format!(
                 "placement: {offering} is not the one to ask any more"

@@ -491,10 +491,13 @@ impl Index {
         self.disrupted.contains(id)
     }
 
-    /// How many instances of a pool at one offering are what.
-    pub(crate) fn tally_at(&self, pool: &PoolName, offering: &Offering) -> Tally {
-        let known = self.offerings.get(pool).and_then(|one| one.get(offering));
-        known.map(|(_, tally)| *tally).unwrap_or_default()
+    /// How many instances of a pool at an offering are what, for one offering after the other.
+    pub(crate) fn tally_at(&self, pool: &PoolName) -> impl Fn(&Offering) -> Tally {
+        let known = self.offerings.get(pool);
+        move |offering| {
+            let known = known.and_then(|known| known.get(offering));
+            known.map(|(_, tally)| *tally).unwrap_or_default()
+        }
     }
 
     /// The offerings at which the instances of a pool in memory were bought.

@@ -43,7 +43,7 @@ use offerings::Prices;
 
 pub(crate) use cloud::{Made, PROOF_LISTINGS};
 pub(crate) use incidents::describe;
-pub(crate) use index::Witnesses;
+pub(crate) use index::{Tally, Witnesses};
 pub(crate) use notices::Telling;
 
 pub use navarch_model::IdSource;

@@ -279,7 +279,7 @@ fn named<'a>(settings: &'a Settings, provider: &ProviderName) -> BTreeSet<&'a Of
     let pools = settings.pools.values();
     pools
         .flat_map(|pool| &pool.offerings)
-        .map(|one| &one.offering)
+        .map(|one| &*one.offering)
         .filter(|offering| offering.provider == *provider)
         .collect()
 }

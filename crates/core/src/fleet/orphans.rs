@@ -155,7 +155,7 @@ impl Fleet {
                 settings.provider_names()
             )));
         };
-        let (place, labels) = (bought.offering.clone(), settings.config.labels.clone());
+        let (place, labels) = ((*bought.offering).clone(), settings.config.labels.clone());
         let why = with_reason("claimed by an operator", reason);
         let id = self.id_for(&orphan, ids);
         let instance = self.record_of(id.clone(), (pool.clone(), place), labels, &orphan, &why);
@@ -213,7 +213,7 @@ impl Fleet {
             .map(|record| record.pool.clone());
         let buys_here = |(name, pool): (&PoolName, &PoolSettings)| {
             let one = pool.found_at(provider, None)?;
-            let place = (name.clone(), one.offering.clone());
+            let place = (name.clone(), (*one.offering).clone());
             Some((place, pool.config.labels.clone()))
         };
         let found = tagged

@@ -177,7 +177,7 @@ impl Fleet {
                 settings.provider_names()
             ));
         };
-        let (place, labels) = (bought.offering.clone(), settings.config.labels.clone());
+        let (place, labels) = ((*bought.offering).clone(), settings.config.labels.clone());
         let why = "adopted: its agent registered";
         let instance = self.record_of(sent.clone(), (pool, place), labels, machine, why);
         Ok((instance, Unclaimed::clone(machine)))

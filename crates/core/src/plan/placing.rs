@@ -1,6 +1,7 @@
 //! Where is the next machine of a pool bought, and why not elsewhere?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use navarch_model::{
     Instance, Offering, OfferingMemory, Phase, PoolName, ProviderErrorKind, ProviderName, Time,
@@ -9,7 +10,7 @@ use navarch_policy::guards::{self, Block};
 use navarch_policy::placement::{self, Candidate, Listed, Ranking, Standing, Turns};
 
 use super::Planner;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Tally};
 use crate::input::Action;
 use crate::settings::{OfferingSettings, PoolSettings};
 
@@ -29,7 +30,7 @@ pub(super) struct Moved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferingReport {
     /// The offering.
-    pub offering: Offering,
+    pub offering: Arc<Offering>,
     /// The priority of its provider in the pool.
     pub priority: i32,
     /// The weight of its provider in the pool.
@@ -87,7 +88,7 @@ impl Planner<'_> {
         let Some(settings) = fleet.pool_settings(pool) else {
             return;
         };
-        let ranking = fleet.ranking(pool, settings, self.now.core);
+        let (candidates, ranking) = fleet.ranking(pool, settings, self.now.core);
         // What is closed until a moment is shown as open from then on.
         for block in ranking.standings.iter().filter_map(Standing::block) {
             self.wake(block.until.unwrap_or(Time::NEVER));
@@ -95,12 +96,13 @@ impl Planner<'_> {
         let offerings = settings
             .offerings
             .iter()
+            .zip(candidates)
             .zip(ranking.standings)
-            .map(|(one, standing)| OfferingReport {
-                offering: one.offering.clone(),
+            .map(|((one, candidate), standing)| OfferingReport {
+                offering: Arc::clone(&one.offering),
                 priority: one.priority,
                 weight: one.weight,
-                machines: fleet.index.tally_at(pool, &one.offering).staying,
+                machines: candidate.machines,
                 listed: fleet.listed(&one.offering, self.now.core),
                 listed_at: fleet.listed_at(&one.offering.provider),
                 max_price: one.max_price,
@@ -119,33 +121,47 @@ impl Planner<'_> {
 
 impl Fleet {
     /// Orders the offerings of a pool.
-    fn ranking(&self, pool: &PoolName, settings: &PoolSettings, now: Time) -> Ranking {
-        let mut candidates = self.candidates(pool, settings, now);
-        for (one, candidate) in settings.offerings.iter().zip(&mut candidates) {
-            candidate.block = self.may_buy(pool, one, 0, now).err();
-        }
+    fn ranking(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        now: Time,
+    ) -> (Vec<Candidate>, Ranking) {
+        let judge = |one: &OfferingSettings, here| self.may_buy(pool, one, here, 0, now).err();
+        let candidates = self.candidates(pool, settings, judge, now);
         let strategy = settings.config.placement.strategy;
-        placement::rank(strategy, &candidates, |place| {
+        let ranking = placement::rank(strategy, &candidates, |place| {
             settings.offerings[place].name.to_string()
-        })
+        });
+        (candidates, ranking)
     }
 
-    /// The offerings of a pool as they are, but for what stops each.
-    fn candidates(&self, pool: &PoolName, settings: &PoolSettings, now: Time) -> Vec<Candidate> {
+    /// The offerings of a pool as they are; `judge` says what stops each.
+    fn candidates(
+        &self,
+        pool: &PoolName,
+        settings: &PoolSettings,
+        judge: impl Fn(&OfferingSettings, Tally) -> Option<Block>,
+        now: Time,
+    ) -> Vec<Candidate> {
         let listed = settings.needs_listing();
         let offerings = settings.offerings.iter();
-        let candidate = |one: &OfferingSettings| Candidate {
-            group: one.group,
-            priority: one.priority,
-            weight: one.weight,
-            machines: self.index.tally_at(pool, &one.offering).staying,
-            listed: if listed {
-                self.listed(&one.offering, now)
-            } else {
-                Listed::NoList
-            },
-            max_price: one.max_price,
-            block: None,
+        let tally_at = self.index.tally_at(pool);
+        let candidate = |one: &OfferingSettings| {
+            let here = tally_at(&one.offering);
+            Candidate {
+                group: one.group,
+                priority: one.priority,
+                weight: one.weight,
+                machines: here.staying,
+                listed: if listed {
+                    self.listed(&one.offering, now)
+                } else {
+                    Listed::NoList
+                },
+                max_price: one.max_price,
+                block: judge(one, here),
+            }
         };
         offerings.map(candidate).collect()
     }
@@ -170,7 +186,9 @@ impl Fleet {
     ) -> Result<Turns, Block> {
         self.prices_came(settings, now)?;
         let strategy = settings.config.placement.strategy;
-        Ok(Turns::new(strategy, self.candidates(pool, settings, now)))
+        // Each is judged when its turn comes.
+        let candidates = self.candidates(pool, settings, |_, _| None, now);
+        Ok(Turns::new(strategy, candidates))
     }
 
     /// Whose turn it is, with so many machines already planned at each offering.
@@ -186,17 +204,20 @@ impl Fleet {
         let judge = |place: usize| {
             let planned = planned.get(place).copied().unwrap_or(0);
             let one = &settings.offerings[place];
-            self.may_buy(pool, one, planned, now).err()
+            let here = self.index.tally_at(pool)(&one.offering);
+            self.may_buy(pool, one, here, planned, now).err()
         };
         let next = turns.next(name, judge);
         next.ok_or_else(|| nowhere(&turns.closed()))
     }
 
-    /// Whether an offering may be asked for now.
+    /// Whether an offering may be asked for now, with what the pool has at it and so many more
+    /// planned.
     fn may_buy(
         &self,
         pool: &PoolName,
         one: &OfferingSettings,
+        here: Tally,
         planned: usize,
         now: Time,
     ) -> Result<(), Block> {
@@ -207,7 +228,6 @@ impl Fleet {
         if let Some(block) = rest(offering, &one.name, memory, now) {
             return Err(block);
         }
-        let here = self.index.tally_at(pool, offering);
         let asking = here.requested + here.launching + planned;
         if let Some(block) = placement::one_at_a_time(&one.name, memory.refusals, asking) {
             return Err(block);
@@ -307,7 +327,7 @@ impl Fleet {
             return None;
         }
         let other = settings.offerings.get(place()?)?;
-        (other.offering != instance.offering).then(|| {
+        (*other.offering != instance.offering).then(|| {
             let why = format!("{}; {} is asked instead", block.reason, other.name);
             Moved { why, until }
         })
@@ -418,7 +438,7 @@ impl Fleet {
         if scope != placement::Scope::Offering {
             for (pool, settings) in &self.settings.pools {
                 for one in &settings.offerings {
-                    let other = &one.offering;
+                    let other = &*one.offering;
                     let region = (&other.region, &other.instance_type, other.capacity)
                         == (&asked.region, &asked.instance_type, asked.capacity);
                     if other.provider == asked.provider

@@ -12,7 +12,7 @@ use crate::settings::PoolSettings;
 impl Planner<'_> {
     pub(super) fn pool(&mut self, pool: &PoolName) {
         let fleet = self.fleet;
-        let Some(settings) = fleet.pool_settings(pool).cloned() else {
+        let Some(settings) = fleet.pool_settings(pool) else {
             // Nobody says any more what the pool needs: its machines stay until a person ends them.
             let drained = fleet
                 .restless(pool)
@@ -35,7 +35,7 @@ impl Planner<'_> {
         let mut drained = self.interruptions(pool);
         let repaired = self.repair(pool, &drained);
         self.prices(pool);
-        self.grow(pool, &settings, staying, &leaving);
+        self.grow(pool, settings, staying, &leaving);
         let planned = repaired.len();
         drained.extend(repaired);
         self.shrink(pool, &drained, planned);
@@ -373,7 +373,7 @@ impl Planner<'_> {
                 Action::Request {
                     pool: pool.clone(),
                     cause,
-                    offering: one.offering.clone(),
+                    offering: (*one.offering).clone(),
                 },
             );
             staying += 1;

@@ -388,7 +388,7 @@ fn a_repair_waits_only_while_every_offering_is_behind_an_open_breaker() {
         };
         for one in &settings.offerings[..behind] {
             rig.fleet
-                .change_offerings(&pool, [&one.offering], |memory| {
+                .change_offerings(&pool, [&*one.offering], |memory| {
                     memory.breaker = open.clone();
                 });
         }
